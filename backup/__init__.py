@@ -1,0 +1,1 @@
+"""From the data folder to S3 and back: backups, rehearsed restores, evidence."""

@@ -1,0 +1,4 @@
+"""What every other package stands on: errors, settings, the shape of the data folder, logging.
+
+Imports nothing else of Nightsafe.
+"""

@@ -1,0 +1,75 @@
+"""Files that appear whole or not at all, and folders that remember it.
+
+Every function here returns only after the disk has been told (fsync of file and folder), unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+def fsync_folder(folder: Path | int) -> None:
+    """Make the entries of `folder` (a path or an open descriptor) durable."""
+    if isinstance(folder, int):
+        os.fsync(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of `data`; a short write is continued. Raises OSError (ENOSPC…)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace `path` by `data`: temporary name in the same folder, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_folder(path.parent)
+
+
+def make_folder(path: Path, mode: int = 0o700) -> None:
+    """Make `path` and its missing parents, durably; an existing folder is left as it is."""
+    missing = []
+    current = path
+    while not current.exists():
+        missing.append(current)
+        current = current.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir(mode)
+        except FileExistsError:
+            continue
+        fsync_folder(folder.parent)
+
+
+@contextmanager
+def opened_folder(path: Path) -> Iterator[int]:
+    """A descriptor of `path`, closed at the end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,137 @@
+"""From a data folder to typed settings: find the folder, read the file, lay the environment over it, check, report all faults at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from config.errors import SettingsError
+from config.folder import FORMAT_VERSION, DataFolder
+from config.settings import Settings
+
+ENVIRONMENT_PREFIX = "NIGHTSAFE_SET_"  # NIGHTSAFE_SET_GATEWAY__PORT=2022
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A data folder together with its settings: what every command starts from."""
+
+    folder: DataFolder
+    settings: Settings
+
+    def path(self, value: Path) -> Path:
+        """A path from the settings, made absolute against the data folder."""
+        return Path(os.path.normpath(self.folder.root / value))
+
+
+def open_installation(data: Path | str | None, environment: Mapping[str, str] | None = None) -> Installation:
+    """Open a finished data folder. Raises SettingsError when it is missing, half-made, newer than this program, or its settings are wrong."""
+    folder = locate(data, environment)
+    root = folder.root
+    if not root.exists():
+        raise SettingsError(f"the data folder {root} does not exist", f"make one with: nightsafe init --data {root}")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise SettingsError(f"the data folder {root} cannot be read by this user", "run as the user that owns it")
+    if not folder.version_file.exists():
+        raise SettingsError(
+            f"{root} is not a finished data folder: it has no VERSION file",
+            f"if 'nightsafe init' was interrupted, run it again: nightsafe init --data {root}",
+        )
+    check_version(folder)
+    return Installation(folder, load_settings(folder.settings, environment))
+
+
+def locate(data: Path | str | None, environment: Mapping[str, str] | None = None) -> DataFolder:
+    """The data folder that was named by option or by NIGHTSAFE_DATA; it need not exist. Raises SettingsError when none was named."""
+    named = data or (os.environ if environment is None else environment).get("NIGHTSAFE_DATA")
+    if not named:
+        raise SettingsError("no data folder was named", "give --data DIR, or set NIGHTSAFE_DATA")
+    return DataFolder(Path(named).absolute())
+
+
+def check_version(folder: DataFolder) -> None:
+    """Refuse a data folder that this program does not understand."""
+    text = folder.version_file.read_text(encoding="ascii", errors="replace").strip()
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise SettingsError(f"{folder.version_file} does not hold a number", "restore it from a backup; its content is the format's version, now 1")
+    if int(text) > FORMAT_VERSION:
+        raise SettingsError(
+            f"the data folder {folder.root} has format {text}; this program knows up to {FORMAT_VERSION}",
+            "use the newer Nightsafe that wrote it; nothing was changed",
+        )
+
+
+def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and check a settings file. Raises SettingsError that names every fault with line and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"the settings file {path} is missing", "restore it, or write an empty file to take all defaults") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    return parse_settings(text, str(path), environment)
+
+
+def parse_settings(text: str, name: str, environment: Mapping[str, str] | None = None) -> Settings:
+    """Like `load_settings`, from text; `name` stands in messages."""
+    try:
+        values: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name} is not valid TOML: {error}", "mend the line that is named") from error
+    overridden = _lay_over(values, os.environ if environment is None else environment)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [_fault(text, name, overridden, fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()]
+        raise SettingsError(f"{len(faults)} mistake{'s' if len(faults) > 1 else ''} in the settings:\n" + "\n".join(faults)) from None
+
+
+def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tuple[str, ...]]:
+    laid: set[tuple[str, ...]] = set()
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *sections, key = variable[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+        table = values
+        for section in sections:
+            inner = table.setdefault(section, {})
+            if not isinstance(inner, dict):
+                break
+            table = inner
+        table[key] = value
+        laid.add((*sections, key))
+    return laid
+
+
+def _fault(text: str, name: str, overridden: set[tuple[str, ...]], location: Sequence[str | int], message: str, kind: str) -> str:
+    keys = tuple(str(part) for part in location)
+    dotted = ".".join(keys)
+    message = "is not a known setting" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+    if keys in overridden:
+        return f"  environment {ENVIRONMENT_PREFIX}{'__'.join(keys).upper()}: {message}"
+    line = line_of(text, keys)
+    return f"  {name}:{line}: {dotted}: {message}" if line else f"  {name}: {dotted}: {message}"
+
+
+def line_of(text: str, keys: Sequence[str]) -> int | None:
+    """The line (from 1) on which a dotted key, or else its table, is written; None when it cannot be told."""
+    table: list[str] = []
+    table_line: int | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if header := re.match(r"\[\s*([^\[\]]+?)\s*\]", stripped):
+            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if table == list(keys):
+                table_line = number
+        elif assignment := re.match(r"([A-Za-z0-9_.\"'-]+)\s*=", stripped):
+            written = [part.strip("\"'") for part in assignment[1].split(".")]
+            if table + written == list(keys):
+                return number
+    return table_line

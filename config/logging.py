@@ -1,0 +1,45 @@
+"""Structured logging of the roles: readable on a terminal, JSON lines elsewhere; secrets never."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+SECRET_KEY = re.compile(r"pass(word|phrase)|secret|identity|token|private|(^|_)key$", re.IGNORECASE)
+SECRET_VALUE = re.compile(r"AGE-SECRET-KEY-1[A-Z0-9]+|-----BEGIN [A-Z ]*PRIVATE KEY-----")
+HIDDEN = "(hidden)"
+
+
+def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A last net: values under telling names, and values that look like private keys, are replaced."""
+    for name, value in event.items():
+        if SECRET_KEY.search(name):
+            event[name] = HIDDEN
+        elif isinstance(value, str) and SECRET_VALUE.search(value):
+            event[name] = SECRET_VALUE.sub(HIDDEN, value)
+    return event
+
+
+def set_up_logging(role: str, level: str = "info", json_lines: bool = False) -> None:
+    """Configure structlog for this process. Events go to standard error, one a line."""
+    as_json = json_lines or not sys.stderr.isatty()
+    structlog.contextvars.bind_contextvars(role=role)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            hide_secrets,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False) if as_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(levelname)s %(message)s", force=True)

@@ -1,0 +1,99 @@
+"""How a running role makes itself known: one instance a data folder, a state file while it runs, an orderly end.
+
+The state file `run/ROLE.json` is written once the role does its work, and removed at the end; the kernel lock on `run/ROLE.lock` dies with
+the process, so a state file without a lock is a leftover.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from config.errors import Busy
+from config.files import make_folder, write_whole
+from config.folder import DataFolder
+
+
+class RunningRole:
+    """A role of this process. `announce` when ready; wait on `stop`."""
+
+    def __init__(self, folder: DataFolder, name: str) -> None:
+        self.name = name
+        self.stop = threading.Event()
+        self._state = _state_file(folder, name)
+
+    def announce(self, **facts: Any) -> None:
+        """Say that the role is ready; `facts` are JSON values such as host and port."""
+        write_whole(self._state, json.dumps({"role": self.name, "pid": os.getpid(), **facts}).encode())
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT set `stop` (main thread only; asyncio roles use their loop's handlers)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop.set())
+
+    def withdraw(self) -> None:
+        """Take the announcement back."""
+        self._state.unlink(missing_ok=True)
+
+
+@contextmanager
+def running_role(folder: DataFolder, name: str) -> Iterator[RunningRole]:
+    """Hold the role's lock. Raises Busy when the role runs already on this data folder."""
+    with exclusive(folder, name, f"the role '{name}' already runs on {folder.root}", "stop it first, or look at: nightsafe status"):
+        role = RunningRole(folder, name)
+        role.withdraw()
+        try:
+            yield role
+        finally:
+            role.withdraw()
+
+
+@contextmanager
+def exclusive(folder: DataFolder, name: str, message: str, hint: str = "") -> Iterator[None]:
+    """Hold the kernel lock `run/NAME.lock`; it dies with the process. Raises Busy at once when another process holds it."""
+    make_folder(folder.run)
+    descriptor = os.open(_lock_file(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(message, hint) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def role_state(folder: DataFolder, name: str) -> dict[str, Any] | None:
+    """What a running role announced; None when it does not run or is not ready yet."""
+    try:
+        descriptor = os.open(_lock_file(folder, name), os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pass
+    else:
+        return None  # nobody holds it: what the file says is of the past
+    finally:
+        os.close(descriptor)
+    try:
+        state = json.loads(_state_file(folder, name).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _lock_file(folder: DataFolder, name: str) -> Path:
+    return folder.run / f"{name}.lock"
+
+
+def _state_file(folder: DataFolder, name: str) -> Path:
+    return folder.run / f"{name}.json"

@@ -1,0 +1,163 @@
+"""Every setting, typed and frozen, with its default, unit and meaning.
+
+The reference page and the example file are generated from this module. Units are in the names (`_seconds`, `_bytes`); relative paths are
+relative to the data folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+EMBEDDED = "embedded"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class GatewaySettings(_Section):
+    """The SFTP server."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")
+    port: Port = Field(2022, description="TCP port; 0 takes a free one (written to the ready file).")
+    settle_seconds: float = Field(
+        0.2,
+        ge=0,
+        le=3600,
+        description="How long a cleanly closed paper waits before it lands: time for a client to reopen or rename it (scp, WinSCP and rclone do).",
+    )
+    unfinished_name_seconds: float = Field(
+        5.0, ge=0, le=86400, description="The same wait for names that end in .filepart, .part, .partial or .tmp: a rename is to be expected."
+    )
+    partial_days: float = Field(7.0, gt=0, le=3650, description="Days after which an upload that was broken off is removed.")
+    max_connections: int = Field(1000, ge=1, le=100_000, description="Connections at once, over all addresses.")
+    max_unauthenticated: int = Field(100, ge=1, le=10_000, description="Connections at once that have not logged in.")
+    max_sessions_per_person: int = Field(32, ge=1, le=10_000, description="SFTP sessions at once for one person.")
+    max_handles: int = Field(256, ge=1, le=10_000, description="Open files and folders at once in one session.")
+    max_auth_attempts: int = Field(6, ge=1, le=100, description="Keys a client may try on one connection.")
+    login_seconds: float = Field(30.0, gt=0, le=600, description="Time a connection has to log in.")
+    idle_seconds: float = Field(900.0, gt=0, le=86400, description="Time without a request after which a session is closed.")
+    reserve_bytes: int = Field(
+        256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
+    )
+    notice: str = Field("", max_length=8192, description="Banner that is shown before login.")
+
+
+class IngestSettings(_Section):
+    """The pipeline from a landed paper to its receipt."""
+
+    sweep_seconds: float = Field(20.0, gt=0, le=3600, description="How often the spool is searched for papers whose event was missed.")
+    batch: int = Field(64, ge=1, le=1000, description="Papers that share one commit of the catalog at the most.")
+
+
+class KeysSettings(_Section):
+    """Where the master secret lies."""
+
+    master_file: Path = Field(Path("../master.key"), description="File with the master identity: mode 0600, outside the data folder.")
+    grants_per_minute: int = Field(
+        6000, ge=1, le=1_000_000, description="Papers' keys that keyd opens for one person in a minute; beyond that it refuses for a while."
+    )
+
+
+class S3Settings(_Section):
+    """The bucket. `embedded` runs a small S3 server on this machine: good for a look, never offsite, never green."""
+
+    endpoint: str = Field(EMBEDDED, description="URL of an S3-compatible service, or `embedded`.")
+    bucket: str = Field("nightsafe", pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket.")
+    prefix: str = Field("", pattern=r"^[A-Za-z0-9._/-]*$", description="Folder in the bucket that holds both repositories; may be empty.")
+    region: str = Field("us-east-1", min_length=1, description="Region of the bucket.")
+    credentials_file: Path | None = Field(
+        None,
+        description="TOML file (0600) with tables [writer], [reader] and [pruner], each with access_key and secret_key. Needed unless embedded.",
+    )
+    folder: Path = Field(Path("../offsite"), description="Where the embedded server keeps its data; outside the data folder.")
+    port: Port = Field(0, description="Port of the embedded server; 0 takes a free one.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _endpoint(cls, value: str) -> str:
+        if value != EMBEDDED and not value.startswith(("http://", "https://")):
+            raise ValueError("must be 'embedded' or a URL that starts with https:// (or http:// on a trusted network)")
+        return value.rstrip("/")
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.endpoint == EMBEDDED
+
+
+class BackupSettings(_Section):
+    """Backups by restic."""
+
+    schedule: str = Field("15 * * * *", description="Cron expression (minute hour day month weekday) of the backup.")
+    timezone: str = Field("UTC", description="Time zone of both schedules, for example Asia/Shanghai.")
+    host: str = Field("nightsafe", pattern=r"^[A-Za-z0-9._-]+$", description="Host name in snapshots; pinned, so that retention holds over a move.")
+    restic: str = Field("restic", description="The restic program, 0.14 or newer.")
+    timeout_seconds: float = Field(6 * 3600.0, gt=0, description="Time after which a backup is stopped and counts as failed.")
+    stall_seconds: float = Field(300.0, gt=0, description="Time restic may take to find that the bucket cannot be reached.")
+    max_age_hours: float = Field(26.0, gt=0, description="Age at which the newest backup counts as stale.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("is not a known time zone; write it as in 'Europe/Zurich'") from error
+        return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _cron(value)
+
+
+class DrillSettings(_Section):
+    """Rehearsed restores."""
+
+    schedule: str = Field("45 3 * * *", description="Cron expression of the sampled drill.")
+    sample: int = Field(300, ge=1, description="Papers that a sampled drill draws.")
+    max_age_hours: float = Field(50.0, gt=0, description="Age at which the last passed drill counts as stale.")
+    scratch: Path = Field(Path("../scratch"), description="Where restored ciphertext is put for a while; plaintext is never written.")
+    objective_recovery_point_hours: float = Field(24.0, gt=0, description="Recovery point objective: at most this much time may be lost.")
+    objective_recovery_time_hours: float = Field(4.0, gt=0, description="Recovery time objective: a restore may take this long.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _cron(value)
+
+
+class LogSettings(_Section):
+    """What the roles print."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is printed.")
+    json_lines: bool = Field(False, description="Print JSON lines even on a terminal.")
+
+
+class Settings(_Section):
+    """All of `nightsafe.toml`. `schema` is the version of this file's form."""
+
+    format: Literal[1] = Field(1, description="Version of the form of this file.")
+    gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings())
+    ingest: IngestSettings = Field(default_factory=lambda: IngestSettings())
+    keys: KeysSettings = Field(default_factory=lambda: KeysSettings())
+    s3: S3Settings = Field(default_factory=lambda: S3Settings())
+    backup: BackupSettings = Field(default_factory=lambda: BackupSettings())
+    drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
+    log: LogSettings = Field(default_factory=lambda: LogSettings())
+
+
+def _cron(value: str) -> str:
+    """Check a cron expression by the parser that will run it. Raises ValueError."""
+    from apscheduler.triggers.cron import CronTrigger
+
+    try:
+        CronTrigger.from_crontab(value)
+    except ValueError as error:
+        raise ValueError(f"is not a cron expression ({error}); an example is '30 2 * * *'") from error
+    return value

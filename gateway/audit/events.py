@@ -1,0 +1,46 @@
+"""The name of every audit event, in one place. Tests assert on these, not on sentences."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """`noun.past-participle`: what happened."""
+
+    INSTALLATION_CREATED = "installation.created"
+    SEGMENT_OPENED = "segment.opened"
+    CHECKPOINT_SIGNED = "checkpoint.signed"
+    CLIENT_ADDED = "client.added"
+    PERSON_ADDED = "person.added"
+    LOGIN_FAILED = "login.failed"
+    SESSION_OPENED = "session.opened"
+    SESSION_CLOSED = "session.closed"
+    PAPER_DEPOSITED = "paper.deposited"  # a handle for writing was closed cleanly
+    PAPER_BROKEN_OFF = "paper.broken_off"  # a handle for writing was lost
+    PAPER_LANDED = "paper.landed"
+    PAPER_READ = "paper.read"
+    NAME_RENAMED = "name.renamed"
+    NAME_REMOVED = "name.removed"
+    FOLDER_MADE = "folder.made"
+    FOLDER_REMOVED = "folder.removed"
+    OPERATION_REFUSED = "operation.refused"
+    PAPER_SEALED = "paper.sealed"
+    PAPER_REFUSED = "paper.refused"
+    RECEIPT_WRITTEN = "receipt.written"
+    KEY_GRANTED = "key.granted"
+    KEY_REFUSED = "key.refused"
+    KEY_CREATED = "key.created"
+    KIT_SHOWN = "kit.shown"
+    FILES_SEARCHED = "files.searched"
+    FILE_FETCHED = "file.fetched"
+    REPOSITORY_CREATED = "repository.created"
+    BACKUP_STARTED = "backup.started"
+    BACKUP_FINISHED = "backup.finished"
+    BACKUP_FAILED = "backup.failed"
+    DRILL_STARTED = "drill.started"
+    DRILL_PASSED = "drill.passed"
+    DRILL_FAILED = "drill.failed"
+    DRILL_INCONCLUSIVE = "drill.inconclusive"
+    RESTORE_STARTED = "restore.started"
+    RESTORE_FINISHED = "restore.finished"
