@@ -1,0 +1,71 @@
+"""The only door to the catalog's database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from config.errors import SettingsError
+from config.files import fsync_folder
+from gateway.catalog import schema
+from gateway.catalog.database import Database
+from gateway.catalog.papers import PaperQueries
+from gateway.catalog.people import PeopleQueries
+from gateway.catalog.runs import RunQueries
+
+
+class Catalog(PeopleQueries, PaperQueries, RunQueries):
+    """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Open the catalog, made or migrated to the newest revision first. Raises SettingsError when a newer program wrote it."""
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        database = Database(path)
+        with database.writing() as connection:
+            schema.migrate(connection)
+        fsync_folder(path.parent)
+        return cls(database)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a catalog that is there. Raises SettingsError when it is missing, or of another revision than this program's."""
+        if not path.exists():
+            raise SettingsError(f"the catalog {path} is missing", "restore it from a backup: nightsafe restore")
+        database = Database(path)
+        with database.reading() as connection:
+            schema.check_current(connection)
+        return cls(database)
+
+    def dump(self, target: Path) -> None:
+        """A consistent copy of the catalog in `target`, whole or not at all, durable. Raises CatalogError."""
+        temporary = target.with_name(target.name + ".new")
+        temporary.unlink(missing_ok=True)
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        try:
+            self._database.dump(temporary)
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_folder(target.parent)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,87 @@
+"""The connection to the database: transactions, durability, and one kind of error for all that can go wrong.
+
+SQLite in WAL mode with synchronous=FULL: a commit that returned is on the disk. Writers take their lock at the start (BEGIN IMMEDIATE), so
+that a transaction never fails half-way because another one wrote.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gateway.catalog.errors import CatalogError
+
+BUSY_SECONDS = 30.0
+WRITE = "nightsafe_write"
+
+
+class Database:
+    """An SQLite file. Thread-safe; each transaction takes a connection of its own from a small pool."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine = create_engine(
+            f"sqlite:///{path}", poolclass=QueuePool, pool_size=8, max_overflow=24, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
+        )
+        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "begin", _begin)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database. Raises CatalogError."""
+        with _translated(self.path), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is durable once the block has ended without an exception. Raises CatalogError."""
+        with _translated(self.path), self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+            yield connection
+
+    def dump(self, target: Path) -> None:
+        """A consistent copy of the database in `target` (replaced), through SQLite's own backup interface. Raises CatalogError."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS)) as source, closing(sqlite3.connect(target)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.Error as error:
+            raise CatalogError(f"the catalog could not be copied: {error}", _hint(str(error))) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise CatalogError(f"the catalog {path.name} cannot be used: {error.orig}", _hint(str(error.orig))) from error
+
+
+def _hint(text: str) -> str:
+    if "locked" in text or "busy" in text:
+        return "another process holds it for long; try again, and look for a hanging 'nightsafe' process"
+    if "full" in text or "I/O" in text:
+        return "free some space on the disk of the data folder; nothing was changed"
+    return "look at the disk and the rights of the data folder; restore the catalog from a backup if it is damaged"
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin, not by the driver
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(WRITE) else "BEGIN")

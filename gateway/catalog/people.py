@@ -1,0 +1,107 @@
+"""Clients and people in the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from config.errors import UsageError
+from gateway.catalog import tables as t
+from gateway.catalog.database import Database
+from gateway.catalog.names import check_name
+from gateway.catalog.rows import Client, ClientKey, Custody, Person, PublicKey, Role
+
+
+class PeopleQueries:
+    """The part of the catalog that knows who may log in, and whose papers they see."""
+
+    _database: Database
+
+    def add_client(self, name: str, *, custody: Custody = "managed", recipient: str, generation: int = 1, quota_bytes: int | None = None) -> Client:
+        """Add a client with its first key. Raises UsageError when the name is taken or cannot be one."""
+        check_name(name)
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
+            if _client(connection, name):
+                raise UsageError(f"there is a client '{name}' already", "choose another name, or look at: nightsafe client list")
+            connection.execute(insert(t.clients).values(name=name, custody=custody, quota_bytes=quota_bytes, active=True, created_at=now))
+            connection.execute(insert(t.client_keys).values(client=name, generation=generation, recipient=recipient, created_at=now))
+        return Client(name, custody, quota_bytes, True, now, (ClientKey(generation, recipient, now),))
+
+    def client(self, name: str) -> Client | None:
+        """The client, or None."""
+        with self._database.reading() as connection:
+            return _client(connection, name)
+
+    def clients(self) -> list[Client]:
+        """All clients by name."""
+        with self._database.reading() as connection:
+            names = connection.execute(select(t.clients.c.name).order_by(t.clients.c.name)).scalars()
+            return [client for name in names.all() if (client := _client(connection, name))]
+
+    def add_person(
+        self, name: str, *, role: Role = "client", client: str | None = None, keys: Sequence[PublicKey] = (), expires_at: datetime | None = None
+    ) -> Person:
+        """Add a person with their public keys. Raises UsageError when the name is taken, or the client unknown."""
+        check_name(name)
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
+            if _person(connection, name):
+                raise UsageError(f"there is a person '{name}' already", "choose another login name")
+            if client is not None and _client(connection, client) is None:
+                raise unknown_client(client)
+            connection.execute(insert(t.people).values(name=name, role=role, client=client, active=True, created_at=now, expires_at=expires_at))
+            for key in {key.fingerprint: key for key in keys}.values():
+                connection.execute(
+                    insert(t.public_keys).values(person=name, fingerprint=key.fingerprint, line=key.line, comment=key.comment, added_at=now)
+                )
+            added = _person(connection, name)
+        if added is None:
+            raise UsageError(f"the person '{name}' was not kept", "try again")
+        return added
+
+    def person(self, name: str) -> Person | None:
+        """The person with their keys, or None. Cheap: every login asks."""
+        with self._database.reading() as connection:
+            return _person(connection, name)
+
+    def people(self) -> list[Person]:
+        """All people by name."""
+        with self._database.reading() as connection:
+            names = connection.execute(select(t.people.c.name).order_by(t.people.c.name)).scalars()
+            return [person for name in names.all() if (person := _person(connection, name))]
+
+
+def unknown_client(name: str) -> UsageError:
+    """What is said when a client is named that does not exist."""
+    shown = name[:40].encode("unicode_escape").decode()
+    return UsageError(f"there is no client '{shown}'", "see the names with: nightsafe client list")
+
+
+def _client(connection: Connection, name: str) -> Client | None:
+    row = connection.execute(select(t.clients).where(t.clients.c.name == name)).one_or_none()
+    if row is None:
+        return None
+    keys = connection.execute(select(t.client_keys).where(t.client_keys.c.client == name).order_by(t.client_keys.c.generation))
+    return Client(
+        row.name, row.custody, row.quota_bytes, row.active, row.created_at, tuple(ClientKey(k.generation, k.recipient, k.created_at) for k in keys)
+    )
+
+
+def _person(connection: Connection, name: str) -> Person | None:
+    row: Row[Any] | None = connection.execute(select(t.people).where(t.people.c.name == name)).one_or_none()
+    if row is None:
+        return None
+    keys = connection.execute(select(t.public_keys).where(t.public_keys.c.person == name).order_by(t.public_keys.c.fingerprint))
+    return Person(
+        row.name,
+        row.role,
+        row.client,
+        row.active,
+        row.created_at,
+        row.expires_at,
+        tuple(PublicKey(key.line, key.fingerprint, key.comment) for key in keys),
+    )

@@ -1,0 +1,112 @@
+"""The frozen values that go into and come out of the catalog. Times are aware UTC datetimes, sizes are bytes, hashes lowercase hex."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Custody = Literal["managed", "deposit-only"]
+Role = Literal["client", "staff", "auditor"]
+Verdict = Literal["accepted", "held", "refused"]
+RunKind = Literal["backup", "drill", "restore"]
+RunState = Literal["running", "passed", "failed", "partial", "inconclusive", "interrupted"]
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """One generation of a client's age key; `recipient` is the public half (`age1…`)."""
+
+    generation: int
+    recipient: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of the firm: one jail, one key per generation. `keys` is oldest first and never empty."""
+
+    name: str
+    custody: Custody
+    quota_bytes: int | None
+    active: bool
+    created_at: datetime
+    keys: tuple[ClientKey, ...]
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """An SSH public key of a person: `line` as in authorized_keys without options, `fingerprint` as `SHA256:…`."""
+
+    line: str
+    fingerprint: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a login of their own; `client` is set for the role `client`."""
+
+    name: str
+    role: Role
+    client: str | None
+    active: bool
+    created_at: datetime
+    expires_at: datetime | None
+    keys: tuple[PublicKey, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPaper:
+    """A paper that ingest has dealt with. `path` is its virtual path when it landed; the sealed_* fields describe its age file."""
+
+    id: str
+    client: str
+    path: str
+    person: str
+    state: Verdict
+    reason: str
+    size: int
+    sha256: str
+    received_at: datetime
+    sealed_at: datetime
+    modified_at: datetime | None
+    generation: int
+    header_mac: str
+    sealed_sha256: str
+    sealed_size: int
+    session: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper(NewPaper):
+    """A catalogued paper: `version` counts from 1 for each client and path; `receipted` once its receipt lies in the jail."""
+
+    version: int
+    receipted: bool
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A restic repository that was initialised by us; `restic_id` is the id in its config."""
+
+    name: str
+    url: str
+    restic_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Run:
+    """One backup, drill or restore. `detail` holds JSON values, by kind."""
+
+    id: int
+    kind: RunKind
+    state: RunState
+    started_at: datetime
+    ended_at: datetime | None
+    snapshot: str | None
+    keys_snapshot: str | None
+    detail: Mapping[str, Any] = field(default_factory=dict)

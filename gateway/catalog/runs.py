@@ -1,0 +1,99 @@
+"""Repositories and runs (backups, drills, restores) in the catalog."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Row, insert, select, update
+
+from config.errors import UsageError
+from gateway.catalog import tables as t
+from gateway.catalog.database import Database
+from gateway.catalog.rows import Repository, Run, RunKind, RunState
+
+
+class RunQueries:
+    """The part of the catalog that remembers what was backed up, and what was proven."""
+
+    _database: Database
+
+    def repository(self, name: str) -> Repository | None:
+        """The repository that was initialised under this name, or None: then none ever was."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(t.repositories).where(t.repositories.c.name == name)).one_or_none()
+        return None if row is None else Repository(row.name, row.url, row.restic_id, row.created_at)
+
+    def add_repository(self, name: str, url: str, restic_id: str) -> Repository:
+        """Remember a repository that was just initialised. Raises CatalogError when the name is taken."""
+        now = datetime.now(UTC)
+        with self._database.writing() as connection:
+            connection.execute(insert(t.repositories).values(name=name, url=url, restic_id=restic_id, created_at=now))
+        return Repository(name, url, restic_id, now)
+
+    def start_run(self, kind: RunKind, detail: Mapping[str, Any] | None = None) -> int:
+        """Begin a run of this process; the id counts up."""
+        row = {"kind": kind, "state": "running", "pid": os.getpid(), "started_at": datetime.now(UTC), "detail": dict(detail or {})}
+        with self._database.writing() as connection:
+            result = connection.execute(insert(t.runs).values(**row))
+        key = result.inserted_primary_key
+        if key is None:
+            raise UsageError("the run was not recorded", "try again")
+        return int(key[0])
+
+    def finish_run(
+        self, run: int, state: RunState, *, snapshot: str | None = None, keys_snapshot: str | None = None, detail: Mapping[str, Any] | None = None
+    ) -> Run:
+        """End a run; `detail` replaces what was there."""
+        values: dict[str, Any] = {"state": state, "ended_at": datetime.now(UTC), "snapshot": snapshot, "keys_snapshot": keys_snapshot}
+        if detail is not None:
+            values["detail"] = dict(detail)
+        with self._database.writing() as connection:
+            connection.execute(update(t.runs).where(t.runs.c.id == run).values(**values))
+        return self.run(run)
+
+    def run(self, run: int) -> Run:
+        """Raises UsageError when there is no such run."""
+        with self._database.reading() as connection:
+            row = connection.execute(select(t.runs).where(t.runs.c.id == run)).one_or_none()
+        if row is None:
+            raise UsageError(f"there is no run {run}", "see the runs with: nightsafe drill list, nightsafe backup status")
+        return _run(row)
+
+    def runs(self, kind: RunKind | None = None, limit: int = 50) -> list[Run]:
+        """The newest runs first."""
+        query = select(t.runs).order_by(t.runs.c.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(t.runs.c.kind == kind)
+        with self._database.reading() as connection:
+            return [_run(row) for row in connection.execute(query)]
+
+    def reconcile_runs(self, kind: RunKind | None = None) -> int:
+        """Runs that are 'running' though they cannot be become 'interrupted'; how many.
+
+        With a `kind`, the caller holds that kind's lock, so that every such run is over; without, a run is over when its process is gone.
+        """
+        with self._database.writing() as connection:
+            running = connection.execute(select(t.runs.c.id, t.runs.c.kind, t.runs.c.pid).where(t.runs.c.state == "running")).all()
+            gone = [row.id for row in running if (row.kind == kind if kind else not _alive(row.pid))]
+            if gone:
+                connection.execute(update(t.runs).where(t.runs.c.id.in_(gone)).values(state="interrupted", ended_at=datetime.now(UTC)))
+        return len(gone)
+
+
+def _alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(row.id, row.kind, row.state, row.started_at, row.ended_at, row.snapshot, row.keys_snapshot, row.detail)

@@ -1,0 +1,48 @@
+"""The version of the tables: made and raised by Alembic, forward only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from config.errors import SettingsError
+
+REVISIONS = ("0001",)  # oldest first; a test compares it with the files in migrations/versions
+HEAD = REVISIONS[-1]
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision that the database has; None for an empty database."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the database to HEAD. Refuses a database from a newer program (SettingsError)."""
+    check_known(revision_of(connection))
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, HEAD)
+
+
+def check_current(connection: Connection) -> None:
+    """Raises SettingsError unless the database is at HEAD."""
+    revision = revision_of(connection)
+    check_known(revision)
+    if revision != HEAD:
+        raise SettingsError(f"the catalog has revision {revision or 'none'}; this program needs {HEAD}", "start 'nightsafe up' once: it migrates")
+
+
+def check_known(revision: str | None) -> None:
+    """Raises SettingsError for a revision that a newer program made."""
+    if revision is not None and revision not in REVISIONS:
+        raise SettingsError(
+            f"the catalog was written by a newer Nightsafe (revision {revision[:40]}; this one knows up to {HEAD})",
+            "use that newer version; nothing was changed",
+        )

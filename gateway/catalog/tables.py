@@ -1,0 +1,125 @@
+"""The tables, as SQLAlchemy Core sees them. Their history is in `migrations/`; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy.types import TypeDecorator
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware UTC datetime, stored as whole microseconds since the epoch: sorts and compares the same in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's shape
+        """Refuses a naive datetime: its meaning would depend on the machine."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime cannot be stored")
+        return (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's shape
+        """The moment in UTC."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData()
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("custody", Text, nullable=False),
+    Column("quota_bytes", BigInteger),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+client_keys = Table(
+    "client_keys",
+    metadata,
+    Column("client", Text, ForeignKey("clients.name"), primary_key=True),
+    Column("generation", Integer, primary_key=True),
+    Column("recipient", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+people = Table(
+    "people",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("client", Text, ForeignKey("clients.name")),
+    Column("active", Boolean, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("expires_at", Moment),
+)
+
+public_keys = Table(
+    "public_keys",
+    metadata,
+    Column("person", Text, ForeignKey("people.name"), primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("line", Text, nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("added_at", Moment, nullable=False),
+)
+
+papers = Table(
+    "papers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("client", Text, ForeignKey("clients.name"), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("sealed_at", Moment, nullable=False),
+    Column("modified_at", Moment),
+    Column("generation", Integer, nullable=False),
+    Column("header_mac", Text, nullable=False),
+    Column("sealed_sha256", Text, nullable=False),
+    Column("sealed_size", BigInteger, nullable=False),
+    Column("session", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("receipted", Boolean, nullable=False),
+    UniqueConstraint("client", "path", "version", name="papers_versions"),
+)
+Index("papers_by_hash", papers.c.sha256)
+Index("papers_by_client", papers.c.client, papers.c.id)
+Index("papers_without_receipt", papers.c.receipted, papers.c.id, sqlite_where=~papers.c.receipted)
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("restic_id", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("ended_at", Moment),
+    Column("snapshot", Text),
+    Column("keys_snapshot", Text),
+    Column("detail", JSON, nullable=False),
+)
+Index("runs_by_kind", runs.c.kind, runs.c.id)

@@ -1,0 +1,144 @@
+"""The catalog against a real SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from config.errors import SettingsError, UsageError
+from gateway.catalog import Catalog, NewPaper, PublicKey, check_name, schema, tables
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+PAPER = NewPaper(
+    id="0" * 32,
+    client="acme",
+    path="/inbox/a.pdf",
+    person="acme",
+    state="accepted",
+    reason="",
+    size=5,
+    sha256="ab" * 32,
+    received_at=NOW,
+    sealed_at=NOW,
+    modified_at=None,
+    generation=1,
+    header_mac="cd" * 32,
+    sealed_sha256="ef" * 32,
+    sealed_size=221,
+    session="s",
+    address="127.0.0.1",
+)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    made = Catalog.create(tmp_path / "catalog.sqlite3")
+    made.add_client("acme", recipient="age1x")
+    return made
+
+
+def test_migrations_and_tables_agree(tmp_path: Path) -> None:
+    Catalog.create(tmp_path / "c").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'c'}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+    files = sorted(path.name[:4] for path in (Path(schema.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
+    assert tuple(files) == schema.REVISIONS
+
+
+def test_client_and_person_come_back(catalog: Catalog) -> None:
+    key = PublicKey("ssh-ed25519 AAAA", "SHA256:x", "laptop")
+    added = catalog.add_person("ann", client="acme", keys=[key, key])
+    assert catalog.person("ann") == added
+    assert added.keys == (key,)
+    client = catalog.client("acme")
+    assert client is not None
+    assert [key.recipient for key in client.keys] == ["age1x"]
+    assert catalog.client("nobody") is None
+
+
+def test_taken_and_unknown_names_are_refused(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="already"):
+        catalog.add_client("acme", recipient="age1y")
+    with pytest.raises(UsageError, match="no client"):
+        catalog.add_person("bob", client="nobody")
+
+
+@pytest.mark.parametrize("name", ["", "A", ".x", "-x", "a/b", "a" * 33, "ä", "a\n", "a b"])
+def test_bad_names(name: str) -> None:
+    with pytest.raises(UsageError):
+        check_name(name)
+
+
+def test_versions_are_numbered_and_recording_is_idempotent(catalog: Catalog) -> None:
+    second = replace(PAPER, id="1" * 32, sha256="00" * 32)
+    other = replace(PAPER, id="2" * 32, path="/inbox/b.pdf")
+    recorded = catalog.record([PAPER, second, other, PAPER])
+    assert [paper.version for paper in recorded] == [1, 2, 1, 1]
+    assert [paper.version for paper in catalog.record([second])] == [2]
+    assert [paper.id for paper in catalog.versions("acme", "/inbox/a.pdf")] == [PAPER.id, second.id]
+    assert catalog.count_papers() == (3, 15)
+    first = catalog.paper(PAPER.id)
+    assert first is not None
+    assert first.received_at == NOW
+
+
+def test_all_papers_page_by_page(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.catalog.papers.PAGE", 3)
+    ids = [f"{number:032x}" for number in range(10)]
+    catalog.record([replace(PAPER, id=paper) for paper in ids])
+    assert [paper.id for paper in catalog.papers("acme")] == ids
+    assert list(catalog.papers("acme", state="refused")) == []
+
+
+def test_receipts_are_remembered(catalog: Catalog) -> None:
+    catalog.record([PAPER])
+    assert [paper.id for paper in catalog.unreceipted()] == [PAPER.id]
+    catalog.mark_receipted([PAPER.id])
+    assert catalog.unreceipted() == []
+
+
+def test_runs_and_what_a_dead_process_left(catalog: Catalog) -> None:
+    run = catalog.start_run("backup", {"a": 1})
+    assert catalog.run(run).state == "running"
+    assert catalog.reconcile_runs() == 0  # this process is alive
+    assert catalog.reconcile_runs("drill") == 0
+    assert catalog.reconcile_runs("backup") == 1  # the caller holds the lock: it cannot be running
+    assert catalog.run(run).state == "interrupted"
+    done = catalog.finish_run(catalog.start_run("backup"), "passed", snapshot="abc", detail={"papers": 3})
+    assert (done.snapshot, done.detail) == ("abc", {"papers": 3})
+    assert [found.id for found in catalog.runs("backup")] == [done.id, run]
+    with pytest.raises(UsageError):
+        catalog.run(999)
+
+
+def test_dump_is_a_catalog_of_its_own(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.record([PAPER])
+    catalog.dump(tmp_path / "dump.sqlite3")
+    catalog.record([replace(PAPER, id="9" * 32)])
+    with Catalog.open(tmp_path / "dump.sqlite3") as copy:
+        assert copy.count_papers() == (1, 5)
+    assert (tmp_path / "dump.sqlite3").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_newer_catalog_is_refused_and_unchanged(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.close()
+    with sqlite3.connect(tmp_path / "catalog.sqlite3") as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SettingsError, match="newer"):
+        Catalog.open(tmp_path / "catalog.sqlite3")
+    with pytest.raises(SettingsError, match="newer"):
+        Catalog.create(tmp_path / "catalog.sqlite3")
+
+
+def test_a_missing_catalog_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="missing"):
+        Catalog.open(tmp_path / "none.sqlite3")
+    assert not (tmp_path / "none.sqlite3").exists()
