@@ -1,0 +1,1 @@
+"""What a drill leaves for people and auditors: signed evidence (JSON) and a page."""
