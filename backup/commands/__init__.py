@@ -1,0 +1,1 @@
+"""The commands of the backup wing: thin, one module a noun."""

@@ -1,0 +1,80 @@
+"""`nightsafe backup run | status | snapshots`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backup.commands.facts import moment, run_facts
+from config.cli import data_option, json_option
+from config.console import emit, facts, human_bytes, progress, say, table
+from config.errors import Exit, Partial
+from config.loading import open_installation
+
+
+@click.group()
+def backup() -> None:
+    """Everything in the data folder, sealed, in S3."""
+
+
+@backup.command()
+@data_option
+@json_option
+def run(data: Path | None, as_json: bool) -> None:
+    """Back up now: catalog dump, vault, jails, quarantine, audit, settings; the keys into a repository of their own.
+
+    Example: nightsafe backup run --data /srv/nightsafe/data
+    """
+    from backup.run import run_backup
+
+    installation = open_installation(data)
+    with progress("backing up") as watched:
+        done = run_backup(installation, watched)
+    if as_json:
+        emit(run_facts(done), as_json)
+    else:
+        facts(
+            {
+                "snapshot": done.snapshot,
+                "of the keys": done.keys_snapshot,
+                "papers": done.detail.get("papers"),
+                "bytes": human_bytes(done.detail.get("bytes", 0)),
+                "new in S3": human_bytes(done.detail.get("added_bytes", 0)),
+            }
+        )
+    if done.state == "partial":
+        raise Partial("the backup is not complete: some files could not be read", str(done.detail.get("error", "")))
+
+
+@backup.command()
+@data_option
+@json_option
+def status(data: Path | None, as_json: bool) -> int:
+    """Is the newest backup good? Exit code 1 when it is stale, failed, or was never proven."""
+    from backup.status import backup_status
+
+    found = backup_status(open_installation(data))
+    if as_json:
+        emit(found.as_dict(), as_json)
+    else:
+        facts(found.lines())
+    return Exit.BAD if found.colour == "red" else Exit.DONE
+
+
+@backup.command()
+@data_option
+@json_option
+def snapshots(data: Path | None, as_json: bool) -> None:
+    """The snapshots that are in the bucket now."""
+    from backup.run import snapshots as in_bucket
+
+    found = in_bucket(open_installation(data))
+    rows: list[dict[str, Any]] = [{"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags)} for name, snapshot in found]
+    if as_json:
+        emit(rows, as_json)
+        return
+    table("Snapshots", ("repository", "id", "time", "tags"), [(row["repository"], row["id"][:8], row["time"], " ".join(row["tags"])) for row in rows])
+    if not rows:
+        say("no snapshots yet; make one with: nightsafe backup run")

@@ -1,0 +1,104 @@
+"""`nightsafe drill run | list | show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from backup.commands.facts import moment, run_facts
+from config.cli import data_option, json_option
+from config.console import emit, facts, progress, say, table
+from config.errors import CheckFailed, OutOfReach, UsageError
+from config.loading import open_installation
+from gateway.catalog import Catalog, Run
+
+
+@click.group()
+def drill() -> None:
+    """Rehearsed restores: the proof that a backup is one."""
+
+
+@drill.command()
+@click.option("--full", is_flag=True, help="Every paper and every key.")
+@click.option("--sample", type=click.IntRange(1), metavar="N", help="N papers (default: the setting), drawn at random.")
+@data_option
+@json_option
+def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> None:
+    """Restore from S3 into a scratch folder, decrypt in memory, compare with the hashes recorded at arrival; write signed evidence.
+
+    Exit code 1: the backup is bad, and what is bad is named. 5: S3, keyd or the scratch disk was out of reach, nothing was proven.
+
+    Example: nightsafe drill run --full
+    """
+    from backup.drill.run import run_drill
+
+    if full and sample:
+        raise UsageError("--full and --sample exclude each other", "name one of them")
+    installation = open_installation(data)
+    with progress("rehearsing") as watched:
+        done = run_drill(installation, "full" if full else "sample", watched, sample=sample)
+    if as_json:
+        emit(run_facts(done), as_json)
+    else:
+        _print(done)
+    if done.state == "failed":
+        raise CheckFailed(f"drill {done.id} failed: {done.detail.get('cause')}", f"the papers are named in {done.detail.get('evidence')}")
+    if done.state == "inconclusive":
+        raise OutOfReach(f"drill {done.id} proved nothing: {done.detail.get('cause')}", "mend that and run it again; nothing says that the backup is bad")
+
+
+@drill.command("list")
+@data_option
+@json_option
+def list_(data: Path | None, as_json: bool) -> None:
+    """The drills of the past, newest first."""
+    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+        found = catalog.runs("drill")
+    if as_json:
+        emit([run_facts(run) for run in found], as_json)
+        return
+    table(
+        "Drills",
+        ("id", "kind", "verdict", "started", "papers", "snapshot"),
+        [(r.id, r.detail.get("kind"), r.state, moment(r.started_at), r.detail.get("drawn"), (r.snapshot or "")[:8]) for r in found],
+    )
+    if not found:
+        say("no drills yet; run one with: nightsafe drill run")
+
+
+@drill.command()
+@click.argument("number", metavar="ID", type=int)
+@data_option
+@json_option
+def show(number: int, data: Path | None, as_json: bool) -> None:
+    """One drill: verdict, papers, times, evidence."""
+    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+        found = catalog.run(number)
+    if found.kind != "drill":
+        raise UsageError(f"run {number} is a {found.kind}, not a drill", "see the drills with: nightsafe drill list")
+    if as_json:
+        emit(run_facts(found), as_json)
+    else:
+        _print(found)
+
+
+def _print(run: Run) -> None:
+    detail = run.detail
+    facts(
+        {
+            "drill": f"{run.id} ({detail.get('kind')})",
+            "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
+            "snapshot": run.snapshot,
+            "papers": f"{detail.get('drawn')} of {detail.get('of')} compared",
+            "bad": len(detail.get("bad", [])),
+            "missing": len(detail.get("missing", [])),
+            "surplus": len(detail.get("surplus", [])),
+            "recovery time": f"{detail.get('recovery_seconds')} s",
+            "recovery point": f"{detail.get('recovery_point')}",
+            "evidence": detail.get("evidence"),
+        }
+    )
+    for kind in ("bad", "missing", "surplus"):
+        for item in list(detail.get(kind, []))[:50]:
+            say(f"{kind}: {item}")

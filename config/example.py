@@ -1,0 +1,44 @@
+"""The settings file that `init` writes: every setting with its meaning and default, commented out. Generated from the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from config.settings import Settings
+
+HEAD = """\
+# Settings of Nightsafe. Every line that begins with '# ' and a name shows a default: remove the '#' to change it.
+# The unit of a number is in its name. Relative paths are relative to the data folder.
+# Any setting can be laid over by the environment: NIGHTSAFE_SET_GATEWAY__PORT=2022
+"""
+
+
+def render_example() -> str:
+    """The whole example file, as TOML that is valid as it stands and means all defaults."""
+    lines = [HEAD, f"format = {Settings().format}\n"]
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            lines.append(f"\n[{name}]\n# {(section.__doc__ or '').strip()}\n")
+            lines.extend(_setting(key, inner, section()) for key, inner in section.model_fields.items())
+    return "".join(lines)
+
+
+def _setting(key: str, field: FieldInfo, section: BaseModel) -> str:
+    value = getattr(section, key)
+    shown = f"# {key} = {toml_value(value)}" if value is not None else f'# {key} = "…"'
+    return f"\n# {field.description}\n{shown}\n"
+
+
+def toml_value(value: Any) -> str:
+    """A default as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

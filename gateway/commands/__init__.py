@@ -1,0 +1,1 @@
+"""The commands of the gateway's wing: thin, one module a noun."""

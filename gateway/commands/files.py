@@ -1,0 +1,208 @@
+"""`nightsafe files list | get | versions`: papers as operators see them. Every look is an audit event."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from config.cli import data_option, json_option
+from config.console import emit, human_bytes, table
+from config.errors import UsageError
+from config.files import TEMPORARY_PREFIX
+from config.loading import Installation, open_installation
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog, Paper
+from gateway.catalog.people import unknown_client
+from gateway.commands.agent import key_agent
+from gateway.jail.paths import parse
+from gateway.jail.tree import Tree
+from gateway.store.vault import Vault
+
+PIECE = 1 << 20
+
+
+@click.group()
+def files() -> None:
+    """The papers of a client, and their versions."""
+
+
+@files.command("list")
+@click.argument("client")
+@data_option
+@json_option
+def list_(client: str, data: Path | None, as_json: bool) -> None:
+    """The names in a client's jail now, with size and state."""
+    installation = open_installation(data)
+    with Catalog.open(installation.folder.catalog) as catalog:
+        _known(catalog, client)
+        rows = list(_names(installation, catalog, client))
+    _record(installation, Event.FILES_SEARCHED, client=client, found=len(rows))
+    if as_json:
+        emit(rows, as_json)
+        return
+    table(
+        f"Papers of {client}",
+        ("path", "size", "state", "modified", "paper"),
+        [(row["path"], human_bytes(row["size"]), row["state"], row["modified_at"], row["paper"]) for row in rows],
+    )
+
+
+@files.command()
+@click.argument("client")
+@click.argument("path")
+@data_option
+@json_option
+def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
+    """Every version that ever had this name.
+
+    Example: nightsafe files versions acme /inbox/2026/invoice.pdf
+    """
+    installation = open_installation(data)
+    with Catalog.open(installation.folder.catalog) as catalog:
+        _known(catalog, client)
+        found = catalog.versions(client, _virtual(path))
+    _record(installation, Event.FILES_SEARCHED, client=client, path=_virtual(path), found=len(found))
+    if not found:
+        raise UsageError(f"{client} never had a paper named {_virtual(path)}", f"see the names with: nightsafe files list {client}")
+    if as_json:
+        emit([_facts(paper) for paper in found], as_json)
+        return
+    table(
+        f"Versions of {_virtual(path)}",
+        ("version", "size", "state", "received", "by", "sha256", "paper"),
+        [(p.version, human_bytes(p.size), p.state, _iso(p.received_at), p.person, p.sha256, p.id) for p in found],
+    )
+
+
+@files.command()
+@click.argument("client")
+@click.argument("path")
+@click.option("--version", type=click.IntRange(1), metavar="V", help="An older version; the newest by default.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Write to F (plaintext!) instead of standard output.")
+@data_option
+@json_option
+def get(client: str, path: str, version: int | None, out: Path | None, data: Path | None, as_json: bool) -> None:
+    """One paper in plaintext, to standard output or to the file that --out names.
+
+    Example: nightsafe files get acme /inbox/2026/invoice.pdf --out invoice.pdf
+    """
+    installation = open_installation(data)
+    if as_json and out is None:
+        raise UsageError("--json needs --out", "standard output would carry the paper itself")
+    with Catalog.open(installation.folder.catalog) as catalog:
+        _known(catalog, client)
+        paper = _wanted(installation, catalog, client, _virtual(path), version)
+    reason = f"files get {paper.path} version {paper.version}"
+    key = key_agent(installation).paper_key(client, paper.id, "vault", operator(), reason)
+    with Vault(installation.folder.vault).open(client, paper.id, file_key=key) as source, _target(out) as target:
+        while piece := source.read(PIECE):
+            target.write(piece)
+    _record(installation, Event.FILE_FETCHED, client=client, path=paper.path, paper=paper.id, version=paper.version, to="file" if out else "stdout")
+    if as_json:
+        emit(_facts(paper), as_json)
+
+
+def operator() -> str:
+    """Who asks, for keyd and the audit log."""
+    return f"ops:{getpass.getuser()}"
+
+
+def _wanted(installation: Installation, catalog: Catalog, client: str, path: str, version: int | None) -> Paper:
+    """The version asked for; without one, what the name shows now, or else the newest that had it."""
+    found = catalog.versions(client, path)
+    if version is not None:
+        chosen = next((paper for paper in found if paper.version == version), None)
+    else:
+        entry = next((row for row in _names(installation, catalog, client) if row["path"] == path), None)
+        chosen = catalog.paper(entry["paper"]) if entry else None
+        if chosen is None and entry:
+            raise UsageError(f"{path} has arrived but is not sealed yet", "try again in a moment; 'nightsafe status' shows whether ingest runs")
+        if chosen is None and found:
+            chosen = found[-1]
+    if chosen is None:
+        wanted = f"version {version} of {path}" if version else path
+        raise UsageError(
+            f"{client} has no paper {wanted}", f"see the names with: nightsafe files list {client}, or: nightsafe files versions {client} {path}"
+        )
+    if chosen.state == "refused":
+        raise UsageError(f"{path} was refused: {chosen.reason}", "it lies in the quarantine")
+    return chosen
+
+
+def _names(installation: Installation, catalog: Catalog, client: str) -> Iterator[dict[str, Any]]:
+    for path, pointer, modified in Tree(installation.folder.jail(client)).pointers():
+        paper = catalog.paper(pointer.paper)
+        state = paper.state if paper else ("arriving" if pointer.state == "partial" else "being sealed")
+        yield {
+            "path": str(path),
+            "size": pointer.size,
+            "state": state,
+            "modified_at": _iso(datetime.fromtimestamp(modified, UTC)),
+            "paper": pointer.paper,
+            "sha256": paper.sha256 if paper else None,
+            "version": paper.version if paper else None,
+        }
+
+
+def _known(catalog: Catalog, client: str) -> None:
+    if catalog.client(client) is None:
+        raise unknown_client(client)
+
+
+def _virtual(path: str) -> str:
+    return str(parse(os.fsencode(path)))
+
+
+@contextmanager
+def _target(out: Path | None) -> Iterator[BinaryIO]:
+    """Standard output, or a file that appears whole; a file that exists is not written over."""
+    if out is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if out.exists():
+        raise UsageError(f"{out} exists already", "choose another name for --out")
+    temporary = out.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}")
+    try:
+        with temporary.open("xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target:
+            yield target
+            target.flush()
+            os.fsync(target.fileno())
+        temporary.rename(out)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _record(installation: Installation, event: Event, **fields: Any) -> None:
+    log = AuditLog(installation.folder.audit, "ops")
+    log.append(event, durable=True, person=operator(), **fields)
+    log.close()
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _facts(paper: Paper) -> dict[str, Any]:
+    return {
+        "paper": paper.id,
+        "path": paper.path,
+        "version": paper.version,
+        "size": paper.size,
+        "sha256": paper.sha256,
+        "state": paper.state,
+        "reason": paper.reason,
+        "person": paper.person,
+        "received_at": _iso(paper.received_at),
+        "sealed_at": _iso(paper.sealed_at),
+    }

@@ -1,0 +1,127 @@
+"""`nightsafe init`: a data folder with keys and settings, and the recovery kit, shown once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from config.cli import data_option, json_option
+from config.console import emit, say
+from config.errors import UsageError
+from config.example import render_example
+from config.files import make_folder, write_whole
+from config.folder import FORMAT_VERSION, DataFolder
+from config.loading import Installation, load_settings, locate
+from gateway.age import Identity
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog
+from gateway.keys.keyring import Keyring
+from gateway.keys.kit import part_a
+from gateway.keys.master import load_master
+
+OURS = {"nightsafe.toml", "keys", "ingest-keys", "spool", "jails", "vault", "quarantine", "audit", "evidence", "dump", "run", "cache", "lost+found"}
+
+
+@click.command()
+@data_option
+@click.option(
+    "--recovery-kit", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Write the recovery kit to F instead of the terminal."
+)
+@json_option
+def init(data: Path | None, recovery_kit: Path | None, as_json: bool) -> None:
+    """Make a data folder: keys, host key, catalog, settings; print the recovery kit once.
+
+    The master secret goes to the file named in the settings (beside the data folder, by default). An interrupted init is simply run again.
+
+    Example: nightsafe init --data /srv/nightsafe/data --recovery-kit kit.txt
+    """
+    folder = locate(data)
+    _check_place(folder, recovery_kit)
+    _clear_half_made(folder)
+    try:
+        recovery = _make(folder)
+        kit = part_a(recovery, Keyring(folder))
+        if recovery_kit:
+            write_whole(recovery_kit.absolute(), kit.encode())
+        elif not as_json:
+            click.echo(kit)
+        write_whole(folder.version_file, f"{FORMAT_VERSION}\n".encode())
+    except BaseException:
+        _clear_half_made(folder)
+        raise
+    if as_json:
+        emit({"data": str(folder.root), "recovery_kit": str(recovery_kit) if recovery_kit else kit}, as_json)
+        return
+    say(f"Made {folder.root}.")
+    if recovery_kit:
+        say(f"The recovery kit is in {recovery_kit}. Print it, lock it away, and delete the file: nobody can show it a second time.")
+    else:
+        say("Print the recovery kit above and lock it away: nobody can show it a second time.")
+    say("Next: nightsafe client add NAME --public-key FILE, then nightsafe up")
+
+
+def _check_place(folder: DataFolder, recovery_kit: Path | None) -> None:
+    if folder.version_file.exists():
+        raise UsageError(
+            f"{folder.root} is a finished data folder already", "nothing was changed; choose another folder, or go on with: nightsafe up"
+        )
+    if folder.root.exists():
+        if not folder.root.is_dir():
+            raise UsageError(f"{folder.root} is not a folder", "choose another name")
+        strangers = sorted(set(os.listdir(folder.root)) - OURS - {folder.catalog.name + end for end in ("", "-wal", "-shm", "-journal")})
+        strangers = [name for name in strangers if not name.startswith(".tmp-")]
+        if strangers:
+            raise UsageError(f"{folder.root} is not empty: it holds {strangers[0]!r}", "choose an empty folder, or one that does not exist yet")
+    if recovery_kit is not None:
+        if recovery_kit.exists():
+            raise UsageError(f"{recovery_kit} exists already", "the kit is never written over another file; choose another name")
+        if recovery_kit.absolute().resolve().is_relative_to(folder.root.resolve()):
+            raise UsageError("the recovery kit must not lie inside the data folder", "it opens every paper: keep it far from them")
+        if not recovery_kit.absolute().parent.is_dir():
+            raise UsageError(f"the folder {recovery_kit.absolute().parent} does not exist", "make it, or choose another place for the kit")
+
+
+def _clear_half_made(folder: DataFolder) -> None:
+    """Without VERSION nothing here was ever in use: what an interrupted init left is removed, name by name."""
+    if not folder.root.is_dir() or folder.version_file.exists():
+        return
+    for name in os.listdir(folder.root):
+        path = folder.root / name
+        if name == "lost+found":
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _make(folder: DataFolder) -> Identity:
+    make_folder(folder.root)
+    folder.root.chmod(0o700)
+    for inner in (folder.keys, folder.spool_partial, folder.spool_landed, folder.jails, folder.vault, folder.quarantine):
+        make_folder(inner)
+    for inner in (folder.audit, folder.evidence, folder.dump, folder.run, folder.cache):
+        make_folder(inner)
+    write_whole(folder.settings, render_example().encode())
+    installation = Installation(folder, load_settings(folder.settings))
+    master = _master(installation)
+    recovery = Identity.generate()
+    Keyring.create(folder, master.recipient, recovery.recipient)
+    Catalog.create(folder.catalog).close()
+    log = AuditLog(folder.audit, "ops")
+    log.append(Event.INSTALLATION_CREATED, durable=True, recovery_recipient=str(recovery.recipient))
+    log.close()
+    return recovery
+
+
+def _master(installation: Installation) -> Identity:
+    """The master identity: the one that is there, or a new one."""
+    path = installation.path(installation.settings.keys.master_file)
+    if not path.exists() and "CREDENTIALS_DIRECTORY" not in os.environ:
+        make_folder(path.parent)
+        write_whole(path, (Identity.generate().encode() + "\n").encode())
+    return load_master(installation)

@@ -1,0 +1,47 @@
+"""`nightsafe gateway | keyd | ingest`: one role in the foreground, as a service manager runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from config.cli import data_option
+from config.loading import Installation, open_installation
+from config.logging import set_up_logging
+
+
+def opened(data: Path | None, role: str) -> Installation:
+    """The installation, with logging set up for `role`."""
+    installation = open_installation(data)
+    set_up_logging(role, installation.settings.log.level, installation.settings.log.json_lines)
+    return installation
+
+
+@click.command()
+@data_option
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the setting.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port, instead of the setting; 0 takes a free one.")
+def gateway(data: Path | None, host: str | None, port: int | None) -> None:
+    """The SFTP server: the only role that faces the internet."""
+    from gateway.sftp.role import serve
+
+    serve(opened(data, "gateway"), host, port)
+
+
+@click.command()
+@data_option
+def keyd(data: Path | None) -> None:
+    """The key agent: opens one paper's key a request, and records it."""
+    from gateway.keys.keyd import serve
+
+    serve(opened(data, "keyd"))
+
+
+@click.command()
+@data_option
+def ingest(data: Path | None) -> None:
+    """The pipeline from landed papers to sealed, catalogued, receipted ones."""
+    from gateway.ingest.role import serve
+
+    serve(opened(data, "ingest"))

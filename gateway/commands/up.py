@@ -1,0 +1,80 @@
+"""`nightsafe up`: all roles in the foreground."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from config.cli import data_option
+from config.files import write_whole
+from config.loading import Installation, open_installation
+from config.logging import set_up_logging
+from config.roles import running_role
+from gateway.catalog import Catalog
+from gateway.keys.keyring import Keyring
+from gateway.keys.master import load_master
+from gateway.keys.process import harden_process
+from gateway.keys.secrets import secrets_for
+from gateway.supervise import RoleCommand, Supervisor
+
+
+@click.command()
+@data_option
+@click.option("--sftp-host", metavar="ADDRESS", help="Address to listen on, instead of the setting.")
+@click.option("--sftp-port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on, instead of the setting; 0 takes a free one.")
+@click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Written (JSON: sftp, s3, pid) once logins work.")
+def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_file: Path | None) -> None:
+    """Run all roles in the foreground, until Ctrl-C or SIGTERM. A role that dies is started again.
+
+    Example: nightsafe up --data /srv/nightsafe/data --sftp-port 2022 --ready-file /run/nightsafe.json
+    """
+    installation = open_installation(data)
+    set_up_logging("up", installation.settings.log.level, installation.settings.log.json_lines)
+    harden_process()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with running_role(installation.folder, "up"):
+        Catalog.create(installation.folder.catalog).close()  # migrates a catalog of an older program
+        supervisor = Supervisor(installation.folder, role_commands(installation, sftp_host, sftp_port))
+        if ready_file:
+            ready_file.unlink(missing_ok=True)
+        announced = supervisor.start(stop)
+        try:
+            if ready_file and not stop.is_set():
+                write_whole(ready_file.absolute(), json.dumps(ready_facts(announced), indent=2).encode())
+            supervisor.watch(stop)
+        finally:
+            if ready_file:
+                ready_file.unlink(missing_ok=True)
+            supervisor.stop()
+
+
+def role_commands(installation: Installation, host: str | None, port: int | None) -> list[RoleCommand]:
+    """The roles in the order in which they start. The gateway is last: once it answers, everything behind it does."""
+    keyring, master = Keyring(installation.folder), load_master(installation)
+
+    def secrets(role: str) -> Mapping[str, bytes]:
+        return secrets_for(role, keyring, master)
+
+    listen = (*(("--host", host) if host is not None else ()), *(("--port", str(port)) if port is not None else ()))
+    s3 = [RoleCommand("s3", secrets=secrets("s3"))] if installation.settings.s3.is_embedded else []
+    return [
+        *s3,
+        RoleCommand("keyd", secrets=secrets("keyd")),
+        RoleCommand("ingest", secrets=secrets("ingest")),
+        RoleCommand("scheduler", secrets=secrets("scheduler")),
+        RoleCommand("gateway", listen, secrets("gateway"), lambda state: ("--host", str(state["host"]), "--port", str(state["port"]))),
+    ]
+
+
+def ready_facts(announced: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """What stands in the ready file."""
+    gateway, s3 = announced["gateway"], announced.get("s3")
+    return {"sftp": {"host": gateway["host"], "port": gateway["port"]}, "s3": {"endpoint": s3["endpoint"]} if s3 else None, "pid": os.getpid()}

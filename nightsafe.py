@@ -1,0 +1,45 @@
+"""The front door: one command line, both wings opened lazily."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from config.cli import LazyGroup, run
+
+COMMANDS = {
+    "init": ("gateway.commands.init:init", "Make a data folder: keys, settings, the recovery kit."),
+    "up": ("gateway.commands.up:up", "Run all roles in the foreground."),
+    "status": ("backup.commands.status:status", "One screen: is everything safe?"),
+    "client": ("gateway.commands.client:client", "Clients: add, list, show."),
+    "files": ("gateway.commands.files:files", "Papers: list, get, versions."),
+    "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
+    "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),
+    "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
+    "audit": ("gateway.commands.audit:audit", "The audit log: verify, show."),
+    "kit": ("backup.commands.kit:kit", "The recovery kit: show."),
+    "gateway": ("gateway.commands.roles:gateway", "Role: the SFTP server."),
+    "keyd": ("gateway.commands.roles:keyd", "Role: the key agent."),
+    "ingest": ("gateway.commands.roles:ingest", "Role: from landed papers to sealed ones."),
+    "scheduler": ("backup.commands.roles:scheduler", "Role: backups and drills by the clock."),
+    "s3": ("backup.commands.roles:s3", "Role: the embedded S3 server, for a look."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="nightsafe", prog_name="nightsafe")
+def cli() -> None:
+    """Nightsafe: a secure file-exchange gateway whose backups prove themselves.
+
+    Exit codes: 0 done, 1 the thing checked is bad, 2 wrong use or settings, 3 partly done, 4 busy, 5 a needed service is out of reach.
+    """
+
+
+def main() -> int:
+    """The console script."""
+    return run(cli)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
