@@ -1,0 +1,38 @@
+"""Small files that are written once and never over an existing one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
+
+MAX_PIECE_BYTES = 256 * 1024
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Make `path` (0600) with `data`, whole and durable. Raises FileExistsError when it is there; what is there stays as it was."""
+    make_folder(path.parent)
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.link(temporary, path)  # unlike a rename, a link never replaces
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def read_piece(path: Path, limit: int = MAX_PIECE_BYTES) -> bytes:
+    """The whole of a small regular file. Raises FileNotFoundError, or OSError when it is longer than `limit` or no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(f"{path} is longer than {limit} bytes")
+    return data

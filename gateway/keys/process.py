@@ -1,0 +1,22 @@
+"""What every role does to its own process before it touches a secret."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+
+PR_SET_DUMPABLE = 4  # linux/prctl.h
+
+
+def harden_process() -> None:
+    """No core dumps, no tracing and no reading of /proc/PID/mem by other processes of this user; new files are for the owner only.
+
+    Inherited by nothing: RLIMIT_CORE goes on to children, the dumpable flag is reset by execve. Call it in each role's process.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"the process could not be made undumpable: {os.strerror(error)}")
