@@ -1,0 +1,34 @@
+"""Where a spool file goes that cannot become a paper: DATA/quarantine/CLIENT/ID.damaged, as it is, which is ciphertext."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from config.errors import UsageError
+from config.files import fsync_folder, make_folder
+from gateway.catalog.names import check_name
+
+SUFFIX = ".damaged"
+NOBODY = "_unknown"  # where the client cannot be told; no client can have this name
+
+
+def aside_path(quarantine: Path, client: str, paper: str) -> Path:
+    """Where `move_aside` puts it. A `client` that is no name of a client (a forged header may say anything) counts as nobody."""
+    try:
+        check_name(client)
+    except UsageError:
+        client = NOBODY
+    return quarantine / client / f"{paper}{SUFFIX}"
+
+
+def move_aside(landed: Path, quarantine: Path, client: str, paper: str) -> None:
+    """Move a landed spool file out of the way, durably. Done already: nothing happens. Raises OSError."""
+    target = aside_path(quarantine, client, paper)
+    make_folder(target.parent)
+    try:
+        os.rename(landed / paper, target)
+    except FileNotFoundError:
+        return
+    fsync_folder(target.parent)
+    fsync_folder(landed)

@@ -1,0 +1,37 @@
+"""The clients that a batch meets, each looked up once: is it in the catalog, and which key seals its papers now."""
+
+from __future__ import annotations
+
+from config.errors import UsageError
+from gateway.catalog import Catalog
+from gateway.catalog.names import check_name
+from gateway.keys.keyring import ClientKey, Keyring
+
+
+class ClientBook:
+    """Newest keys of clients. Lives for one batch, so that a new client or a rotated key counts from the next one.
+
+    Used by several threads: a race between them looks up twice.
+    """
+
+    def __init__(self, catalog: Catalog, keyring: Keyring) -> None:
+        self._catalog = catalog
+        self._keyring = keyring
+        self._known: dict[str, ClientKey | None] = {}
+
+    def key(self, client: str) -> ClientKey | None:
+        """The newest key of `client`; None when the catalog has no such client. Raises NightsafeError when it has one but its key is missing."""
+        if client not in self._known:
+            self._known[client] = self._look_up(client)
+        return self._known[client]
+
+    def is_known(self, client: str) -> bool:
+        """Whether the catalog has a client of this name; False for what is no name at all."""
+        try:
+            check_name(client)
+        except UsageError:
+            return False
+        return self._catalog.client(client) is not None
+
+    def _look_up(self, client: str) -> ClientKey | None:
+        return self._keyring.client_recipient(client) if self.is_known(client) else None

@@ -1,0 +1,79 @@
+"""Step 6: receipts into the jails, each with its signature. Twice is once: names are fixed, and a receipt that lies there already is kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.audit.events import Event
+from gateway.audit.signatures import RECEIPT, sign
+from gateway.catalog.rows import Paper
+from gateway.ingest.parts import Parts
+from gateway.ingest.receipts import SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path
+from gateway.jail.paths import VirtualPath, path_of
+from gateway.jail.refused import Refused
+from gateway.jail.tree import Tree
+
+MOST_BYTES = 64 * 1024  # of a receipt; one with the longest path, escaped, is far below
+
+
+@dataclass
+class Issued:
+    """Papers whose receipts lie in the jail, and those where it failed."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    def add(self, other: Issued) -> None:
+        """Take the results of another portion."""
+        self.done += other.done
+        self.failed.update(other.failed)
+
+
+def hand_out(parts: Parts, papers: Sequence[Paper], heads: Mapping[str, str]) -> Issued:
+    """Write the receipts of `papers`, all of one client, durably. `heads` has the audit line's hash of those that were sealed just now."""
+    issued = Issued()
+    try:
+        with parts.tree(papers[0].client) as tree:
+            _write(parts, tree, papers, heads, issued)
+    except Exception as error:  # noqa: BLE001 - one client's jail must not stop the others
+        issued.failed = {paper.id: error for paper in papers if paper.id not in issued.done}
+    return issued
+
+
+def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str, str], issued: Issued) -> None:
+    bodies = {paper.id: _body(parts, tree, paper, heads) for paper in papers}
+    if any(paper.id not in heads for paper in papers):
+        parts.audit.sync()  # a receipt names no line of the log that could still be lost
+    tree.write_plains([file for paper in papers for file in _files(parts, paper, bodies[paper.id])])
+    for paper in papers:
+        parts.audit.append(Event.RECEIPT_WRITTEN, client=paper.client, paper=paper.id, path=receipt_path(paper), verdict=paper.state)
+        issued.done.append(paper.id)
+
+
+def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str]) -> bytes:
+    if head := heads.get(paper.id):
+        return receipt_body(paper, head)
+    lying = _read(tree, path_of(receipt_path(paper)))
+    if lying is not None and is_receipt_of(paper, lying):
+        return lying
+    head = parts.audit.append(Event.RECEIPT_RESUMED, client=paper.client, paper=paper.id, sha256=paper.sha256, size=paper.size, verdict=paper.state)
+    return receipt_body(paper, head)
+
+
+def _files(parts: Parts, paper: Paper, body: bytes) -> list[tuple[VirtualPath, bytes]]:
+    """The signature first: a client that sees the receipt finds its signature there."""
+    path = receipt_path(paper)
+    return [(path_of(path + SIGNATURE_SUFFIX), sign(parts.signing, RECEIPT, body).encode()), (path_of(path), body)]
+
+
+def _read(tree: Tree, path: VirtualPath) -> bytes | None:
+    try:
+        descriptor = tree.open_plain(path)
+    except Refused as error:
+        if error.code == "no_such_file":
+            return None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MOST_BYTES)

@@ -1,0 +1,18 @@
+"""What became of a batch of papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Outcome:
+    """Paper ids. `failed` ones are where they were, to be tried again; `busy` ones are in the hands of another process."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, Exception] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+
+
+class Stopping(Exception):
+    """The role is to end. What is in hand is left for the next start."""

@@ -1,0 +1,43 @@
+"""What a pipeline works with, put together once by the role (or by a test)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.age import Identity
+from gateway.audit.log import AuditLog
+from gateway.audit.signatures import SigningKey
+from gateway.catalog import Catalog
+from gateway.jail.tree import Tree
+from gateway.keys.keyring import Keyring
+from gateway.store import Spool, Vault
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def go_on() -> None:
+    """What long work asks between two pieces; another one raises Stopping."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The stores, keys and clocks of ingest. `tree` gives a client's jail; `claims` is the file of the claims' locks."""
+
+    spool: Spool
+    vault: Vault
+    quarantine: Path
+    landed: Path
+    claims: Path
+    catalog: Catalog
+    audit: AuditLog
+    keyring: Keyring
+    tree: Callable[[str], Tree]
+    identities: Sequence[Identity] = field(repr=False)
+    signing: SigningKey = field(repr=False)
+    now: Callable[[], datetime] = _utc_now
+    between_pieces: Callable[[], None] = go_on

@@ -1,0 +1,224 @@
+"""The numbered steps from the landed spool to the receipt, for one batch of papers. What each does when it fails is in README.md.
+
+Every step may be done twice. What is durable is the landed spool and the catalog: a batch that is broken off anywhere is begun again from
+there, a paper that the catalog knows goes on at step 6.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from config.errors import NightsafeError
+from gateway.audit.events import Event
+from gateway.catalog.rows import NewPaper, Paper
+from gateway.ingest.aside import move_aside
+from gateway.ingest.claims import Claims
+from gateway.ingest.clients import ClientBook
+from gateway.ingest.handing import Issued, hand_out
+from gateway.ingest.names import current_paths
+from gateway.ingest.outcome import Outcome
+from gateway.ingest.parts import Parts
+from gateway.ingest.rows import refused_row, sealed_row
+from gateway.ingest.sealing import Sealed, Unfit, seal_paper
+from gateway.jail.refused import Refused
+from gateway.store import SpoolGone
+
+THREADS = 2  # that seal and write receipts: hashing, ciphers and fsync let go of the interpreter
+
+
+class VaultFileMissing(NightsafeError):
+    """The catalog says that a paper is sealed, and its file is not in the vault."""
+
+
+def nothing(_step: str) -> None:
+    """The hook that does nothing."""
+
+
+class Pipeline:
+    """Handles batches, one at a time: one thread calls. `after` is told the name of each step that is done; tests stop the world there."""
+
+    def __init__(self, parts: Parts, *, threads: int = THREADS, after: Callable[[str], None] = nothing) -> None:
+        self._parts = parts
+        self._after = after
+        self._claims = Claims(parts.claims)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
+        self._threads = threads
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the threads, let go of the claims."""
+        self._pool.shutdown()
+        self._claims.close()
+
+    def handle(self, papers: Sequence[str]) -> Outcome:
+        """Take `papers`, oldest first, through all steps. A paper's own failure is in the outcome and does not touch the others.
+
+        Raises NightsafeError or OSError when the audit log or the catalog cannot be used: then no paper of the batch has gone beyond step 4.
+        """
+        mine = self._claims.claim(papers)  # step 1
+        self._after("claimed")
+        try:
+            outcome = self._steps(mine)
+        finally:
+            self._claims.release(mine)
+        taken = set(mine)
+        outcome.busy = [paper for paper in papers if paper not in taken]
+        return outcome
+
+    def _steps(self, papers: Sequence[str]) -> Outcome:
+        outcome = Outcome()
+        known = self._known(papers, outcome)
+        fresh = self._seal([paper for paper in papers if paper not in known and paper not in outcome.failed], outcome)  # 2 and 3
+        self._after("sealed")
+        heads = self._tell(fresh)  # 4
+        self._after("audited")
+        rows = self._record(fresh)  # 5
+        self._after("recorded")
+        self._hand_out([*known.values(), *rows], heads, outcome)  # 6
+        strangers = [result for result in fresh if _is_stranger(result)]
+        self._clear([*known.values(), *rows], strangers, outcome)  # 7
+        self._after("cleared")
+        return outcome
+
+    # before the steps: what was done by an earlier life
+
+    def _known(self, papers: Iterable[str], outcome: Outcome) -> dict[str, Paper]:
+        known = {}
+        for paper in papers:
+            row = self._parts.catalog.paper(paper)
+            if row is None:
+                continue
+            if row.sealed_size and not self._parts.vault.exists(row.client, row.id):
+                outcome.failed[paper] = VaultFileMissing(f"the paper {paper} is catalogued, but not in the vault", "its spool file is kept")
+                continue
+            known[paper] = row
+        return known
+
+    # steps 2 and 3
+
+    def _seal(self, papers: Sequence[str], outcome: Outcome) -> list[Sealed | Unfit]:
+        book = ClientBook(self._parts.catalog, self._parts.keyring)
+
+        def attempt(paper: str) -> Sealed | Unfit | Exception:
+            try:
+                return seal_paper(self._parts, book, paper)
+            except Exception as error:  # noqa: BLE001 - whatever a paper does to its sealing must not stop the others
+                return error
+
+        fresh: list[Sealed | Unfit] = []
+        for paper, result in zip(papers, self._pool.map(attempt, papers), strict=True):
+            if isinstance(result, SpoolGone):
+                outcome.done.append(paper)  # another process was done with it before we claimed it
+            elif isinstance(result, Exception):
+                outcome.failed[paper] = result
+            else:
+                fresh.append(result)
+        return fresh
+
+    # step 4
+
+    def _tell(self, fresh: Sequence[Sealed | Unfit]) -> dict[str, str]:
+        """Append to the audit log, durably; the hash of each paper's line."""
+        heads = {}
+        for result in fresh:
+            if isinstance(result, Sealed):
+                arrival = result.arrival
+                heads[arrival.paper] = self._parts.audit.append(
+                    Event.PAPER_SEALED,
+                    client=arrival.client,
+                    person=arrival.person,
+                    paper=arrival.paper,
+                    path=arrival.path,
+                    size=result.size,
+                    sha256=result.sha256,
+                    generation=result.generation,
+                    header_mac=result.age.header_mac,
+                    session=arrival.session,
+                    address=arrival.address,
+                )
+            else:
+                heads[result.paper] = self._parts.audit.append(
+                    Event.PAPER_REFUSED, client=result.client, paper=result.paper, reason=result.verdict.reason, cause=result.cause
+                )
+        if heads:
+            self._parts.audit.sync()
+        return heads
+
+    # step 5
+
+    def _record(self, fresh: Sequence[Sealed | Unfit]) -> list[Paper]:
+        paths = self._paths([result for result in fresh if not _is_stranger(result)])
+        new = [_row(result, paths) for result in fresh if not _is_stranger(result)]
+        return self._parts.catalog.record(new) if new else []
+
+    def _paths(self, results: Iterable[Sealed | Unfit]) -> dict[str, str]:
+        by_client: dict[str, dict[str, str]] = defaultdict(dict)
+        for result in results:
+            by_client[result.client][result.paper] = result.path
+        paths: dict[str, str] = {}
+        for client, landed_as in by_client.items():
+            try:
+                with self._parts.tree(client) as tree:
+                    paths.update(current_paths(tree, landed_as))
+            except Refused:
+                paths.update(landed_as)  # no jail to look in: step 6 will say so
+        return paths
+
+    # step 6
+
+    def _hand_out(self, rows: Sequence[Paper], heads: dict[str, str], outcome: Outcome) -> None:
+        due: dict[str, list[Paper]] = defaultdict(list)
+        for row in rows:
+            if not row.receipted:
+                due[row.client].append(row)
+        portions = [portion for papers in due.values() for portion in _portions(papers, self._threads)]
+        issued = Issued()
+        for result in self._pool.map(lambda portion: hand_out(self._parts, portion, heads), portions):
+            issued.add(result)
+        outcome.failed.update(issued.failed)
+        self._after("receipted")
+        if issued.done:
+            self._parts.catalog.mark_receipted(issued.done)
+        self._after("marked")
+
+    # step 7
+
+    def _clear(self, rows: Iterable[Paper], strangers: Iterable[Sealed | Unfit], outcome: Outcome) -> None:
+        parts = self._parts
+        leaving = [(row.id, row.client, bool(row.sealed_size)) for row in rows if row.id not in outcome.failed]
+        leaving += [(result.paper, result.client, False) for result in strangers]
+        for paper, client, is_sealed in leaving:
+            try:
+                if is_sealed:
+                    parts.spool.remove_landed(paper)
+                else:
+                    move_aside(parts.landed, parts.quarantine, client, paper)
+            except (NightsafeError, OSError) as error:
+                outcome.failed[paper] = error
+            else:
+                outcome.done.append(paper)
+
+
+def _is_stranger(result: Sealed | Unfit) -> bool:
+    """Of a client that the catalog does not know: there can be no row, and there is no jail for a receipt."""
+    return isinstance(result, Unfit) and not result.is_known_client
+
+
+def _row(result: Sealed | Unfit, paths: dict[str, str]) -> NewPaper:
+    path = paths[result.paper]
+    return sealed_row(result, path) if isinstance(result, Sealed) else refused_row(result, path)
+
+
+def _portions(papers: list[Paper], count: int) -> list[list[Paper]]:
+    """`papers` in at most `count` parts of nearly the same length, none of them tiny."""
+    length = max(8, -(-len(papers) // count))
+    return [papers[start : start + length] for start in range(0, len(papers), length)]

@@ -1,0 +1,71 @@
+"""The receipt of a paper: what it says and what it is called. Pure; nothing is written here.
+
+A receipt is a function of the catalog's row and of one hash of the audit chain, so that writing it again gives the same receipt. Beside NAME
+lies NAME.sig, an SSH signature (namespace receipt@nightsafe) that `ssh-keygen -Y verify` checks: docs/how-to/check-a-receipt.md.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from gateway.catalog.rows import Paper
+
+VERSION = 1  # of the receipt's form, in "nightsafe_receipt"
+FOLDER = "receipts"
+SIGNATURE_SUFFIX = ".sig"
+NAME_BYTES = 180  # of the paper's own name that go into the receipt's: the whole stays below the 255 bytes that a name may have
+ID_DIGITS = 12  # the last of the paper's id: random ones. The first tell the time and are shared by papers of one millisecond
+UNSEEMLY = dict.fromkeys((*range(32), 127, *range(0x80, 0xA0), ord("/")), "_")
+
+
+def receipt_path(paper: Paper) -> str:
+    """The virtual path of the receipt: /receipts/YYYY-MM-DD/NAME.ID.json, the day (UTC) being that of arrival."""
+    day = paper.received_at.astimezone(UTC).date().isoformat()
+    return f"/{FOLDER}/{day}/{_cut(_name(paper).translate(UNSEEMLY), NAME_BYTES)}.{paper.id[-ID_DIGITS:]}.json"
+
+
+def receipt_body(paper: Paper, audit_head: str) -> bytes:
+    """The receipt as it lies in the jail: JSON in UTF-8, keys sorted. `audit_head` is a hash (hex) of our audit chain that covers the paper."""
+    facts = {
+        "nightsafe_receipt": VERSION,
+        "client": paper.client,
+        "person": paper.person,
+        "paper": paper.id,
+        "path": paper.path,
+        "name": _name(paper),
+        "version": paper.version,
+        "size": paper.size,
+        "sha256": paper.sha256,
+        "received_at": rfc3339(paper.received_at),
+        "sealed_at": rfc3339(paper.sealed_at),
+        "verdict": paper.state,
+        "reason": paper.reason,
+        "class": None,
+        "audit_head": audit_head,
+    }
+    return (json.dumps(facts, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+
+
+def is_receipt_of(paper: Paper, body: bytes) -> bool:
+    """Whether `body` is the receipt of `paper`, whichever place of the audit chain it names."""
+    try:
+        facts = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    head = facts.get("audit_head") if isinstance(facts, dict) else None
+    return isinstance(head, str) and body == receipt_body(paper, head)
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2024-05-17T09:30:00.123456Z`: always UTC, always microseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _name(paper: Paper) -> str:
+    return paper.path.rpartition("/")[2]
+
+
+def _cut(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, cut between characters."""
+    return text.encode()[:limit].decode(errors="ignore")

@@ -1,0 +1,93 @@
+"""The role `ingest`: puts the parts together, watches, works, and ends in order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import structlog
+
+from config.loading import Installation
+from config.roles import RunningRole, running_role
+from gateway.audit.log import AuditLog
+from gateway.audit.signatures import SigningKey
+from gateway.catalog import Catalog
+from gateway.ingest.outcome import Stopping
+from gateway.ingest.parts import Parts
+from gateway.ingest.pipeline import Pipeline
+from gateway.ingest.sealing import check_identities
+from gateway.ingest.watch import watching
+from gateway.ingest.worker import Sources, Worker
+from gateway.jail.tree import Tree
+from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
+from gateway.keys.process import harden_process
+from gateway.keys.secrets import INGEST_IDENTITIES, role_secrets
+from gateway.store import Spool, Vault
+
+NAME = "ingest"
+CLAIMS = "ingest.claims"  # in run/
+STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is left at once
+
+
+def serve(installation: Installation) -> None:
+    """Run until SIGTERM or SIGINT. Raises Busy when it runs already, SettingsError when keys or stores are missing."""
+    harden_process()
+    folder = installation.folder
+    with running_role(folder, NAME) as role, ExitStack() as stack:
+        role.stop_on_signals()
+        parts = stack.enter_context(opened_parts(installation, role))
+        pipeline = stack.enter_context(Pipeline(parts))
+        worker = Worker(
+            pipeline,
+            Sources(parts.spool.landed_papers, lambda: [paper.id for paper in parts.catalog.unreceipted()]),
+            batch=installation.settings.ingest.batch,
+            sweep_seconds=installation.settings.ingest.sweep_seconds,
+        )
+        bell = threading.Event()
+        stack.enter_context(watching(folder.spool_landed, bell))
+        _work(role, worker, bell)
+
+
+@contextmanager
+def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Parts]:
+    """Everything that ingest works with, closed at the end."""
+    folder = installation.folder
+    keyring = Keyring(folder)
+    secrets = role_secrets(installation, NAME)
+    identities = secrets.identities(INGEST_IDENTITIES)
+    check_identities(keyring, identities)
+
+    def between_pieces() -> None:
+        if role.stop.is_set():
+            raise Stopping
+
+    with Catalog.open(folder.catalog) as catalog, ExitStack() as stack:
+        audit = AuditLog(folder.audit, NAME)
+        stack.callback(audit.close)
+        yield Parts(
+            spool=Spool(folder.spool_partial, folder.spool_landed, keyring.ingest_recipient),
+            vault=Vault(folder.vault),
+            quarantine=folder.quarantine,
+            landed=folder.spool_landed,
+            claims=folder.run / CLAIMS,
+            catalog=catalog,
+            audit=audit,
+            keyring=keyring,
+            tree=lambda client: Tree(folder.jail(client)),
+            identities=identities,
+            signing=SigningKey.parse(secrets[RECEIPT_SIGNING]),
+            between_pieces=between_pieces,
+        )
+
+
+def _work(role: RunningRole, worker: Worker, bell: threading.Event) -> None:
+    thread = threading.Thread(target=worker.run, args=(role.stop, bell), name="ingest-worker", daemon=True)
+    thread.start()
+    role.announce()
+    log = structlog.get_logger()
+    log.info("ingest.ready")
+    role.stop.wait()
+    bell.set()
+    thread.join(STOP_SECONDS)
+    log.info("ingest.stopped", in_order=not thread.is_alive())

@@ -1,0 +1,123 @@
+"""One pass over one paper: out of the spool, through SHA-256, into the vault. Plaintext is in memory only, a piece at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from config.errors import SettingsError
+from gateway.age import Identity, NoMatchError, Recipient
+from gateway.ingest.clients import ClientBook
+from gateway.ingest.parts import Parts
+from gateway.ingest.verdicts import ACCEPTED, DAMAGED, UNKNOWN_CLIENT, UNREADABLE, Verdict
+from gateway.keys.keyring import Keyring
+from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged
+
+PIECE_BYTES = 1024 * 1024
+LOST_NAME = "/inbox/(name lost)"  # of a damaged paper that no pointer names any more
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A paper that lies in the vault, durably, and that the catalog does not know yet. `sha256` (hex) is of the plaintext."""
+
+    arrival: Arrival
+    size: int
+    sha256: str
+    age: SealedPaper
+    generation: int
+    sealed_at: datetime
+    verdict: Verdict = ACCEPTED
+
+    @property
+    def paper(self) -> str:
+        return self.arrival.paper
+
+    @property
+    def client(self) -> str:
+        return self.arrival.client
+
+    @property
+    def path(self) -> str:
+        """The name at landing."""
+        return self.arrival.path
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """A spool file that cannot become a paper. `arrival` is None where its footer could not be read; `client` is then what the header claims.
+
+    `cause` is for the log, not for the client.
+    """
+
+    paper: str
+    client: str
+    is_known_client: bool
+    arrival: Arrival | None
+    verdict: Verdict
+    cause: str
+    found_at: datetime
+
+    @property
+    def path(self) -> str:
+        """The name at landing; a stand-in where that is lost."""
+        return self.arrival.path if self.arrival else LOST_NAME
+
+
+def seal_paper(parts: Parts, book: ClientBook, paper: str) -> Sealed | Unfit:
+    """Seal a landed paper to the newest key of its client. Done twice, the second sealing takes the place of the first.
+
+    Raises SpoolGone when it has left the spool, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
+    """
+    arrival: Arrival | None = None
+    try:
+        with parts.spool.open_landed(paper, identities=parts.identities) as landed:
+            arrival = landed.arrival
+            key = book.key(arrival.client)
+            if key is None:
+                return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
+            sha256, age = _through(parts, landed, key.recipient)
+    except SpoolDamaged as error:
+        return _unfit(parts, book, paper, arrival, DAMAGED, error.message)
+    except NoMatchError as error:
+        check_identities(parts.keyring, parts.identities)
+        return _unfit(parts, book, paper, arrival, UNREADABLE, error.message)
+    return Sealed(arrival, age.size, sha256, age, key.generation, parts.now())
+
+
+def check_identities(keyring: Keyring, identities: Sequence[Identity]) -> None:
+    """Raises SettingsError unless `identities` open what is put into the spool now: a key that was not given to us is no fault of the papers."""
+    if str(keyring.ingest_recipient) not in {str(identity.recipient) for identity in identities}:
+        raise SettingsError(
+            "the ingest identity is not the one that the spool is sealed to", "restart the role 'ingest'; if that does not help, look at its secrets"
+        )
+
+
+def _unfit(parts: Parts, book: ClientBook, paper: str, arrival: Arrival | None, verdict: Verdict, cause: str) -> Unfit:
+    client = arrival.client if arrival else parts.spool.claimed_client(paper)
+    known = client is not None and book.is_known(client)
+    return Unfit(paper, client or "", known, arrival, verdict, cause, parts.now())
+
+
+def _through(parts: Parts, landed: LandedPaper, recipient: Recipient) -> tuple[str, SealedPaper]:
+    """SHA-256 of the plaintext and what the vault made of it. Raises SpoolDamaged unless every byte was there."""
+    digest = hashlib.sha256()
+    writer = parts.vault.writer(landed.arrival.client, landed.arrival.paper, recipient)
+    try:
+        buffer = memoryview(bytearray(max(1, min(landed.size, PIECE_BYTES))))
+        left = landed.size
+        while left:
+            count = landed.readinto(buffer[: min(left, PIECE_BYTES)])
+            if not count:
+                raise SpoolDamaged("the spool file ends before the length that its footer tells")
+            digest.update(buffer[:count])
+            writer.write(buffer[:count])
+            left -= count
+            if left:
+                parts.between_pieces()
+        return digest.hexdigest(), writer.commit()
+    except BaseException:
+        writer.abandon()
+        raise

@@ -1,0 +1,158 @@
+"""The loop around the pipeline: what is tried when. The folder of landed papers is the only queue; what is kept here is who has to wait.
+
+- A paper that fails on its own is tried again after growing waits; after ATTEMPTS it is left alone until the next sweep. The others go on.
+- When a store cannot be used (disk full, catalog locked, audit log not writable) everything pauses, with growing waits.
+- A batch that fails as a whole comes back smaller, down to one paper: so the one that spoils the batch is found, and counted as failing on its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from config.errors import Busy, NightsafeError, OutOfReach
+from gateway.ingest.backoff import Backoff
+from gateway.ingest.outcome import Outcome, Stopping
+from gateway.jail.refused import Refused
+
+ATTEMPTS = 3
+SHRINK = 8  # a failed batch comes back as an eighth
+OUT_OF_MEANS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether `error` says that a store cannot be used now, rather than that something is wrong with one paper."""
+    if isinstance(error, OSError):
+        return error.errno in OUT_OF_MEANS
+    if isinstance(error, Refused):
+        return error.code == "no_space"
+    return isinstance(error, (OutOfReach, Busy, MemoryError))
+
+
+class Handler(Protocol):
+    """What a worker feeds: a Pipeline."""
+
+    def handle(self, papers: Sequence[str]) -> Outcome:
+        """Take a batch through all steps."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where papers to be done come from: `landed` is asked on every pass, oldest first; `unreceipted` on sweeps."""
+
+    landed: Callable[[], list[str]]
+    unreceipted: Callable[[], list[str]] = list
+
+
+class Worker:
+    """Feeds one pipeline. One thread calls `run` (or, in tests, `work`). Times are seconds of `clock`, which only goes forward."""
+
+    def __init__(self, pipeline: Handler, sources: Sources, *, batch: int, sweep_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pipeline = pipeline
+        self._sources = sources
+        self._most = batch
+        self._batch = batch
+        self._sweep_seconds = sweep_seconds
+        self._clock = clock
+        self._next_sweep = clock()
+        self._pause = Backoff()
+        self._paused_until = 0.0
+        self._waiting: dict[str, tuple[Backoff, float]] = {}  # paper → its failures, and not before when
+        self._log = structlog.get_logger()
+
+    def run(self, stop: threading.Event, bell: threading.Event) -> None:
+        """Work whenever `bell` rings and whenever it is time, until `stop` is set (and `bell` rung)."""
+        while not stop.is_set():
+            bell.clear()
+            bell.wait(self.work(stop.is_set))
+
+    def work(self, stopping: Callable[[], bool] = lambda: False) -> float:
+        """One pass over what is there. The seconds after which the next one is due, even if nothing lands."""
+        if self._clock() < self._paused_until:
+            return self._wait()
+        try:
+            if self._clock() >= self._next_sweep:
+                self._sweep(stopping)
+            self._pass(self._sources.landed(), stopping)
+        except Exception as error:  # noqa: BLE001 - the loop outlives what it meets; a store that fails makes it pause
+            self._hold_back(error, "ingest.pass_failed")
+        return self._wait()
+
+    # a pass
+
+    def _sweep(self, stopping: Callable[[], bool]) -> None:
+        """Give everything that was left alone another chance, and finish the receipts whose papers have left the spool."""
+        self._next_sweep = self._clock() + self._sweep_seconds
+        self._waiting.clear()
+        self._pass(self._sources.unreceipted(), stopping)
+
+    def _pass(self, papers: Iterable[str], stopping: Callable[[], bool]) -> None:
+        now = self._clock()
+        due = [paper for paper in papers if self._waiting.get(paper, (None, now))[1] <= now]
+        start = 0
+        while start < len(due) and not stopping() and self._clock() >= self._paused_until:
+            batch = due[start : start + self._batch]
+            start += len(batch)
+            self._handle(batch)
+
+    def _handle(self, batch: list[str]) -> None:
+        try:
+            outcome = self._pipeline.handle(batch)
+        except Exception as error:  # noqa: BLE001 - see work
+            if len(batch) == 1:
+                self._count(batch[0], error)
+            self._batch = max(1, len(batch) // SHRINK)
+            self._hold_back(error, "ingest.batch_failed")
+            return
+        self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        for paper in outcome.done:
+            self._waiting.pop(paper, None)
+        shortage = None
+        for paper, error in outcome.failed.items():
+            if isinstance(error, Stopping):
+                continue
+            self._count(paper, error)
+            if is_shortage(error):
+                shortage = error
+        if shortage is not None:
+            self._hold_back(shortage, "ingest.short")
+            return
+        self._pause = Backoff()
+        self._batch = min(self._most, self._batch * 2)
+
+    # waiting
+
+    def _count(self, paper: str, error: Exception) -> None:
+        backoff = self._waiting.get(paper, (Backoff(), 0.0))[0].next(failed=True)
+        aside = backoff.failures >= ATTEMPTS
+        self._waiting[paper] = (backoff, self._next_sweep if aside else self._clock() + backoff.seconds)
+        event = "ingest.paper_set_aside" if aside else "ingest.paper_failed"
+        self._log.error(
+            event, paper=paper, attempt=backoff.failures, error=_said(error), exc_info=None if isinstance(error, NightsafeError) else error
+        )
+
+    def _hold_back(self, error: Exception, event: str) -> None:
+        self._pause = self._pause.next(failed=True)
+        self._paused_until = self._clock() + self._pause.seconds
+        self._log.error(
+            event, wait_seconds=self._pause.seconds, error=_said(error), exc_info=None if isinstance(error, (NightsafeError, OSError)) else error
+        )
+
+    def _wait(self) -> float:
+        """Until the pause ends, or else until the sweep or the first waiting paper."""
+        now = self._clock()
+        if now < self._paused_until:
+            return self._paused_until - now
+        return max(0.0, min([self._next_sweep, *(until for _, until in self._waiting.values())]) - now)
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, NightsafeError) else f"{type(error).__name__}: {error}"
