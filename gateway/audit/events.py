@@ -28,6 +28,7 @@ class Event(StrEnum):
     PAPER_SEALED = "paper.sealed"
     PAPER_REFUSED = "paper.refused"
     RECEIPT_WRITTEN = "receipt.written"
+    RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks
     KEY_GRANTED = "key.granted"
     KEY_REFUSED = "key.refused"
     KEY_CREATED = "key.created"
