@@ -11,7 +11,7 @@ from gateway.age.header import header_mac, read_header
 from gateway.age.identity import Identity, Recipient, parse_identities
 from gateway.age.reading import SealedReader
 from gateway.age.scrypt import ScryptIdentity, ScryptRecipient
-from gateway.age.sealing import SealedKey, new_header, open_bytes, open_payload, open_sealed, seal, seal_bytes, unwrap
+from gateway.age.sealing import SealedKey, new_header, open_bytes, open_payload, open_sealed, open_stream, seal, seal_bytes, unwrap
 from gateway.age.writing import SealWriter
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "open_bytes",
     "open_payload",
     "open_sealed",
+    "open_stream",
     "parse_identities",
     "read_header",
     "seal",

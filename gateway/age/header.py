@@ -7,16 +7,15 @@ bytes again: there is one way to write a header.
 from __future__ import annotations
 
 import hmac
-import io
 import re
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.age import encoding
 from gateway.age.errors import HeaderError, HmacError
+from gateway.age.source import Source
 
 MAGIC = b"age-encryption.org/"
 VERSION_LINE = MAGIC + b"v1\n"
@@ -31,8 +30,6 @@ _FIRST_LINE_MAX = 256
 _ARGUMENTS = re.compile(rb"-> ([!-~]+(?: [!-~]+)*)\n")
 _BODY_LINE = re.compile(rb"[A-Za-z0-9+/]{0,64}\n")
 _END_LINE = re.compile(rb"--- ([A-Za-z0-9+/]{43})\n")
-
-Source = BinaryIO | io.BufferedIOBase | io.RawIOBase
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.age.errors import HeaderError, PayloadError
-from gateway.age.header import Source
+from gateway.age.source import Source, fill, take
 from gateway.age.stream import CHUNK, NONCE_SIZE, SEALED_CHUNK, TAG, ChunkCipher, layout
 
 if TYPE_CHECKING:
@@ -21,12 +21,16 @@ class SealedReader(io.BufferedIOBase):
     shortening a read. Opening authenticates the last chunk, because only it proves the length. Closing closes the file below.
     Not thread-safe; at most about 1.2 MiB of memory beside what is asked for."""
 
-    def __init__(self, file: Source, file_key: bytes) -> None:
-        """`file` stands at the payload (behind the header) and reaches to its end. Raises HeaderError without a nonce, else PayloadError."""
+    def __init__(self, file: Source, file_key: bytes, owned: Source | None = None) -> None:
+        """`file` stands at the payload (behind the header) and reaches to its end; `owned` is what `close` closes, if not `file`.
+
+        Raises HeaderError without a nonce, else PayloadError; nothing is closed then.
+        """
         super().__init__()
+        self._owned: Source | None = None
         self._file = file
-        nonce = file.read(NONCE_SIZE)
-        if nonce is None or len(nonce) < NONCE_SIZE:
+        nonce = take(file, NONCE_SIZE)
+        if len(nonce) < NONCE_SIZE:
             raise HeaderError("the age file ends before its payload")
         self._start = file.tell()
         shape = layout(file.seek(0, os.SEEK_END) - self._start)
@@ -38,6 +42,7 @@ class SealedReader(io.BufferedIOBase):
         self._plain = memoryview(bytearray(min(CHUNK, max(1, shape.size))))
         self._cached = -1  # number of the chunk in _plain
         self._load(shape.last)
+        self._owned = owned or file
 
     def readable(self) -> bool:
         """Always."""
@@ -92,9 +97,9 @@ class SealedReader(io.BufferedIOBase):
 
     def close(self) -> None:
         """Close the file below, too."""
-        if not self.closed:
+        if not self.closed and self._owned is not None:
             self._plain[:] = bytes(len(self._plain))
-            self._file.close()
+            self._owned.close()
         super().close()
 
     def __repr__(self) -> str:
@@ -144,23 +149,6 @@ class SealedReader(io.BufferedIOBase):
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
-
-
-def fill(file: Source, view: memoryview) -> int:
-    """Read from `file` until `view` is full or the file ends; the count of bytes."""
-    readinto: Any = getattr(file, "readinto", None)
-    done = 0
-    while done < len(view):
-        if readinto is not None:
-            count = readinto(view[done:])
-        else:
-            data = file.read(len(view) - done)
-            count = len(data) if data else 0
-            view[done : done + count] = data or b""
-        if not count:
-            break
-        done += count
-    return done
 
 
 def _damaged(number: int) -> str:

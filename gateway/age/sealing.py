@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from config.errors import UsageError
+from gateway.age import armor, scrypt
 from gateway.age import header as grammar
 from gateway.age import identity as x25519
-from gateway.age import scrypt
 from gateway.age.errors import HeaderError, NoMatchError
-from gateway.age.header import FILE_KEY_SIZE, Header, Source, Stanza
+from gateway.age.header import FILE_KEY_SIZE, Header, Stanza
 from gateway.age.reading import SealedReader
+from gateway.age.sequential import open_chunks
+from gateway.age.source import Source
 from gateway.age.writing import SealWriter, Sink
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+BUFFER = 64 * 1024  # bytes read ahead of armoured and unbuffered files
 
 
 class AnyRecipient(Protocol):
@@ -81,17 +84,31 @@ def open_sealed(file: Source, identities: Sequence[AnyIdentity]) -> SealedReader
 
     Raises HeaderError, NoMatchError, HmacError, PayloadError; `file` is then left open.
     """
-    return SealedReader(file, unwrap(grammar.read_header(file), identities))
+    inside = _without_armor(file)
+    return SealedReader(inside, unwrap(grammar.read_header(inside), identities), file)
 
 
 def open_payload(file: Source, file_key: bytes) -> SealedReader:
     """As `open_sealed`, with the file key known already; the header's MAC is checked with it."""
     if len(file_key) != FILE_KEY_SIZE:
         raise UsageError("an age file key has 16 bytes")
-    parsed = grammar.parse(grammar.read_header(file))
+    inside = _without_armor(file)
+    parsed = grammar.parse(grammar.read_header(inside))
     _check_stanzas(parsed)
     parsed.verify(file_key)
-    return SealedReader(file, file_key)
+    return SealedReader(inside, file_key, file)
+
+
+def open_stream(file: Source, identities: Sequence[AnyIdentity]) -> Iterator[memoryview]:
+    """The plaintext of `file`, which need not be seekable, in authenticated pieces of up to 1 MiB, each valid until the next.
+
+    Raises HeaderError, NoMatchError and HmacError at once; the iterator raises PayloadError behind the last piece that was right, so only an
+    iterator that ends by itself has given the whole file.
+    """
+    buffered: Any = file if hasattr(file, "peek") else _Borrowed(cast(io.RawIOBase, file), BUFFER)
+    if armor.looks_armored(buffered.peek(1)):
+        buffered = _Borrowed(armor.ArmoredStream(buffered), BUFFER)
+    return open_chunks(buffered, unwrap(grammar.read_header(buffered), identities))
 
 
 def seal_bytes(data: ReadableBuffer, recipients: Sequence[AnyRecipient]) -> bytes:
@@ -106,6 +123,21 @@ def open_bytes(data: bytes, identities: Sequence[AnyIdentity]) -> bytes:
     """The plaintext of a whole age file. Raises as `open_sealed`."""
     with open_sealed(io.BytesIO(data), identities) as reader:
         return reader.read()
+
+
+class _Borrowed(io.BufferedReader):
+    """Buffering for a file that belongs to the caller: neither `close` nor the garbage collector closes it."""
+
+    def close(self) -> None:
+        """Leave the file open."""
+
+
+def _without_armor(file: Source) -> Source:
+    """`file`, or what its ASCII armour holds."""
+    start = file.tell()
+    first = file.read(1) or b""
+    file.seek(start)
+    return _Borrowed(armor.ArmoredFile(file), BUFFER) if armor.looks_armored(first) else file
 
 
 def _check_stanzas(parsed: Header) -> None:
