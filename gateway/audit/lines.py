@@ -1,0 +1,81 @@
+"""One line of the audit log: canonical JSON, bounded, and its hash. Pure.
+
+Canonical: keys sorted, no spaces, ASCII only (so a client's name can neither break a line nor steer a terminal), no NaN. The hash of a line
+is the SHA-256 of its bytes without the newline, in hex.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from config.logging import HIDDEN, SECRET_VALUE, hide_secrets
+
+MAX_LINE_BYTES = 16 * 1024
+NO_LINE = "0" * 64  # `prev` of a first line
+OWN_FIELDS = frozenset({"seq", "time", "role", "event", "prev"})
+_CUTS = (4096, 1024, 256, 64, 16)  # characters a text may have: each is tried until the line fits
+_MAX_NESTING = 6
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """The one encoding of `value` (JSON values only)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def line_hash(line: bytes) -> str:
+    """The hash of a line, given without its newline."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def encode_line(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
+    """A line of at most 16 KiB, without newline; long texts and lists are cut with a mark, and what looks like a secret is hidden."""
+    shown = hide_secrets(None, "", dict(fields))
+    for limit in _CUTS:
+        line = canonical({**_cut(shown, limit, 0), **own})
+        if len(line) <= MAX_LINE_BYTES:
+            break
+    else:
+        line = canonical({"cut": "all fields", **own})
+    return SECRET_VALUE.sub(HIDDEN, line.decode("ascii")).encode("ascii")
+
+
+def decode_line(line: bytes) -> dict[str, Any] | None:
+    """The object that `line` holds; None when it is no canonical line."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        value = json.loads(line)
+        if isinstance(value, dict) and canonical(value) == line:
+            return value
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def stamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and `Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _cut(value: Any, limit: int, depth: int) -> Any:
+    """`value` as JSON, with nothing longer than `limit`."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and depth >= _MAX_NESTING:
+        return "[cut: nested too deep]"
+    if isinstance(value, Mapping):
+        return {str(_cut(str(name), 64, depth)): _cut(item, limit, depth + 1) for name, item in list(value.items())[:limit]}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_cut(item, limit, depth + 1) for item in list(value)[:limit]]
+        return items if len(value) <= limit else [*items, f"[cut: {len(value) - limit} more]"]
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}[cut: {len(text) - limit} more]"
