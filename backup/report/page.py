@@ -1,0 +1,48 @@
+"""The page of a drill for people: one HTML file without scripts or outside resources, for screen (light and dark) and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config.console import human_bytes, printable
+
+WORDS = {
+    "passed": ("✓", "Passed", "What was restored from the backup is what arrived."),
+    "failed": ("✗", "Failed", "The backup is bad. Keep it, make no room in it, and repair it before you rely on it."),
+    "inconclusive": ("?", "Inconclusive", "The drill could not come to a verdict. That is not the backup's fault; remove the cause and drill again."),
+}
+
+
+def render(evidence: Mapping[str, Any]) -> str:
+    """The page for the values of an Evidence. Everything that comes from clients is escaped, control characters made visible."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(size=human_bytes, span=human_seconds, shown=lambda text: printable(str(text)), when=_when)
+    mark, word, meaning = WORDS[str(evidence["verdict"])]
+    slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
+    return environment.get_template("page.html").render(e=evidence, mark=mark, word=word, meaning=meaning, slowest=slowest)
+
+
+def human_seconds(seconds: float | None) -> str:
+    """A duration for people: 75 → '1 min 15 s'."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _when(moment: str) -> str:
+    """`2026-05-17T09:30:00.123456Z` → `2026-05-17 09:30:00 UTC`."""
+    return f"{moment[:10]} {moment[11:19]} UTC" if moment else "unknown"
