@@ -36,6 +36,8 @@ class Cause(StrEnum):
     NOT_IN_LIVE = "not-in-live"
     SURPLUS = "surplus"
     ROW_BAD = "row-bad"
+    KEY_MISSING = "key-missing"
+    KEY_DIFFERS = "key-differs"
 
 
 EXPLAINED: Mapping[Cause, str] = {
@@ -54,6 +56,8 @@ EXPLAINED: Mapping[Cause, str] = {
     Cause.NOT_IN_LIVE: "the live catalog does not know it any more",
     Cause.SURPLUS: "a file came back that no catalog explains",
     Cause.ROW_BAD: "its row in a catalog cannot be a paper's",
+    Cause.KEY_MISSING: "this key did not come back from the backup",
+    Cause.KEY_DIFFERS: "this key is not the one that the live keyring has",
 }
 DIFFERS = {LIVE: Cause.LIVE_DIFFERS, DUMP: Cause.DUMP_DIFFERS, RECEIPT: Cause.RECEIPT_DIFFERS}
 
