@@ -1,0 +1,157 @@
+"""One restic repository, with methods that take and return values. Every failure is a ResticError (or OutOfReach, SettingsError for the program)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.restic import arguments
+from backup.restic import messages as m
+from backup.restic.arguments import Repository
+from backup.restic.errors import UnknownFailure, classify
+from backup.restic.runner import NEW_PASSWORD_FILE, PASSWORD_FILE, Finished, Line, Runner, Secrets
+
+_MAX_FAULTS = 1000
+_PARTIAL = 3
+
+OnStatus = Callable[[m.Status], None]
+
+
+def _no_status(_status: m.Status) -> None:
+    """Nobody watches."""
+
+
+def _no_line(_line: bytes) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True)
+class Restic:
+    """A repository, the runner, and the secrets that open it."""
+
+    runner: Runner
+    repository: Repository
+    secrets: Secrets = field(repr=False)
+
+    def init(self) -> str:
+        """Make the repository and return its id. Raises when anything is there already."""
+        self._plain("initialising the repository", arguments.init())
+        return self.config()
+
+    def config(self) -> str:
+        """The repository's id: proves that it is there and opens. Raises RepositoryMissing, WrongPassword, …"""
+        output = self._document("opening the repository", arguments.cat_config())
+        try:
+            return m.parse_config(output)
+        except ValueError as error:
+            raise UnknownFailure("opening the repository: restic printed something that is no config", "") from error
+
+    def backup(
+        self,
+        sources: Sequence[str],
+        *,
+        cwd: Path,
+        host: str,
+        tags: Sequence[str],
+        excludes: Sequence[str] = (),
+        on_status: OnStatus = _no_status,
+    ) -> m.BackupResult:
+        """Save `sources` (relative to `cwd`, which must exist: restic passes over a missing one in silence)."""
+        ears = _BackupEars(on_status)
+        words = arguments.backup(sources, host=host, tags=tags, excludes=excludes)
+        finished = self._run("backing up", words, ears.hear, cwd)
+        if ears.summary is None or finished.code not in (0, _PARTIAL):
+            raise classify("backing up", finished.code, finished.stderr)
+        return m.BackupResult(ears.summary, finished.code == _PARTIAL, tuple(ears.faults))
+
+    def snapshots(self, *, host: str | None = None, tags: Sequence[str] = ()) -> list[m.Snapshot]:
+        """All snapshots, oldest first."""
+        output = self._document("listing the snapshots", arguments.snapshots(host=host, tags=tags))
+        try:
+            return m.parse_snapshots(output)
+        except ValueError as error:
+            raise UnknownFailure("listing the snapshots: restic printed something that is no list of them", "") from error
+
+    def restore(self, snapshot: str, target: Path, *, includes: Sequence[str] = (), on_status: OnStatus = _no_status) -> m.RestoreResult:
+        """Restore below `target`. What could not be restored is in the result when restic came to its end, else an error is raised.
+
+        0.14 ends with code 1 both when single files failed and when all did: with faults named, the result is returned for the caller to judge.
+        """
+        ears = _Ears(on_status)
+        finished = self._run("restoring", arguments.restore(snapshot, target, includes=includes), ears.hear, None)
+        faults = [*ears.faults, *(fault for line in finished.stderr.splitlines() if (fault := m.parse_fault_line(line)))]
+        if finished.code and not faults:
+            raise classify("restoring", finished.code, finished.stderr)
+        return m.RestoreResult(tuple(faults[:_MAX_FAULTS]))
+
+    def check(self, *, read_data: bool = False, subset: str | None = None, lock: bool = True) -> None:
+        """Raises Damaged when something is wrong with the repository."""
+        self._plain("checking the repository", arguments.check(read_data=read_data, subset=subset, lock=lock))
+
+    def add_key(self, password: bytes, *, host: str, user: str) -> None:
+        """Let `password` open the repository too."""
+        secrets = Secrets(self.secrets.password, self.secrets.environment, password)
+        words = arguments.key_add(NEW_PASSWORD_FILE, host=host, user=user)
+        finished = self.runner.run(self._words(words), secrets, _no_line, doing="adding a key")
+        if finished.code:
+            raise classify("adding a key", finished.code, finished.stderr)
+
+    def unlock(self) -> None:
+        """Remove the locks of dead processes."""
+        self._plain("removing stale locks", arguments.unlock())
+
+    def locks(self) -> int:
+        """How many locks there are."""
+        return len(self._document("listing the locks", arguments.list_locks()).split())
+
+    def _words(self, words: list[str]) -> list[str]:
+        return [*arguments.common(self.repository, PASSWORD_FILE), *words]
+
+    def _run(self, doing: str, words: list[str], on_line: Line, cwd: Path | None = None) -> Finished:
+        return self.runner.run(self._words(words), self.secrets, on_line, cwd=cwd, doing=doing)
+
+    def _plain(self, doing: str, words: list[str]) -> None:
+        finished = self._run(doing, words, _no_line)
+        if finished.code:
+            raise classify(doing, finished.code, finished.stderr)
+
+    def _document(self, doing: str, words: list[str]) -> bytes:
+        lines: list[bytes] = []
+        finished = self._run(doing, words, lambda line: lines.append(line))
+        if finished.code:
+            raise classify(doing, finished.code, finished.stderr)
+        return b"\n".join(lines)
+
+
+class _Ears:
+    """Listens to the messages of one call."""
+
+    def __init__(self, on_status: OnStatus) -> None:
+        self.faults: list[m.Fault] = []
+        self._on_status = on_status
+        self._last: m.Status | None = None
+
+    def hear(self, line: bytes) -> bool:
+        """True when the line shows progress."""
+        message = m.parse_line(line)
+        if isinstance(message, m.Status):
+            moved, self._last = message != self._last, message
+            self._on_status(message)
+            return moved
+        self.take(message)
+        return True
+
+    def take(self, message: m.Message) -> None:
+        """Whatever is no status."""
+        if isinstance(message, m.Fault) and len(self.faults) < _MAX_FAULTS:
+            self.faults.append(message)
+
+
+class _BackupEars(_Ears):
+    summary: m.Summary | None = None
+
+    def take(self, message: m.Message) -> None:
+        if isinstance(message, m.Summary):
+            self.summary = message
+        super().take(message)
