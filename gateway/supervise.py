@@ -28,7 +28,7 @@ from gateway.keys.secrets import encode_secrets
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
-FIRST_WAIT, LONGEST_WAIT, CALM_SECONDS = 0.2, 30.0, 60.0
+FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT_ONCE_READY, CALM_SECONDS = 0.2, 30.0, 1.0, 10.0
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -63,6 +63,7 @@ class Supervised:
         self._wait = FIRST_WAIT
         self._extra: tuple[str, ...] = ()
         self._not_before = 0.0
+        self._was_ready = False
 
     @property
     def code(self) -> int | None:
@@ -88,8 +89,9 @@ class Supervised:
         """What the role announced; None when `stop` came first. Raises RoleFailed, or OutOfReach after READY_SECONDS."""
         deadline = time.monotonic() + READY_SECONDS
         while not stop.is_set():
-            state = role_state(self._folder, self.command.name)
-            if state is not None and self._process is not None and state.get("pid") == self._process.pid:
+            state = self._announced()
+            if state is not None:
+                self._was_ready = True
                 self._extra = self.command.pinned(state)
                 return state
             if (code := self.code) is not None:
@@ -100,20 +102,27 @@ class Supervised:
         return None
 
     def mend(self, log: structlog.typing.FilteringBoundLogger) -> None:
-        """Start the role again when it has died, with growing waits when it keeps dying."""
+        """Start the role again when it has died: soon when it had worked, with growing waits when it keeps dying before it is ready."""
         code = self.code
         if code is None:
+            self._was_ready = self._was_ready or self._announced() is not None
             return
         now = time.monotonic()
         if not self._not_before:
             if now - self._started > CALM_SECONDS:
                 self._wait = FIRST_WAIT
+            elif self._was_ready:
+                self._wait = min(self._wait, LONGEST_WAIT_ONCE_READY)
             self._not_before = now + self._wait
             log.warning("role.died", died=self.command.name, code=code, restart_in_seconds=self._wait)
             self._wait = min(self._wait * 2, LONGEST_WAIT)
         if now >= self._not_before:
-            self._not_before = 0.0
+            self._not_before, self._was_ready = 0.0, False
             self.start()
+
+    def _announced(self) -> Mapping[str, object] | None:
+        state = role_state(self._folder, self.command.name)
+        return state if state is not None and self._process is not None and state.get("pid") == self._process.pid else None
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""

@@ -22,6 +22,7 @@ from config.roles import exclusive, role_state
 from gateway.age import AgeError, Recipient
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.audit.sshkeys import fingerprint
 from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.jail.tree import Tree
@@ -181,16 +182,25 @@ def _welcome(installation: Installation, client: Client, person: Person | None) 
             *lines,
             "What to send to the client:",
             f"  log in             {login}",
-            f"  host key           {Keyring(installation.folder).host_fingerprint()}",
+            f"  host key           {_host_key(installation)}",
             f"  your key           {person.keys[0].fingerprint}",
             "  folders            /inbox (put papers here), /outbox (papers for you), /receipts (a signed receipt for each paper)",
             "  first try          put letter.pdf inbox/",
             "",
             "To check receipts, save this line as allowed_signers:",
-            f"  {Keyring(installation.folder).allowed_signers().splitlines()[0]}",
+            f"  {_receipts_signer(installation)}",
             "  ssh-keygen -Y verify -f allowed_signers -I receipts -n receipt@nightsafe -s RECEIPT.json.sig < RECEIPT.json",
         ]
     )
+
+
+def _host_key(installation: Installation) -> str:
+    public = installation.folder.host_key.with_name(installation.folder.host_key.name + ".pub")
+    return fingerprint(public.read_text(encoding="ascii"))
+
+
+def _receipts_signer(installation: Installation) -> str:
+    return Keyring(installation.folder).allowed_signers.read_text(encoding="ascii").splitlines()[0]
 
 
 def _client_facts(client: Client) -> dict[str, Any]:

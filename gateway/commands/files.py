@@ -22,9 +22,9 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
-from gateway.commands.agent import key_agent
 from gateway.jail.paths import parse
 from gateway.jail.tree import Tree
+from gateway.keys.agent import key_agent
 from gateway.store.vault import Vault
 
 PIECE = 1 << 20
