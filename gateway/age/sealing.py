@@ -70,7 +70,7 @@ def unwrap(header: bytes, identities: Sequence[AnyIdentity]) -> bytes:
             if file_key is not None:
                 parsed.verify(file_key)
                 return file_key
-    raise NoMatchError("none of the given identities opens this age file")
+    raise NoMatchError("none of the given identities opens this age file", _advice(parsed))
 
 
 def seal(sink: Sink, recipients: Sequence[AnyRecipient]) -> SealWriter:
@@ -138,6 +138,16 @@ def _without_armor(file: Source) -> Source:
     first = file.read(1) or b""
     file.seek(start)
     return _Borrowed(armor.ArmoredFile(file), BUFFER) if armor.looks_armored(first) else file
+
+
+def _advice(parsed: Header) -> str:
+    """What the kinds of the header's recipients tell of an identity that would open it."""
+    kinds = {stanza.kind for stanza in parsed.stanzas}
+    if scrypt.KIND in kinds:
+        return "it is sealed to a passphrase"
+    if kinds <= {x25519.KIND}:
+        return ""
+    return "some of its recipients are of kinds that are not supported here (only X25519 and passphrases are)"
 
 
 def _check_stanzas(parsed: Header) -> None:
