@@ -1,0 +1,59 @@
+"""Files of the spool by name, below the descriptor of their folder; and errors of ours for those of the system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from gateway.store.errors import SpoolDamaged, SpoolGone, spool_failure
+from gateway.store.format import FormatError, SpoolHeader, decode_header
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """OSError and FormatError become errors of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise spool_failure(error, doing) from error
+    except FormatError as error:
+        raise SpoolDamaged(f"a paper in the spool is damaged: {error}") from error
+
+
+def open_file(folder: int, paper: str, flags: int) -> int | None:
+    try:
+        return os.open(paper, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+
+
+def read_header(paper: str, page: bytes) -> SpoolHeader:
+    """Raises SpoolGone for an empty file: its writer died before it wrote anything. FormatError for a damaged one."""
+    if not page:
+        raise SpoolGone("this partial has nothing in it yet")
+    header = decode_header(page)
+    if header.paper != paper:
+        raise FormatError("it is another paper's file")
+    return header
+
+
+def exists(folder: int, paper: str) -> bool:
+    try:
+        os.stat(paper, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def same_file(folder: int, paper: str, descriptor: int) -> bool:
+    """Whether the name still leads to this open file."""
+    try:
+        return os.path.samestat(os.stat(paper, dir_fd=folder, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def unlink(folder: int, paper: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(paper, dir_fd=folder)

@@ -1,0 +1,36 @@
+"""Paper ids, and the names that may become parts of a path in the store. Pure but for clock and random source."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+from config.errors import UsageError
+
+_PAPER = re.compile(r"[0-9a-f]{32}")
+_CLIENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+
+
+def new_paper_id() -> str:
+    """32 lowercase hex characters: 12 of milliseconds since the epoch, so that ids sort by age, and 20 random ones."""
+    return f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF:012x}{secrets.token_hex(10)}"
+
+
+def is_paper_id(text: str) -> bool:
+    """Whether `text` has the form of a paper id."""
+    return _PAPER.fullmatch(text) is not None
+
+
+def check_paper(text: str) -> str:
+    """`text`, when it is a paper id; else UsageError. Nothing else may become a file name in the store."""
+    if not is_paper_id(text):
+        raise UsageError("that is not a paper id", "a paper id has 32 hexadecimal digits")
+    return text
+
+
+def check_client(text: str) -> str:
+    """`text`, when it can be a client's name and so a folder; else UsageError."""
+    if _CLIENT.fullmatch(text) is None:
+        raise UsageError("that is not a client's name", "a name has 1 to 32 of: a-z 0-9 . _ -, and starts with a letter or digit")
+    return text

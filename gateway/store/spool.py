@@ -1,0 +1,375 @@
+"""Spool: the two folders in which papers arrive. `partial` holds what is being written or was broken off, `landed` what waits for ingest.
+
+Every file that is open for writing is held by a kernel lock, so that what a dead process left behind is told from what is alive.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+from config.files import make_folder
+from gateway.age import Identity, Recipient, new_header, unwrap
+from gateway.store import locks
+from gateway.store.arrival import Arrival
+from gateway.store.blocks import PaperCipher
+from gateway.store.buffers import Buffers
+from gateway.store.entries import exists, open_file, read_header, same_file, translated, unlink
+from gateway.store.errors import SpoolBusy, SpoolGone, SpoolTorn
+from gateway.store.file import SpoolFile
+from gateway.store.format import HEADER_SIZE, SpoolHeader
+from gateway.store.ids import check_client, check_paper, is_paper_id
+from gateway.store.landed import LandedPaper
+from gateway.store.resume import resume
+from gateway.store.scan import gap_free_prefix, read_trailer
+from gateway.store.slots import SlotStore
+
+__all__ = ["Arrival", "LandedPaper", "Spool", "SpoolFile"]
+
+_PREFIXES = 1024  # remembered prefix sizes
+
+
+class Spool:
+    """Thread-safe. `recipient` is ingest's: the only one that new papers are sealed to."""
+
+    def __init__(self, partial: Path, landed: Path, recipient: Recipient) -> None:
+        """Makes the folders when they are missing."""
+        make_folder(partial)
+        make_folder(landed)
+        self._recipient = recipient
+        self._buffers = Buffers()
+        self._lock = threading.Lock()
+        self._open: dict[str, SpoolFile | threading.Event] = {}
+        self._prefixes: dict[tuple[str, int, int], int] = {}
+        self._partial = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._landed = os.open(landed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except BaseException:
+            os.close(self._partial)
+            raise
+
+    def close(self) -> None:
+        """Close the folders. Files that are open stay usable for reading and writing, but cannot be finished."""
+        for descriptor in (self._partial, self._landed):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._partial = self._landed = -1
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # --- writing
+
+    def create(self, paper: str, client: str) -> SpoolFile:
+        """A new partial, open for writing; the shared one when this process has it open. Raises SpoolBusy when the paper exists, SpoolFull."""
+        check_paper(paper)
+        check_client(client)
+        held = self._claim(paper)
+        return held if held is not None else self._opened(paper, lambda: self._create(paper, client))
+
+    def reopen(self, paper: str, file_key: bytes) -> SpoolFile:
+        """A partial, open for writing again; the shared one when this process has it open.
+
+        Everything in its gap-free prefix is opened once, what lies beyond is dropped. A footer stays until the first change. Raises SpoolGone
+        (also for a partial that has not even its header yet), SpoolBusy when another process holds it, SpoolDamaged when key and file do not
+        match, and SpoolTorn when the prefix turned out shorter than `prefix_size` had said: it has been cut back, ask for the size again.
+        """
+        check_paper(paper)
+        held = self._claim(paper)
+        return held if held is not None else self._opened(paper, lambda: self._reopen(paper, file_key))
+
+    def opened(self, paper: str) -> SpoolFile | None:
+        """One more handle on a paper that this process has open; None when it has not. No key is needed."""
+        while True:
+            with self._lock:
+                held = self._open.get(paper)
+                if held is None:
+                    return None
+                if isinstance(held, SpoolFile) and held.handles:
+                    held.handles += 1
+                    return held
+            _wait_for(held)
+
+    def land(self, paper: str) -> None:
+        """Move a finished partial to the landed ones, durably. Does nothing more when it has landed already.
+
+        Raises SpoolGone, and SpoolBusy while it is unfinished, being written, or another process's.
+        """
+        held = self.opened(check_paper(paper))
+        if held is not None:
+            try:
+                held.land(lambda: self._move(paper))
+            finally:
+                held.close()
+            return
+        with translated("landing a paper"):
+            if not exists(self._partial, paper) and exists(self._landed, paper):
+                self._sync_both()
+            else:
+                self._land_left_behind(paper)
+
+    # --- looking
+
+    def describe(self, paper: str) -> tuple[str, SpoolHeader]:
+        """("partial" or "landed", what the header page says). Nothing of it is proven before a key opened the paper. Raises SpoolGone,
+        SpoolDamaged."""
+        for state, folder in (("partial", self._partial), ("landed", self._landed)):
+            with translated("reading a paper"):
+                descriptor = open_file(folder, check_paper(paper), os.O_RDONLY)
+                if descriptor is None:
+                    continue
+                try:
+                    return state, read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+                finally:
+                    os.close(descriptor)
+        raise SpoolGone("the spool does not have this paper")
+
+    def header(self, paper: str) -> tuple[str, bytes]:
+        """("partial" or "landed", the age header). Raises SpoolGone, SpoolDamaged."""
+        state, header = self.describe(paper)
+        return state, header.age_header
+
+    def prefix_size(self, paper: str) -> int:
+        """Bytes of the gap-free prefix of a partial, told from the heads of its slots without a key; of a finished one its size. Raises
+        SpoolGone."""
+        with translated("reading a paper"):
+            descriptor = open_file(self._partial, check_paper(paper), os.O_RDONLY)
+            if descriptor is None:
+                raise SpoolGone("the spool does not have this partial")
+            try:
+                state = os.fstat(descriptor)
+                trailer = read_trailer(descriptor, state.st_size)
+                if trailer is not None:
+                    return trailer.size
+                return self._prefix(descriptor, (paper, state.st_mtime_ns, state.st_size))
+            finally:
+                os.close(descriptor)
+
+    def finished_unlanded(self) -> list[str]:
+        """Finished partials that no living process holds: their writer died before they landed. Oldest first."""
+        return [paper for paper, descriptor in self._unheld() if read_trailer(descriptor, os.fstat(descriptor).st_size) is not None]
+
+    def stale(self, older_than: datetime) -> list[str]:
+        """Unfinished partials that nobody holds and nobody wrote since `older_than`. Oldest first."""
+        limit = older_than.timestamp()
+        found = []
+        for paper, descriptor in self._unheld():
+            state = os.fstat(descriptor)
+            if state.st_mtime < limit and read_trailer(descriptor, state.st_size) is None:
+                found.append(paper)
+        return found
+
+    def landed_papers(self) -> list[str]:
+        """Landed papers, oldest first."""
+        with translated("listing the spool"):
+            return sorted(name for name in os.listdir(self._landed) if is_paper_id(name))
+
+    def open_landed(self, paper: str, *, identities: Sequence[Identity] | None = None, file_key: bytes | None = None) -> LandedPaper:
+        """A landed paper, verified against its footer. One of `identities` and `file_key` opens it. Raises SpoolGone, SpoolDamaged, and
+        AgeError when none of the identities does."""
+        with translated("reading a paper"):
+            descriptor = open_file(self._landed, check_paper(paper), os.O_RDONLY)
+            if descriptor is None:
+                raise SpoolGone("the spool does not have this landed paper")
+            try:
+                if file_key is None:
+                    header = read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+                    file_key = unwrap(header.age_header, identities or ())
+                cipher = PaperCipher(paper, file_key)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        return LandedPaper(descriptor, cipher)
+
+    # --- removing
+
+    def remove_partial(self, paper: str) -> None:
+        """Remove a partial; nothing when there is none. One that this process has open is discarded. Raises SpoolBusy for another process's."""
+        held = self.opened(check_paper(paper))
+        if held is not None:
+            try:
+                held.discard()
+            finally:
+                held.close()
+            return
+        with translated("removing a paper"):
+            descriptor = open_file(self._partial, paper, os.O_RDONLY)
+            if descriptor is None:
+                return
+            try:
+                if locks.is_held(descriptor):
+                    raise _busy()
+                self.unlink_partial(paper)
+            finally:
+                os.close(descriptor)
+
+    def remove_landed(self, paper: str) -> None:
+        """Remove a landed paper, once the vault has it; nothing when there is none."""
+        with translated("removing a paper"):
+            unlink(self._landed, check_paper(paper))
+
+    # --- for SpoolFile
+
+    def release(self, file: SpoolFile) -> bool:
+        """Take one handle of `file` back; True when it was the last: the file is then to be closed, and others wait until it is."""
+        with self._lock:
+            if file.handles == 0:
+                return False
+            file.handles -= 1
+            return file.handles == 0
+
+    def closed(self, file: SpoolFile) -> None:
+        """`file` has been closed."""
+        with self._lock:
+            if self._open.get(file.paper) is file:
+                del self._open[file.paper]
+        file.ended.set()
+
+    def sync_partial(self) -> None:
+        """Make the entries of the folder of partials durable."""
+        with translated("making a paper durable"):
+            os.fsync(self._partial)
+
+    def unlink_partial(self, paper: str) -> None:
+        """Remove the file of a partial."""
+        with translated("removing a paper"):
+            unlink(self._partial, paper)
+
+    # --- inside
+
+    def _claim(self, paper: str) -> SpoolFile | None:
+        """The open file, with one more handle; or None: the caller opens it, and others wait for that."""
+        while True:
+            with self._lock:
+                held = self._open.get(paper)
+                if held is None:
+                    self._open[paper] = threading.Event()
+                    return None
+                if isinstance(held, SpoolFile) and held.handles:
+                    held.handles += 1
+                    return held
+            _wait_for(held)
+
+    def _opened(self, paper: str, opening: Callable[[], SpoolFile]) -> SpoolFile:
+        """Open a claimed paper, and let those who wait go on."""
+        file: SpoolFile | None = None
+        try:
+            with translated("opening a paper"):
+                file = opening()
+            return file
+        finally:
+            with self._lock:
+                claim = self._open.pop(paper)
+                if file is not None:
+                    self._open[paper] = file
+            if isinstance(claim, threading.Event):
+                claim.set()
+
+    def _create(self, paper: str, client: str) -> SpoolFile:
+        sealed = new_header([self._recipient])
+        cipher = PaperCipher(paper, sealed.file_key)
+        page = cipher.header_page(SpoolHeader(paper, client, sealed.header))
+        try:
+            descriptor = os.open(paper, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._partial)
+        except FileExistsError:
+            raise SpoolBusy("this paper exists already") from None
+        if not locks.hold(descriptor):
+            os.close(descriptor)
+            raise _busy()
+        store = SlotStore(descriptor, cipher, self._buffers, new_page=page)
+        return SpoolFile(self, paper, client, descriptor, store, self._buffers)
+
+    def _reopen(self, paper: str, file_key: bytes) -> SpoolFile:
+        descriptor = open_file(self._partial, paper, os.O_RDWR)
+        if descriptor is None:
+            raise SpoolGone("the spool does not have this partial")
+        try:
+            if not locks.hold(descriptor):
+                raise _busy()
+            if not same_file(self._partial, paper, descriptor):
+                raise SpoolGone("the spool has this partial no longer")
+            header = read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+            cipher = PaperCipher(paper, file_key)
+            found = resume(descriptor, cipher, self._buffers)
+            file = SpoolFile(self, paper, header.client, descriptor, found.store, self._buffers, found.size)
+            if found.finished:
+                file.assume_finished()
+            else:
+                file.drop_beyond()
+            if found.torn:
+                raise SpoolTorn("the end of this partial was torn and has been cut off", "look at its size again and go on from there")
+            return file
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def _land_left_behind(self, paper: str) -> None:
+        """Land a finished partial that no process holds."""
+        descriptor = open_file(self._partial, paper, os.O_RDWR)
+        if descriptor is None:
+            raise SpoolGone("the spool does not have this partial")
+        try:
+            if not locks.hold(descriptor):
+                raise _busy()
+            if not same_file(self._partial, paper, descriptor):
+                return  # someone else was faster
+            if read_trailer(descriptor, os.fstat(descriptor).st_size) is None:
+                raise SpoolBusy("this paper is unfinished", "it can be resumed, or removed")
+            os.fsync(descriptor)  # its writer may have died before
+            self._move(paper)
+        finally:
+            os.close(descriptor)
+
+    def _move(self, paper: str) -> None:
+        with translated("landing a paper"):
+            if exists(self._partial, paper):
+                os.rename(paper, paper, src_dir_fd=self._partial, dst_dir_fd=self._landed)
+            elif not exists(self._landed, paper):
+                raise SpoolGone("the spool has this paper no longer")
+            self._sync_both()
+
+    def _sync_both(self) -> None:
+        """First where names arrive, then where they leave: a paper may be seen twice after a crash, never not at all."""
+        os.fsync(self._landed)
+        os.fsync(self._partial)
+
+    def _prefix(self, descriptor: int, key: tuple[str, int, int]) -> int:
+        known = self._prefixes.get(key)
+        if known is None:
+            known = gap_free_prefix(descriptor, key[2])
+            if locks.is_held(descriptor):
+                return known
+            if len(self._prefixes) >= _PREFIXES:
+                self._prefixes.clear()
+            self._prefixes[key] = known
+        return known
+
+    def _unheld(self) -> Iterator[tuple[str, int]]:
+        """Partials that nobody holds, with a descriptor that lives until the next one."""
+        with translated("listing the spool"):
+            names = sorted(name for name in os.listdir(self._partial) if is_paper_id(name))
+            for paper in names:
+                descriptor = open_file(self._partial, paper, os.O_RDONLY)
+                if descriptor is None:
+                    continue
+                try:
+                    if not locks.is_held(descriptor):
+                        yield paper, descriptor
+                finally:
+                    os.close(descriptor)
+
+
+def _wait_for(held: SpoolFile | threading.Event) -> None:
+    """Until a file that is being closed is, or one that is being opened is."""
+    (held.ended if isinstance(held, SpoolFile) else held).wait()
+
+
+def _busy() -> SpoolBusy:
+    return SpoolBusy("another process holds this partial", "try again when it has ended")
