@@ -8,6 +8,7 @@ from pathlib import Path
 from config.errors import UsageError
 from config.files import fsync_folder, make_folder
 from gateway.catalog.names import check_name
+from gateway.store.format import HEADER_SIZE, FormatError, decode_header
 
 SUFFIX = ".damaged"
 NOBODY = "_unknown"  # where the client cannot be told; no client can have this name
@@ -20,6 +21,15 @@ def aside_path(quarantine: Path, client: str, paper: str) -> Path:
     except UsageError:
         client = NOBODY
     return quarantine / client / f"{paper}{SUFFIX}"
+
+
+def claimed_client(landed: Path, paper: str) -> str | None:
+    """The client that the header of a landed spool file names; it is not proven. None when the header cannot be read. Raises OSError."""
+    try:
+        with open(landed / paper, "rb") as file:
+            return decode_header(file.read(HEADER_SIZE)).client or None
+    except (FormatError, FileNotFoundError):
+        return None
 
 
 def move_aside(landed: Path, quarantine: Path, client: str, paper: str) -> None:

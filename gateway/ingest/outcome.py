@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Outcome:
-    """Paper ids. `failed` ones are where they were, to be tried again; `busy` ones are in the hands of another process."""
+    """Paper ids. `failed` ones are where they were, to be tried again; `busy` ones are in other hands, or wait for another paper."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, Exception] = field(default_factory=dict)
@@ -16,3 +16,7 @@ class Outcome:
 
 class Stopping(Exception):
     """The role is to end. What is in hand is left for the next start."""
+
+
+class Postponed(Exception):
+    """The paper has to wait for an older one of the same name."""

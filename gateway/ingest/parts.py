@@ -13,7 +13,7 @@ from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
-from gateway.store import Spool, Vault
+from gateway.store import Arrival, Spool, Vault
 
 
 def _utc_now() -> datetime:
@@ -22,6 +22,11 @@ def _utc_now() -> datetime:
 
 def go_on() -> None:
     """What long work asks between two pieces; another one raises Stopping."""
+
+
+def never(_arrival: Arrival) -> bool:
+    """No paper has to wait for another one."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -41,3 +46,4 @@ class Parts:
     signing: SigningKey = field(repr=False)
     now: Callable[[], datetime] = _utc_now
     between_pieces: Callable[[], None] = go_on
+    must_wait: Callable[[Arrival], bool] = never

@@ -20,7 +20,7 @@ from gateway.ingest.claims import Claims
 from gateway.ingest.clients import ClientBook
 from gateway.ingest.handing import Issued, hand_out
 from gateway.ingest.names import current_paths
-from gateway.ingest.outcome import Outcome
+from gateway.ingest.outcome import Outcome, Postponed
 from gateway.ingest.parts import Parts
 from gateway.ingest.rows import refused_row, sealed_row
 from gateway.ingest.sealing import Sealed, Unfit, seal_paper
@@ -65,17 +65,17 @@ class Pipeline:
         Raises NightsafeError or OSError when the audit log or the catalog cannot be used: then no paper of the batch has gone beyond step 4.
         """
         mine = self._claims.claim(papers)  # step 1
-        self._after("claimed")
         try:
-            outcome = self._steps(mine)
+            outcome = self._steps(mine) if mine else Outcome()
         finally:
             self._claims.release(mine)
         taken = set(mine)
-        outcome.busy = [paper for paper in papers if paper not in taken]
+        outcome.busy += [paper for paper in papers if paper not in taken]
         return outcome
 
     def _steps(self, papers: Sequence[str]) -> Outcome:
         outcome = Outcome()
+        self._after("claimed")
         known = self._known(papers, outcome)
         fresh = self._seal([paper for paper in papers if paper not in known and paper not in outcome.failed], outcome)  # 2 and 3
         self._after("sealed")
@@ -118,6 +118,8 @@ class Pipeline:
         for paper, result in zip(papers, self._pool.map(attempt, papers), strict=True):
             if isinstance(result, SpoolGone):
                 outcome.done.append(paper)  # another process was done with it before we claimed it
+            elif isinstance(result, Postponed):
+                outcome.busy.append(paper)
             elif isinstance(result, Exception):
                 outcome.failed[paper] = result
             else:

@@ -22,7 +22,7 @@ UNSEEMLY = dict.fromkeys((*range(32), 127, *range(0x80, 0xA0), ord("/")), "_")
 def receipt_path(paper: Paper) -> str:
     """The virtual path of the receipt: /receipts/YYYY-MM-DD/NAME.ID.json, the day (UTC) being that of arrival."""
     day = paper.received_at.astimezone(UTC).date().isoformat()
-    return f"/{FOLDER}/{day}/{_cut(_name(paper).translate(UNSEEMLY), NAME_BYTES)}.{paper.id[-ID_DIGITS:]}.json"
+    return f"/{FOLDER}/{day}/{_seemly(_name(paper))}.{paper.id[-ID_DIGITS:]}.json"
 
 
 def receipt_body(paper: Paper, audit_head: str) -> bytes:
@@ -66,6 +66,7 @@ def _name(paper: Paper) -> str:
     return paper.path.rpartition("/")[2]
 
 
-def _cut(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8, cut between characters."""
-    return text.encode()[:limit].decode(errors="ignore")
+def _seemly(name: str) -> str:
+    """Without control characters, not hidden, and at most NAME_BYTES of UTF-8, cut between characters."""
+    shown = "_" + name[1:] if name.startswith(".") else name
+    return shown.translate(UNSEEMLY).encode()[:NAME_BYTES].decode(errors="ignore")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import structlog
 
@@ -13,10 +14,11 @@ from config.roles import RunningRole, running_role
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
+from gateway.ingest.lanes import Lanes
 from gateway.ingest.outcome import Stopping
 from gateway.ingest.parts import Parts
 from gateway.ingest.pipeline import Pipeline
-from gateway.ingest.sealing import check_identities
+from gateway.ingest.sealing import check_identities, peek
 from gateway.ingest.watch import watching
 from gateway.ingest.worker import Sources, Worker
 from gateway.jail.tree import Tree
@@ -33,20 +35,36 @@ STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is le
 def serve(installation: Installation) -> None:
     """Run until SIGTERM or SIGINT. Raises Busy when it runs already, SettingsError when keys or stores are missing."""
     harden_process()
-    folder = installation.folder
+    folder, settings = installation.folder, installation.settings.ingest
     with running_role(folder, NAME) as role, ExitStack() as stack:
         role.stop_on_signals()
         parts = stack.enter_context(opened_parts(installation, role))
-        pipeline = stack.enter_context(Pipeline(parts))
-        worker = Worker(
-            pipeline,
-            Sources(parts.spool.landed_papers, lambda: [paper.id for paper in parts.catalog.unreceipted()]),
-            batch=installation.settings.ingest.batch,
-            sweep_seconds=installation.settings.ingest.sweep_seconds,
+        small_bell, large_bell = threading.Event(), threading.Event()
+        lanes = Lanes(parts.spool.landed_papers, folder.spool_landed, lambda paper: peek(parts, paper))
+
+        def small_through(_done: int) -> None:
+            if lanes.small_is_through():
+                large_bell.set()
+
+        def large_through(done: int) -> None:
+            if done:  # papers of the same name may have waited
+                small_bell.set()
+
+        small = Worker(
+            stack.enter_context(Pipeline(replace(parts, must_wait=lanes.must_wait))),
+            Sources(lanes.small, lambda: [paper.id for paper in parts.catalog.unreceipted()], small_through),
+            batch=settings.batch,
+            sweep_seconds=settings.sweep_seconds,
         )
-        bell = threading.Event()
-        stack.enter_context(watching(folder.spool_landed, bell))
-        _work(role, worker, bell)
+        large = Worker(
+            stack.enter_context(Pipeline(parts, threads=1)),
+            Sources(lanes.large, through=large_through),
+            batch=1,
+            sweep_seconds=settings.sweep_seconds,
+        )
+        lanes.gave_up = large.gave_up
+        stack.enter_context(watching(folder.spool_landed, small_bell))
+        _work(role, [(small, small_bell), (large, large_bell)])
 
 
 @contextmanager
@@ -81,13 +99,16 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Part
         )
 
 
-def _work(role: RunningRole, worker: Worker, bell: threading.Event) -> None:
-    thread = threading.Thread(target=worker.run, args=(role.stop, bell), name="ingest-worker", daemon=True)
-    thread.start()
+def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) -> None:
+    threads = [threading.Thread(target=worker.run, args=(role.stop, bell), name="ingest-worker", daemon=True) for worker, bell in workers]
+    for thread in threads:
+        thread.start()
     role.announce()
     log = structlog.get_logger()
     log.info("ingest.ready")
     role.stop.wait()
-    bell.set()
-    thread.join(STOP_SECONDS)
-    log.info("ingest.stopped", in_order=not thread.is_alive())
+    for _, bell in workers:
+        bell.set()
+    for thread in threads:
+        thread.join(STOP_SECONDS)
+    log.info("ingest.stopped", in_order=not any(thread.is_alive() for thread in threads))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from config.errors import SettingsError
-from gateway.age import Identity, NoMatchError, Recipient
+from gateway.age import AgeError, Identity, NoMatchError, Recipient
+from gateway.ingest.aside import claimed_client
 from gateway.ingest.clients import ClientBook
+from gateway.ingest.outcome import Postponed
 from gateway.ingest.parts import Parts
 from gateway.ingest.verdicts import ACCEPTED, DAMAGED, UNKNOWN_CLIENT, UNREADABLE, Verdict
 from gateway.keys.keyring import Keyring
-from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged
+from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged, SpoolGone, StoreError
 
 PIECE_BYTES = 1024 * 1024
 LOST_NAME = "/inbox/(name lost)"  # of a damaged paper that no pointer names any more
@@ -69,21 +71,27 @@ class Unfit:
 def seal_paper(parts: Parts, book: ClientBook, paper: str) -> Sealed | Unfit:
     """Seal a landed paper to the newest key of its client. Done twice, the second sealing takes the place of the first.
 
-    Raises SpoolGone when it has left the spool, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
+    Raises SpoolGone when it has left the spool, Postponed, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
     """
     arrival: Arrival | None = None
     try:
         with parts.spool.open_landed(paper, identities=parts.identities) as landed:
             arrival = landed.arrival
+            if parts.must_wait(arrival):
+                raise Postponed
             key = book.key(arrival.client)
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
             sha256, age = _through(parts, landed, key.recipient)
-    except SpoolDamaged as error:
-        return _unfit(parts, book, paper, arrival, DAMAGED, error.message)
+    except SpoolGone as error:
+        if not (parts.landed / paper).exists():
+            raise
+        return _unfit(parts, book, paper, arrival, DAMAGED, error.message)  # a name is there, and nothing behind it
     except NoMatchError as error:
         check_identities(parts.keyring, parts.identities)
         return _unfit(parts, book, paper, arrival, UNREADABLE, error.message)
+    except (SpoolDamaged, AgeError) as error:
+        return _unfit(parts, book, paper, arrival, DAMAGED, error.message)
     return Sealed(arrival, age.size, sha256, age, key.generation, parts.now())
 
 
@@ -96,9 +104,18 @@ def check_identities(keyring: Keyring, identities: Sequence[Identity]) -> None:
 
 
 def _unfit(parts: Parts, book: ClientBook, paper: str, arrival: Arrival | None, verdict: Verdict, cause: str) -> Unfit:
-    client = arrival.client if arrival else parts.spool.claimed_client(paper)
+    client = arrival.client if arrival else claimed_client(parts.landed, paper)
     known = client is not None and book.is_known(client)
     return Unfit(paper, client or "", known, arrival, verdict, cause, parts.now())
+
+
+def peek(parts: Parts, paper: str) -> Arrival | None:
+    """The arrival of a landed paper; None when it cannot be opened (sealing it will say why)."""
+    try:
+        with parts.spool.open_landed(paper, identities=parts.identities) as landed:
+            return landed.arrival
+    except (AgeError, StoreError):
+        return None
 
 
 def _through(parts: Parts, landed: LandedPaper, recipient: Recipient) -> tuple[str, SealedPaper]:

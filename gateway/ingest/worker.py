@@ -48,6 +48,7 @@ class Sources:
 
     landed: Callable[[], list[str]]
     unreceipted: Callable[[], list[str]] = list
+    through: Callable[[int], None] = lambda _done: None  # told when all that `landed` gave has been tried, and how many were done
 
 
 class Worker:
@@ -79,10 +80,16 @@ class Worker:
         try:
             if self._clock() >= self._next_sweep:
                 self._sweep(stopping)
-            self._pass(self._sources.landed(), stopping)
+            done = self._pass(self._sources.landed(), stopping)
+            if self._clock() >= self._paused_until:
+                self._sources.through(done)
         except Exception as error:  # noqa: BLE001 - the loop outlives what it meets; a store that fails makes it pause
             self._hold_back(error, "ingest.pass_failed")
         return self._wait()
+
+    def gave_up(self, paper: str) -> bool:
+        """Whether `paper` is left alone until the next sweep."""
+        return self._waiting.get(paper, (Backoff(), 0.0))[0].failures >= ATTEMPTS
 
     # a pass
 
@@ -92,16 +99,18 @@ class Worker:
         self._waiting.clear()
         self._pass(self._sources.unreceipted(), stopping)
 
-    def _pass(self, papers: Iterable[str], stopping: Callable[[], bool]) -> None:
+    def _pass(self, papers: Iterable[str], stopping: Callable[[], bool]) -> int:
+        """How many of `papers` were done."""
         now = self._clock()
         due = [paper for paper in papers if self._waiting.get(paper, (None, now))[1] <= now]
-        start = 0
+        start = done = 0
         while start < len(due) and not stopping() and self._clock() >= self._paused_until:
             batch = due[start : start + self._batch]
             start += len(batch)
-            self._handle(batch)
+            done += self._handle(batch)
+        return done
 
-    def _handle(self, batch: list[str]) -> None:
+    def _handle(self, batch: list[str]) -> int:
         try:
             outcome = self._pipeline.handle(batch)
         except Exception as error:  # noqa: BLE001 - see work
@@ -109,8 +118,9 @@ class Worker:
                 self._count(batch[0], error)
             self._batch = max(1, len(batch) // SHRINK)
             self._hold_back(error, "ingest.batch_failed")
-            return
+            return 0
         self._settle(outcome)
+        return len(outcome.done)
 
     def _settle(self, outcome: Outcome) -> None:
         for paper in outcome.done:

@@ -73,6 +73,10 @@ def test_the_name_is_the_papers_with_the_end_of_its_id() -> None:
     assert receipt_path(row()) == "/receipts/2024-05-17/发票 5.pdf.89abcdef0123.json"
 
 
+def test_no_receipt_is_hidden() -> None:
+    assert receipt_path(row(path="/inbox/.profile")) == "/receipts/2024-05-17/_profile.89abcdef0123.json"
+
+
 def test_papers_of_one_millisecond_and_one_name_have_receipts_of_their_own() -> None:
     first, second = row(id="0190a1b2c3d4" + "0" * 20), row(id="0190a1b2c3d4" + "0" * 19 + "1", path="/inbox/other/发票 5.pdf")
     assert receipt_path(first) != receipt_path(second)
