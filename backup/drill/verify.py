@@ -26,6 +26,7 @@ from backup.drill.ledger import Entry, Ledger
 from config.console import Progress
 from config.files import TEMPORARY_PREFIX
 from gateway.age import AgeError, NoMatchError, header_mac, open_payload, read_header
+from gateway.keys.errors import KeyDamaged, KeyGone, KeyLimited, KeyRefused
 
 WORKERS = 2
 BATCH = 256  # papers whose keys are asked for at once
@@ -202,10 +203,19 @@ def _with_keys(batch: Sequence[Entry], question: Question) -> list[tuple[Entry, 
         if header:
             by_client.setdefault(record.client, []).append((entry.paper, header))
     for client, headers in by_client.items():
-        opened = question.agent.header_keys(client, headers, PERSON, f"drill {question.run}")
-        for (paper, _), key in zip(headers, opened, strict=True):
+        for (paper, _), key in zip(headers, _opened(client, headers, question), strict=True):
             keys[paper] = Cause.NO_KEY if key is None else key
     return [(entry, keys.get(entry.paper)) for entry in batch]
+
+
+def _opened(client: str, headers: Sequence[tuple[str, bytes]], question: Question) -> Sequence[bytes | None]:
+    """File keys. A client whose key is gone or damaged opens nothing, which is a finding; an agent that cannot answer is none, and is raised."""
+    try:
+        return question.agent.header_keys(client, headers, PERSON, f"drill {question.run}")
+    except KeyLimited:
+        raise
+    except (KeyRefused, KeyGone, KeyDamaged):
+        return [None] * len(headers)
 
 
 def _header(path: Path) -> bytes:

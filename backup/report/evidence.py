@@ -4,8 +4,10 @@
 
     ssh-keygen -Y verify -f allowed_signers -I evidence -n evidence@nightsafe -s RUN.json.sig < RUN.json
 
-checks, and `RUN.html` the same for people. Form: JSON in UTF-8, keys sorted; "nightsafe_evidence" is the version of the form. Times are
-RFC 3339 in UTC, durations seconds, sizes bytes, hashes lowercase hex.
+checks, and `RUN.html` the same for people. A draw that is too long to be listed lies in `RUN.draw`, one paper id a line.
+
+Form: JSON in UTF-8, keys sorted; "nightsafe_evidence" is its version. Times are RFC 3339 in UTC, durations seconds, sizes bytes, hashes
+lowercase hex.
 """
 
 from __future__ import annotations
@@ -165,6 +167,8 @@ def write_evidence(folder: Path, evidence: Evidence, signer: SigningKey) -> Path
         write_whole(target, body)
         write_whole(target.with_name(target.name + ".sig"), sign(signer, EVIDENCE, body).encode())
         write_whole(target.with_suffix(".html"), render(values).encode(errors="backslashreplace"))
+        if evidence.draw is not None and len(evidence.draw.papers) > LISTED:
+            write_whole(target.with_suffix(".draw"), "".join(f"{paper}\n" for paper in evidence.draw.papers).encode("ascii"))
     except OSError as error:
         raise OutOfReach(f"the evidence could not be written: {error.strerror}", "look at the disk of the data folder, then drill again") from error
     return target

@@ -1,0 +1,63 @@
+"""What earlier drills verified: for the weights of a draw. Read from the runs and their evidence; nothing here decides a verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from backup.drill.judge import GRACE
+from backup.drill.sample import digest
+from gateway.catalog import Catalog, Run
+
+MAX_EVIDENCE_BYTES = 8 * 1024 * 1024
+MAX_DRAW_BYTES = 64 * 1024 * 1024
+PAST_DRILLS = 1000
+
+
+def drilled_before(live: Catalog, evidence: Path) -> Callable[[str, datetime], bool]:
+    """Whether a paper (id, sealed_at) was verified by the last full drill that passed, or drawn by a sample that passed since."""
+    papers: set[str] = set()
+    until: datetime | None = None
+    for run in live.runs("drill", limit=PAST_DRILLS):
+        if run.state != "passed":
+            continue
+        if run.detail.get("kind") == "full":
+            until = _moment(run.detail.get("catalog_at"))
+            break
+        papers.update(drawn_by(run, evidence))
+    covered = None if until is None else until - GRACE
+
+    def before(paper: str, sealed_at: datetime) -> bool:
+        return paper in papers or (covered is not None and sealed_at <= covered)
+
+    return before
+
+
+def drawn_by(run: Run, evidence: Path) -> list[str]:
+    """The papers that a sampled drill drew, from its evidence or the list beside it; empty when they cannot be told any more."""
+    name = run.detail.get("evidence")
+    if not isinstance(name, str):
+        return []
+    path = evidence / Path(name).parent.name / Path(name).name
+    try:
+        facts = json.loads(_read(path, MAX_EVIDENCE_BYTES))["draw"]
+        papers = facts["papers"] if facts["papers"] is not None else _read(path.with_suffix(".draw"), MAX_DRAW_BYTES).decode("ascii").split()
+        return papers if digest(papers) == facts["digest"] else []
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(limit)
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -1,0 +1,360 @@
+"""One rehearsal: from two repositories to findings. Knows neither locks nor runs nor evidence; `run` does.
+
+    snapshots → keys → catalog (sample) or everything (full) → witnesses → draw → papers (sample) → verify
+
+What is wrong with the backup is collected, not raised, so that one fault does not hide the next; what keeps the rehearsal from a verdict is
+raised as OutOfReach.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal, Protocol
+
+from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.judge import LIVE, Finding, is_newer
+from backup.drill.keycheck import compare_keys, count_keys, read_keys
+from backup.drill.ledger import Entry, Ledger
+from backup.drill.sample import Draw, Group, draw
+from backup.drill.scratch import check_room
+from backup.drill.sources import receipts, records
+from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
+from backup.report.evidence import RepositoryFacts, Stage, rfc3339
+from backup.restic import CredentialsRefused, DiskFull, Fault, Locked, ResticError, RestoreResult, Snapshot, Unreachable
+from backup.restic.arguments import literal
+from backup.restic.errors import classify
+from config.console import Progress
+from config.errors import NightsafeError, OutOfReach
+from config.loading import Installation
+from gateway.catalog import Catalog, CatalogError, Client, Run
+
+Kind = Literal["full", "sample"]
+NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
+PATTERNS = 2000  # in one call of restic: arguments have a limit
+CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
+REACH = (Unreachable, DiskFull, CredentialsRefused, Locked)  # not the backup's fault
+
+
+class RestoreSource(Protocol):
+    """The part of a restic repository that a rehearsal needs."""
+
+    def config(self) -> str:
+        """The repository's id."""
+
+    def snapshots(self, *, host: str | None = None) -> list[Snapshot]:
+        """All snapshots, oldest first."""
+
+    def restore(self, snapshot: str, target: Path, *, includes: Sequence[str] = ()) -> RestoreResult:
+        """Restore below `target`; what failed file by file is in the result."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a rehearsal works with. `drilled` tells from earlier drills whether a paper (id, sealed_at) was verified before."""
+
+    installation: Installation
+    kind: Kind
+    run: int
+    seed: str
+    wanted: int
+    started_at: datetime
+    live: Catalog
+    agent: HeaderKeys
+    papers: RestoreSource
+    keys: RestoreSource
+    scratch: Path
+    drilled: Callable[[str, datetime], bool]
+    progress: Progress
+
+
+@dataclass
+class Findings:
+    """What came out so far; complete enough for evidence at any moment."""
+
+    causes: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    stages: list[Stage] = field(default_factory=list)
+    papers: RepositoryFacts = field(default_factory=RepositoryFacts)
+    keys: RepositoryFacts = field(default_factory=RepositoryFacts)
+    dump_at: datetime | None = None
+    of: int = 0
+    drawn: int = 0
+    draw: Draw | None = None
+    restored_files: int = 0
+    restored_bytes: int = 0
+    keys_compared: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether anything is wrong with the backup."""
+        return bool(self.causes or self.tally.by_cause)
+
+
+class BackupBad(Exception):
+    """Nothing further can be looked at; the cause is in the findings already."""
+
+
+class Rehearsal:
+    """One rehearsal in a scratch folder of its own. `rehearse` fills `findings`; raises OutOfReach when there can be no verdict."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._is = setting
+        self._root = setting.scratch / "restored"
+        self._keys = setting.scratch / "restored-keys"
+        self.findings = Findings()
+        self._listed: list[Client] = []
+
+    def rehearse(self) -> None:
+        """Go through all stages. Faults of the backup end in the findings."""
+        try:
+            self._rehearse()
+        except BackupBad:
+            pass
+        except REACH as error:
+            raise OutOfReach(error.message, error.hint) from error
+        except ResticError as error:
+            self.findings.causes.append(error.message)
+
+    def _rehearse(self) -> None:
+        found = self.findings
+        with self._stage("find the snapshots"):
+            snapshot, run = self._newest(self._is.papers, "papers", lambda one: one.snapshot)
+            keys_snapshot, _ = self._newest(self._is.keys, "keys", lambda one: one.keys_snapshot)
+        with self._stage("restore the keys"):
+            self._restore(self._is.keys, keys_snapshot, self._keys)
+        full = self._is.kind == "full"
+        with self._stage("restore everything" if full else "restore the catalog"):
+            if full:
+                check_room(self._is.scratch, self._room_for_all())
+            self._restore(self._is.papers, snapshot, self._root, () if full else ("/dump",))
+        with ExitStack() as stack:
+            with self._stage("read both catalogs"):
+                ledger = stack.enter_context(_ledger(self._is.scratch / "ledger"))
+                found.dump_at = self._dump_time(snapshot, run)
+                self._read_catalogs(ledger)
+                found.of = ledger.count()
+            if not full:
+                with self._stage("draw and restore papers"):
+                    self._draw(ledger, snapshot)
+            with self._stage("read the receipts"):
+                ledger.add_receipts(receipts(self._root / "jails", self._receipt_signer()))
+            with self._stage("decrypt and compare"):
+                self._verify(ledger)
+        self._count_files()
+
+    # stages
+
+    def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
+        """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
+        recorded = [run for run in self._is.live.runs("backup", limit=200) if run.state in ("passed", "partial") and of_run(run)]
+        if not recorded and self._is.live.repository(name) is None:
+            self.findings.causes.append("there is no backup yet")
+            raise BackupBad
+        identity = source.config()
+        there = source.snapshots(host=self._is.installation.settings.backup.host)
+        chosen, run, gone = _choose(there, [(run, of_run(run) or "") for run in recorded])
+        facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")
+        setattr(self.findings, name, facts)
+        if gone:
+            left = f"the newest that is left is of {chosen.time:%Y-%m-%d %H:%M:%S} UTC" if chosen else "none is left"
+            self.findings.causes.append(f"the newest snapshots were deleted: {gone} recorded in the repository of the {name} are gone; {left}")
+        if chosen is None:
+            if not gone:
+                self.findings.causes.append(f"the repository of the {name} has no snapshot")
+            raise BackupBad
+        return chosen, run
+
+    def _restore(self, source: RestoreSource, snapshot: Snapshot, target: Path, includes: Sequence[str] = ()) -> None:
+        """Restore; files that could not be are left to the comparison, which names papers, unless the fault is not the backup's."""
+        result = source.restore(snapshot.id, target, includes=includes)
+        if result.faults:
+            self._blame(result.faults, source)
+
+    def _blame(self, faults: Sequence[Fault], source: RestoreSource) -> None:
+        errors = [classify("restoring", 1, fault.message) for fault in faults]
+        if any(isinstance(error, DiskFull) for error in errors):
+            raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH)
+        source.config()  # raises when the bucket went away meanwhile: then nothing is known about the files
+        if any(isinstance(error, Unreachable) for error in errors):
+            raise OutOfReach("the S3 service failed during the restore", "drill again; when it goes on, look at the S3 service")
+        first = faults[0].message.splitlines()[0][:300] if faults[0].message else "restic does not say why"
+        self.findings.causes.append(f"the repository is damaged: {len(faults)} files or folders could not be restored ({first})")
+
+    def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
+        """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""
+        file = self._dump_file()
+        written = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file else None
+        recorded = _moment(run.detail.get("catalog_at")) if run else None
+        if written and recorded and abs(written - recorded) > CLOCK_SLACK:
+            self.findings.causes.append(f"the catalog in the snapshot is of {written:%Y-%m-%d %H:%M} UTC, recorded was {recorded:%Y-%m-%d %H:%M} UTC")
+        return recorded or written or snapshot.time
+
+    def _dump_file(self) -> Path | None:
+        """The restored dump: the one SQLite file below dump/; None when none came."""
+        try:
+            names = sorted(entry.path for entry in os.scandir(self._root / "dump") if entry.is_file(follow_symlinks=False))
+        except OSError:
+            return None
+        return next((Path(name) for name in names if name.endswith(".sqlite3")), None)
+
+    def _read_catalogs(self, ledger: Ledger) -> None:
+        tally = self.findings.tally
+        try:
+            ledger.add_records("live", records(self._is.live.papers(state="accepted"), LIVE, tally.add))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise OutOfReach(f"the live catalog is damaged: {error}", "restore it from a backup: nightsafe restore") from error
+        file = self._dump_file()
+        if file is None:
+            self.findings.causes.append("the catalog did not come back from the backup")
+            return
+        try:
+            with Catalog.open(file) as dump:
+                self._listed = dump.clients()
+                ledger.add_records("dump", records(dump.papers(state="accepted"), "the dump", tally.add))
+        except ScratchFailed:
+            raise
+        except (NightsafeError, ValueError, TypeError, OverflowError) as error:
+            if isinstance(error, CatalogError) and "full" in error.message:
+                raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH) from error
+            why = error.message if isinstance(error, NightsafeError) else str(error)
+            self.findings.causes.append(f"the catalog in the backup cannot be read: {why}")
+
+    def _draw(self, ledger: Ledger, snapshot: Snapshot) -> None:
+        found = self.findings
+        found.draw = draw(self._is.seed, self._is.wanted, ((entry.paper, self._group(entry)) for entry in self._expected(ledger)))
+        ledger.choose(found.draw.papers)
+        patterns = [pattern for entry in ledger.entries(chosen_only=True) for pattern in _patterns(entry)]
+        check_room(self._is.scratch, sum(_sealed_size(entry) for entry in ledger.entries(chosen_only=True)))
+        for start in range(0, len(patterns), PATTERNS):
+            self._restore(self._is.papers, snapshot, self._root, patterns[start : start + PATTERNS])
+
+    def _verify(self, ledger: Ledger) -> None:
+        found, full = self.findings, self._is.kind == "full"
+        custody = {client.name: client.custody for client in self._listed}
+        custody.update((client.name, client.custody) for client in self._is.live.clients())
+        question = Question(
+            self._root / "vault",
+            found.dump_at or self._is.started_at,
+            self._is.agent,
+            str(self._is.run),
+            lambda client: custody.get(client) != "deposit-only",
+        )
+        verify_papers(question, ledger, found.tally, self._is.progress, chosen_only=not full)
+        if full:
+            find_surplus(vault_files(self._root / "vault"), ledger, found.tally)
+            found.of -= found.tally.newer
+            found.drawn = found.of
+        else:
+            found.of, found.drawn = (found.draw.of, len(found.draw.papers)) if found.draw else (0, 0)
+            found.notes.append("A sample does not look for files that no catalog explains; a full drill does.")
+        name_swaps(ledger, found.tally)
+        self._compare_keys()
+
+    def _compare_keys(self) -> None:
+        restored = read_keys(self._keys / "keys")
+        self.findings.keys_compared = count_keys(restored)
+        for finding in compare_keys(read_keys(self._is.installation.folder.keys), restored, self._listed, self._is.live.clients()):
+            self.findings.tally.add(finding)
+
+    # what the stages need
+
+    def _expected(self, ledger: Ledger) -> Iterator[Entry]:
+        """Papers that the snapshot should hold."""
+        dump_at = self.findings.dump_at or self._is.started_at
+        for entry in ledger.entries():
+            if is_newer(entry.live, entry.dump, dump_at):
+                self.findings.tally.newer += 1
+            else:
+                yield entry
+
+    def _group(self, entry: Entry) -> Group:
+        record = entry.dump or entry.live
+        if record is None or self._is.drilled(entry.paper, record.sealed_at):
+            return Group.BEFORE
+        return Group.NEW if record.sealed_at > self._is.started_at - NEW else Group.NEVER
+
+    def _room_for_all(self) -> int:
+        count, size = self._is.live.count_papers()
+        catalog = self._is.installation.folder.catalog
+        return size + size // 1000 + 8192 * count + 3 * (catalog.stat().st_size if catalog.exists() else 0)
+
+    def _receipt_signer(self) -> str | None:
+        try:
+            return (self._is.installation.folder.keys / "secrets" / "receipt-signing.pub").read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            self.findings.notes.append("The receipts' public key is missing here: their signatures were not checked.")
+            return None
+
+    def _count_files(self) -> None:
+        for top in (self._root, self._keys):
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    self.findings.restored_files += 1
+                    self.findings.restored_bytes += os.lstat(os.path.join(folder, name)).st_size
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Time a stage, whichever way it ends."""
+        self._is.progress.update(0, 1, name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.findings.stages.append(Stage(name, time.monotonic() - started))
+
+
+def bad_text(finding: Finding) -> str:
+    """A finding for lists of people; keys have no version."""
+    return finding.text if finding.version else finding.text.replace(" (version 0)", "", 1)
+
+
+@contextmanager
+def _ledger(path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(path)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _choose(there: Sequence[Snapshot], recorded: Sequence[tuple[Run, str]]) -> tuple[Snapshot | None, Run | None, int]:
+    """The snapshot to restore, the run that recorded it, and how many newer recorded ones are gone. `recorded` is newest first."""
+    gone = 0
+    for run, recorded_id in recorded:
+        match = next((snapshot for snapshot in there if snapshot.id.startswith(recorded_id) or recorded_id.startswith(snapshot.id)), None)
+        if match is not None:
+            return match, run, gone
+        gone += 1
+    return (there[-1] if there else None), None, gone
+
+
+def _patterns(entry: Entry) -> tuple[str, ...]:
+    """What to restore of one paper: its file, and its receipt with the signature, whatever the receipt's name begins with."""
+    record = entry.dump or entry.live
+    if record is None:
+        return ()
+    day = record.received_at.astimezone(UTC).date().isoformat()
+    return (
+        "/vault/" + literal(vault_path(record.client, entry.paper)),
+        f"/jails/{literal(record.client)}/receipts/{day}/*.{entry.paper[-12:]}.json*",
+    )
+
+
+def _sealed_size(entry: Entry) -> int:
+    record = entry.dump or entry.live
+    return record.sealed_size if record else 0
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text)) if text else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else None

@@ -1,0 +1,23 @@
+"""Opens the repositories as a stranger would see them: reading credential, an empty cache of one's own, temporary files in the scratch folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backup.access import RepositoryName, access
+from backup.restic import Limits, Restic
+from backup.restic.arguments import Repository
+from backup.restic.runner import Runner, Secrets
+from config.loading import Installation
+from gateway.keys.keyring import RESTIC_KEYS, RESTIC_PAPERS
+from gateway.keys.secrets import RoleSecrets
+
+PASSWORDS: dict[RepositoryName, str] = {"papers": RESTIC_PAPERS, "keys": RESTIC_KEYS}
+
+
+def open_for_reading(installation: Installation, name: RepositoryName, secrets: RoleSecrets, scratch: Path) -> Restic:
+    """Repository `name` with nothing but what a restore on another machine would have. Raises OutOfReach, SettingsError."""
+    reader = access(installation, "reader", secrets)
+    settings = installation.settings.backup
+    runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds))
+    return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment()))
