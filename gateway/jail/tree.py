@@ -85,7 +85,7 @@ class Tree:
             with translated:
                 return folder_entry("", os.fstat(self._root))
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 return read_entry(parent, path.name, plain=path.folder == RECEIPTS)
             finally:
@@ -133,7 +133,7 @@ class Tree:
         if path.folder != RECEIPTS or len(path.parts) < 2:
             raise Refused("failure", "this is no receipt")
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 return open_regular(parent, path.name.encode())[0]
             finally:
@@ -145,7 +145,7 @@ class Tree:
         """Make a folder, durably. Refused("exists") when the name is taken."""
         check_below_top(path)
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 os.mkdir(path.name.encode(), 0o700, dir_fd=parent)
                 os.fsync(parent)
@@ -156,7 +156,7 @@ class Tree:
         """Remove an empty folder. Refused("not_empty")."""
         check_below_top(path)
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 os.rmdir(path.name.encode(), dir_fd=parent)
             finally:
@@ -167,13 +167,13 @@ class Tree:
         check_below_top(path)
         name = path.name.encode()
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
-                pointer = read_pointer_at(parent, name) if path.folder != RECEIPTS else None
+                pointer = read_pointer_at(parent, name)
                 os.unlink(name, dir_fd=parent)
             finally:
                 os.close(parent)
-        return pointer
+        return pointer if path.folder != RECEIPTS else None
 
     def rename(self, source: VirtualPath, target: VirtualPath, replace: bool) -> Pointer | None:
         """Give a paper or a folder another name, durably. With `replace` an existing paper's name (or empty folder) gives way, and what it pointed
@@ -181,9 +181,9 @@ class Tree:
         """
         check_rename(source, target)
         with translated:
-            source_parent = self._walk(source.parent)
+            source_parent = self._parent(source)
             try:
-                target_parent = self._walk(target.parent)
+                target_parent = self._parent(target)
                 try:
                     replaced = move(source_parent, source, target_parent, target, replace)
                     os.fsync(target_parent)
@@ -205,7 +205,7 @@ class Tree:
             raise Refused("failure", "receipts hold no papers")
         when = None if mtime is None else _time(mtime)
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 self._place(parent, path.name.encode(), pointer.encode(), when, durable)
                 if durable:
@@ -219,7 +219,7 @@ class Tree:
         if path.is_root:
             raise Refused("permission", "this folder is fixed")
         with translated:
-            parent = self._walk(path.parent)
+            parent = self._parent(path)
             try:
                 descriptor, _ = open_any(parent, path.name.encode())
             finally:
@@ -271,9 +271,13 @@ class Tree:
 
     def _walk(self, path: VirtualPath) -> int:
         """A descriptor of the folder at `path`. Only the three folders of the root exist."""
-        if path.parts and path.parts[0] not in TOP_FOLDERS:
-            raise Refused("no_such_file", "no such file or folder")
+        _check_top(path)
         return open_folder(self._root, path.parts)
+
+    def _parent(self, path: VirtualPath) -> int:
+        """A descriptor of the folder that holds `path`, which itself need not exist."""
+        _check_top(path)
+        return open_folder(self._root, path.parts[:-1])
 
     def _place(self, parent: int, name: bytes, data: bytes, mtime: float | None, durable: bool) -> None:
         temporary = secrets.token_hex(8).encode()
@@ -314,6 +318,12 @@ class Tree:
                     yield path, pointer, state.st_mtime
         finally:
             os.close(start)
+
+
+def _check_top(path: VirtualPath) -> None:
+    """In the root exist its three folders; the hidden one does not, for anybody who names it."""
+    if path.parts and path.parts[0] not in TOP_FOLDERS:
+        raise Refused("no_such_file", "no such file or folder")
 
 
 def _time(seconds: float) -> float:

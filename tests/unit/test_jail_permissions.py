@@ -1,0 +1,83 @@
+"""The profile `exchange`: who may do what where, and what a client is told."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from gateway.jail.paths import path_of
+from gateway.jail.permissions import Action, check, check_rename, mode_bits
+from gateway.jail.refused import Refused, refusal
+
+LOOKS = {Action.STAT, Action.LIST, Action.READ}
+CHANGES = set(Action) - LOOKS
+
+
+def code_of(action: Action, path: str) -> str:
+    try:
+        check(action, path_of(path))
+    except Refused as refused:
+        return refused.code
+    return "allowed"
+
+
+@pytest.mark.parametrize("action", sorted(Action))
+def test_inbox_takes_everything(action: Action) -> None:
+    assert code_of(action, "/inbox/a") == "allowed"
+    assert code_of(action, "/inbox/a/b") == "allowed"
+
+
+@pytest.mark.parametrize("folder", ["outbox", "receipts"])
+@pytest.mark.parametrize("action", sorted(Action))
+def test_outbox_and_receipts_are_for_reading(action: Action, folder: str) -> None:
+    assert code_of(action, f"/{folder}/a") == ("allowed" if action in LOOKS else "permission")
+
+
+@pytest.mark.parametrize("path", ["/", "/inbox", "/outbox", "/receipts"])
+@pytest.mark.parametrize("action", sorted(CHANGES - {Action.SET_TIMES}))
+def test_the_fixed_folders_stay(action: Action, path: str) -> None:
+    assert code_of(action, path) in {"permission", "failure", "exists"}
+
+
+@pytest.mark.parametrize("path", ["/.tmp", "/.tmp/x", "/etc/passwd", "/Inbox", "/inbox2/a"])
+def test_nothing_else_exists(path: str) -> None:
+    assert {code_of(action, path) for action in LOOKS} == {"no_such_file"}
+    assert {code_of(action, path) for action in CHANGES} == {"permission"}
+
+
+def test_the_refusal_helps() -> None:
+    for path in ("/invoice.pdf", "/outbox/invoice.pdf", "/receipts/invoice.pdf"):
+        with pytest.raises(Refused, match="put papers into /inbox"):
+            check(Action.WRITE, path_of(path))
+    assert code_of(Action.MAKE_FOLDER, "/inbox") == "exists"
+
+
+def test_rename_looks_at_both_ends() -> None:
+    check_rename(path_of("/inbox/a"), path_of("/inbox/b"))
+    for elsewhere in ("/receipts/a", "/outbox/a", "/a", "/inbox"):
+        for source, target in (("/inbox/a", elsewhere), (elsewhere, "/inbox/a")):
+            with pytest.raises(Refused):
+                check_rename(path_of(source), path_of(target))
+
+
+def test_mode_bits() -> None:
+    assert mode_bits(path_of("/inbox/a"), folder=False) == 0o600
+    assert mode_bits(path_of("/receipts"), folder=True) == 0o500
+    assert mode_bits(path_of("/"), folder=True) == 0o500
+
+
+HOST_ERRORS = [
+    (errno.ENOSPC, "no_space"),
+    (errno.EDQUOT, "no_space"),
+    (errno.ENOTEMPTY, "not_empty"),
+    (errno.EIO, "failure"),
+    (errno.EMFILE, "failure"),
+]
+
+
+@pytest.mark.parametrize(("number", "code"), HOST_ERRORS)
+def test_errors_of_the_host_are_translated(number: int, code: str) -> None:
+    refused = refusal(OSError(number, "strerror", "/srv/secret/place"))
+    assert refused.code == code
+    assert "/srv" not in str(refused)
