@@ -1,0 +1,393 @@
+"""What each request of a session does: checks, the call into the client's papers or tree, the reply, the audit event.
+
+`answer` returns the reply's bytes, or a coroutine of them where something has to be waited for. It never raises: whatever goes wrong
+becomes a STATUS whose text tells nothing of the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from config.errors import NightsafeError
+from gateway.audit.events import Event
+from gateway.jail import Entry, Refused, VirtualPath, parse
+from gateway.jail.permissions import Action, check, check_rename, mode_bits
+from gateway.keys.errors import KeydUnavailable, KeyRefused
+from gateway.sftp import replies
+from gateway.sftp import requests as ask
+from gateway.sftp.handles import FolderHandle, Handle, HandleTable, ReadingHandle, WritingHandle
+from gateway.sftp.papers import Papers
+from gateway.sftp.recording import SessionRecord
+from gateway.sftp.space import NO_SPACE, SpaceGuard
+from gateway.sftp.visitor import Visitor
+from gateway.sftp.wire import MAX_PAYLOAD, VERSION, OpenFlag, Status
+from gateway.store.errors import SpoolTooLarge, SpoolTorn, StoreFull
+
+log = structlog.get_logger()
+
+Reply = bytes | Coroutine[Any, Any, bytes]
+
+PAGE_ENTRIES = 256
+PAGE_BYTES = 64 * 1024
+FILES_SHOWN = 2**31  # "files" of a disk that statvfs speaks of; a jail has no such limit yet
+
+_STATUS: dict[str, Status] = {
+    "no_such_file": Status.NO_SUCH_FILE,
+    "permission": Status.PERMISSION_DENIED,
+    "bad_message": Status.BAD_MESSAGE,
+    "unsupported": Status.OP_UNSUPPORTED,
+}
+_WRITES = OpenFlag.WRITE | OpenFlag.APPEND
+_KEYS_AWAY = "papers cannot be read at the moment; uploads go on; try again in a few minutes"
+
+
+class Operations:
+    """The requests of one session."""
+
+    def __init__(
+        self,
+        papers: Papers,
+        visitor: Visitor,
+        record: SessionRecord,
+        run: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]],
+        space: SpaceGuard,
+        max_handles: int,
+        quota_bytes: int | None = None,
+    ) -> None:
+        self._papers = papers
+        self._visitor = visitor
+        self._record = record
+        self._run = run
+        self._space = space
+        self._quota = quota_bytes
+        self.handles = HandleTable(max_handles)
+        self._greeted = False
+        self._actions: dict[type[Any], Callable[[Any], Reply]] = {
+            ask.Write: self._write,
+            ask.Read: self._read,
+            ask.Open: self._open,
+            ask.Close: self._close,
+            ask.Stat: self._stat,
+            ask.HandleStat: self._handle_stat,
+            ask.SetStat: self._set_stat,
+            ask.HandleSetStat: self._handle_set_stat,
+            ask.OpenFolder: self._open_folder,
+            ask.ReadFolder: self._read_folder,
+            ask.Remove: self._remove,
+            ask.MakeFolder: self._make_folder,
+            ask.RemoveFolder: self._remove_folder,
+            ask.RealPath: self._real_path,
+            ask.Rename: self._rename,
+            ask.Sync: self._sync,
+            ask.FileSystem: self._file_system,
+            ask.HandleFileSystem: self._handle_file_system,
+            ask.Limits: self._limits,
+            ask.Unsupported: self._unsupported,
+        }
+
+    def answer(self, request: ask.Request) -> Reply:
+        """The reply to `request`. Raises Malformed only when the session cannot go on: a request before the greeting, or a second greeting."""
+        if isinstance(request, ask.Init):
+            return self._greet(request)
+        if not self._greeted:
+            raise ask.Malformed("a request before the greeting")
+        try:
+            reply = self._actions[type(request)](request)
+        except Exception as error:  # noqa: BLE001 - one request's failure is its reply, not the session's end
+            return self._refuse(request, error)
+        return reply if isinstance(reply, bytes) else self._guarded(request, reply)
+
+    async def abandon(self) -> None:
+        """The connection is gone: no handle was closed by the client."""
+        for handle in self.handles.drain():
+            try:
+                await self._release(handle, clean=False)
+            except NightsafeError as error:
+                log.warning("handle.not_released", error=error.message, session=self._visitor.session)
+
+    async def _guarded(self, request: ask.Request, reply: Coroutine[Any, Any, bytes]) -> bytes:
+        try:
+            return await reply
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._refuse(request, error)
+
+    def _refuse(self, request: Any, error: Exception) -> bytes:
+        code, text = self._explain(error)
+        if code is Status.PERMISSION_DENIED:
+            path: bytes = getattr(request, "path", b"") or getattr(request, "source", b"")
+            self._record.refused(type(request).__name__, path.decode("utf-8", "replace"), text)
+        return replies.status(request.id, code, text)
+
+    def _explain(self, error: Exception) -> tuple[Status, str]:
+        if isinstance(error, Refused):
+            return _STATUS.get(error.code, Status.FAILURE), error.text
+        if isinstance(error, StoreFull):
+            return Status.FAILURE, NO_SPACE
+        if isinstance(error, SpoolTooLarge):
+            return Status.FAILURE, "papers may not be that large"
+        if isinstance(error, SpoolTorn):
+            return Status.FAILURE, "the upload is shorter than it was said to be; look at its size again and resume from there"
+        if isinstance(error, KeydUnavailable):
+            log.warning("keyd.unavailable", error=error.message)
+            return Status.FAILURE, _KEYS_AWAY
+        if isinstance(error, KeyRefused):
+            return Status.PERMISSION_DENIED, "the paper's key was refused; too many requests, or no longer permitted"
+        if isinstance(error, NightsafeError):
+            log.warning("request.failed", error=error.message, kind=type(error).__name__, session=self._visitor.session)
+            return Status.FAILURE, "the server could not do this"
+        log.error("request.crashed", exc_info=error, session=self._visitor.session)
+        return Status.FAILURE, "the server could not do this"
+
+    # the session itself
+
+    def _greet(self, request: ask.Init) -> bytes:
+        if self._greeted or request.version < VERSION:
+            raise ask.Malformed("a client that speaks SFTP 3 was expected, and one greeting")
+        self._greeted = True
+        return replies.version()
+
+    def _limits(self, request: ask.Limits) -> bytes:
+        return replies.limits(request.id, self.handles.limit)
+
+    def _unsupported(self, request: ask.Unsupported) -> bytes:
+        return replies.status(request.id, Status.OP_UNSUPPORTED, f"{request.what[:64]} is not offered here")
+
+    # content
+
+    def _open(self, request: ask.Open) -> Reply:
+        path = parse(request.path)
+        self.handles.check_room()
+        flags = request.flags
+        if flags & _WRITES:
+            check(Action.WRITE, path)
+            opened = self._papers.open_writing(path, flags, self._visitor)
+            return self._add(request.id, opened) if isinstance(opened, WritingHandle) else self._add_later(request.id, opened)
+        if not flags & OpenFlag.READ:
+            raise Refused("bad_message", "a file is opened for reading or for writing")
+        check(Action.READ, path)
+        reading = self._papers.open_reading(path, self._visitor)
+        return self._add(request.id, reading) if isinstance(reading, ReadingHandle) else self._add_later(request.id, reading)
+
+    def _add(self, number: int, handle: Handle) -> bytes:
+        return replies.handle(number, self.handles.add(handle))
+
+    async def _add_later(self, number: int, opening: Coroutine[Any, Any, Handle]) -> bytes:
+        return self._add(number, await opening)
+
+    def _write(self, request: ask.Write) -> Reply:
+        handle = self._writing(request.handle)
+        waiting = self._papers.write(handle, request.offset, request.data)
+        return replies.ok(request.id) if waiting is None else _done(request.id, waiting)
+
+    def _read(self, request: ask.Read) -> Reply:
+        handle = self.handles.get(request.handle)
+        length = min(request.length, MAX_PAYLOAD)
+        if isinstance(handle, ReadingHandle):
+            data = handle.source.read(request.offset, length)
+            handle.read += len(data)
+            return _data(request.id, data, length)
+        if isinstance(handle, WritingHandle) and handle.readable:
+            return self._read_back(request.id, handle, request.offset, length)
+        raise Refused("permission", "the handle is not open for reading")
+
+    async def _read_back(self, number: int, handle: WritingHandle, offset: int, length: int) -> bytes:
+        data = await self._papers.read(handle, offset, length)
+        handle.read += len(data)
+        return _data(number, data, length)
+
+    def _close(self, request: ask.Close) -> Reply:
+        handle = self.handles.pop(request.handle)
+        if isinstance(handle, FolderHandle):
+            handle.listing.close()
+            return replies.ok(request.id)
+        return _done(request.id, self._release(handle, clean=True))
+
+    async def _release(self, handle: Handle, *, clean: bool) -> None:
+        if isinstance(handle, WritingHandle):
+            await self._papers.close_writing(handle, clean=clean)
+        elif isinstance(handle, ReadingHandle):
+            await self._papers.close_reading(handle)
+            seconds = round(time.monotonic() - handle.opened_at, 3)
+            self._record.record(Event.PAPER_READ, path=str(handle.path), paper=handle.paper, bytes=handle.read, seconds=seconds)
+        else:
+            handle.listing.close()
+
+    def _sync(self, request: ask.Sync) -> Reply:
+        return _done(request.id, self._papers.sync(self._writing(request.handle)))
+
+    def _writing(self, name: bytes) -> WritingHandle:
+        handle = self.handles.get(name)
+        if not isinstance(handle, WritingHandle):
+            raise Refused("permission", "the handle is not open for writing")
+        return handle
+
+    # looking
+
+    def _stat(self, request: ask.Stat) -> bytes:
+        path = parse(request.path)
+        check(Action.STAT, path)
+        return replies.attributes(request.id, _facts(path, self._papers.stat(path)))
+
+    def _handle_stat(self, request: ask.HandleStat) -> bytes:
+        handle = self.handles.get(request.handle)
+        if isinstance(handle, FolderHandle):
+            facts = _facts(handle.path, self._papers.stat(handle.path))
+        elif isinstance(handle, WritingHandle):
+            facts = replies.Facts(handle.draft.size, replies.FILE_MODE, handle.draft.mtime)
+        else:
+            facts = replies.Facts(handle.source.size, 0o100000 | mode_bits(handle.path, folder=False), handle.mtime)
+        return replies.attributes(request.id, facts)
+
+    def _real_path(self, request: ask.RealPath) -> bytes:
+        return replies.real_path(request.id, str(parse(request.path)))
+
+    def _open_folder(self, request: ask.OpenFolder) -> bytes:
+        path = parse(request.path)
+        check(Action.LIST, path)
+        self.handles.check_room()
+        return self._add(request.id, FolderHandle(path, self._papers.tree.list(path)))
+
+    async def _read_folder(self, request: ask.ReadFolder) -> bytes:
+        handle = self.handles.get(request.handle)
+        if not isinstance(handle, FolderHandle):
+            raise Refused("failure", "the handle is not of a folder")
+        entries = await self._run(lambda: _page(handle))
+        if not entries:
+            return replies.status(request.id, Status.EOF)
+        now = time.time()
+        return replies.names(request.id, [self._listed(handle.path, entry, now) for entry in entries])
+
+    def _listed(self, folder: VirtualPath, entry: Entry, now: float) -> replies.Listed:
+        path = folder.child(entry.name)
+        facts = _facts(path, self._papers.shown(path, entry))
+        name = entry.name.encode()
+        return replies.Listed(name, replies.long_name(name, facts, self._visitor.client, now), facts)
+
+    def _file_system(self, request: ask.FileSystem) -> bytes:
+        path = parse(request.path)
+        check(Action.STAT, path)
+        self._papers.stat(path)
+        return self._space_reply(request.id, path)
+
+    def _handle_file_system(self, request: ask.HandleFileSystem) -> bytes:
+        handle = self.handles.get(request.handle)
+        return self._space_reply(request.id, handle.draft.path if isinstance(handle, WritingHandle) else handle.path)
+
+    def _space_reply(self, number: int, path: VirtualPath) -> bytes:
+        total, free = self._space.total, max(0, self._space.free)
+        if self._quota is not None:
+            total, free = min(total, self._quota), min(free, self._quota)
+        read_only = path.folder != "inbox"
+        return replies.space(number, replies.Space(total, free, FILES_SHOWN, FILES_SHOWN, read_only))
+
+    # changing names
+
+    async def _remove(self, request: ask.Remove) -> bytes:
+        path = parse(request.path)
+        check(Action.REMOVE, path)
+        if self._papers.tree.stat(path).kind == "folder":
+            raise Refused("failure", "this is a folder")
+        await self._papers.remove(path)
+        self._record.record(Event.NAME_REMOVED, path=str(path))
+        return replies.ok(request.id)
+
+    async def _make_folder(self, request: ask.MakeFolder) -> bytes:
+        path = parse(request.path)
+        check(Action.MAKE_FOLDER, path)
+        await self._run(lambda: self._papers.tree.make_folder(path))
+        self._record.record(Event.FOLDER_MADE, path=str(path))
+        return replies.ok(request.id)
+
+    async def _remove_folder(self, request: ask.RemoveFolder) -> bytes:
+        path = parse(request.path)
+        check(Action.REMOVE_FOLDER, path)
+        await self._run(lambda: self._papers.tree.remove_folder(path))
+        self._record.record(Event.FOLDER_REMOVED, path=str(path))
+        return replies.ok(request.id)
+
+    async def _rename(self, request: ask.Rename) -> bytes:
+        source, target = parse(request.source), parse(request.target)
+        check_rename(source, target)
+        await self._papers.rename(source, target, replace=request.replace)
+        self._record.record(Event.NAME_RENAMED, path=str(source), target=str(target))
+        return replies.ok(request.id)
+
+    # attributes
+
+    def _set_stat(self, request: ask.SetStat) -> Reply:
+        path = parse(request.path)
+        wanted = request.attributes
+        if wanted.size is None and wanted.mtime is None:  # modes and owners never matter
+            self._papers.stat(path)
+            check(Action.STAT, path)
+            return replies.ok(request.id)
+        check(Action.SET_TIMES, path)
+        return self._set_stat_waiting(request.id, path, wanted)
+
+    async def _set_stat_waiting(self, number: int, path: VirtualPath, wanted: ask.Attributes) -> bytes:
+        if wanted.size is not None:
+            check(Action.WRITE, path)
+            if self._papers.stat(path).size != wanted.size:
+                await self._resize(path, wanted.size)
+        if wanted.mtime is not None:
+            await self._papers.set_times(path, wanted.atime or wanted.mtime, wanted.mtime)
+        return replies.ok(number)
+
+    async def _resize(self, path: VirtualPath, size: int) -> None:
+        """A new version of the paper, cut or extended."""
+        opened = self._papers.open_writing(path, OpenFlag.WRITE, self._visitor)
+        handle = opened if isinstance(opened, WritingHandle) else await opened
+        try:
+            await self._papers.truncate(handle, size)
+        except BaseException:
+            await self._papers.close_writing(handle, clean=False)
+            raise
+        await self._papers.close_writing(handle, clean=True)
+
+    def _handle_set_stat(self, request: ask.HandleSetStat) -> Reply:
+        handle, wanted = self.handles.get(request.handle), request.attributes
+        if isinstance(handle, WritingHandle):
+            if wanted.mtime is not None:
+                handle.draft.modified_at = float(wanted.mtime)
+            if wanted.size is not None and wanted.size != handle.draft.size:
+                return _done(request.id, self._papers.truncate(handle, wanted.size))
+            return replies.ok(request.id)
+        if wanted.size is not None:
+            raise Refused("permission", "the handle is not open for writing")
+        if wanted.mtime is None:
+            return replies.ok(request.id)
+        check(Action.SET_TIMES, handle.path)
+        return self._set_stat_waiting(request.id, handle.path, wanted)
+
+
+async def _done(number: int, waiting: Coroutine[Any, Any, None]) -> bytes:
+    await waiting
+    return replies.ok(number)
+
+
+def _data(number: int, data: bytes, wanted: int) -> bytes:
+    if not data and wanted:
+        return replies.status(number, Status.EOF)
+    return replies.data(number, data)
+
+
+def _page(handle: FolderHandle) -> list[Entry]:
+    """Blocking: the next entries of a folder, a bounded number and amount."""
+    entries: list[Entry] = []
+    size = 0
+    for entry in handle.listing:
+        entries.append(entry)
+        size += 2 * len(entry.name.encode()) + 128
+        if len(entries) >= PAGE_ENTRIES or size >= PAGE_BYTES:
+            break
+    return entries
+
+
+def _facts(path: VirtualPath, entry: Entry) -> replies.Facts:
+    folder = entry.kind == "folder"
+    kind = 0o040000 if folder else 0o100000
+    return replies.Facts(entry.size, kind | mode_bits(path, folder=folder), entry.mtime)

@@ -1,0 +1,60 @@
+"""The role `gateway`: the SFTP server as a process, from its hardening to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import closing
+
+import structlog
+
+from config.loading import Installation
+from config.roles import RunningRole, running_role
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog
+from gateway.keys.client import KeydClient
+from gateway.keys.keyring import Keyring
+from gateway.keys.process import harden_process
+from gateway.sftp.recording import Recorder
+from gateway.sftp.server import Gateway, Stores
+from gateway.sftp.transport import check_asyncssh
+from gateway.store.spool import Spool
+from gateway.store.vault import Vault
+
+log = structlog.get_logger()
+
+
+def serve(installation: Installation, host: str | None = None, port: int | None = None) -> None:
+    """Serve SFTP until SIGTERM or SIGINT; `host` and `port` stand above the settings.
+
+    Holds no identity: the host key, and public recipients. Raises Busy when it runs already, OutOfReach when the port is taken, SettingsError.
+    """
+    harden_process()
+    check_asyncssh()
+    folder, settings = installation.folder, installation.settings.gateway
+    with (
+        running_role(folder, "gateway") as role,
+        Catalog.open(folder.catalog) as catalog,
+        closing(AuditLog(folder.audit, "gateway")) as audit,
+        Spool(folder.spool_partial, folder.spool_landed, Keyring(folder).ingest_recipient) as spool,
+        closing(KeydClient(folder.keyd_socket)) as keys,
+    ):
+        gateway = Gateway(settings, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)))
+        asyncio.run(_run(gateway, role, audit, settings.host if host is None else host, settings.port if port is None else port))
+
+
+async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, host: str, port: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        port = await gateway.start(host, port)
+        role.announce(host=host, port=port)
+        log.info("gateway.ready", host=host, port=port)
+        await stop.wait()
+        log.info("gateway.stopping")
+        role.withdraw()
+    finally:
+        await gateway.stop()
+        audit.sync()

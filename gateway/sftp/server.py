@@ -1,0 +1,284 @@
+"""The SFTP server as a whole: listening, who is let in, sessions and their ends, an orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+import asyncssh
+import structlog
+from asyncssh.connection import SSHServerConnectionOptions
+
+from config.errors import NightsafeError, OutOfReach, SettingsError
+from config.folder import DataFolder
+from config.settings import GatewaySettings
+from gateway.audit.events import Event
+from gateway.catalog import Client, Person
+from gateway.jail import Tree
+from gateway.sftp import algorithms
+from gateway.sftp.authentication import Known, Login, find
+from gateway.sftp.operations import Operations
+from gateway.sftp.papers import Papers, Parts, tick_source
+from gateway.sftp.pool import Pool
+from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
+from gateway.sftp.recording import Recorder, SessionRecord
+from gateway.sftp.session import SftpSession
+from gateway.sftp.sources import Archive, PaperKeys
+from gateway.sftp.space import SpaceGuard
+from gateway.sftp.transport import GuardedConnection
+from gateway.sftp.visitor import Visitor
+from gateway.store.spool import Spool
+from gateway.store.vault import Vault
+
+log = structlog.get_logger()
+
+THREADS = 16  # for fsync and the like: they wait in the kernel
+BACKLOG = 512
+EXPIRY_SECONDS = 3600.0
+STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
+SERVER_VERSION = "Nightsafe"
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Where names, content and keys come from."""
+
+    folder: DataFolder
+    catalog: Known
+    spool: Spool
+    vault: Vault
+    keys: PaperKeys
+    recorder: Recorder
+
+
+class Gateway:
+    """One process's SFTP server; the host of its logins and the gate of its connections. Lives on one event loop."""
+
+    def __init__(self, settings: GatewaySettings, stores: Stores) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._pool = Pool(THREADS)
+        self._tasks = Tasks()
+        self._space = SpaceGuard(stores.folder.spool_partial, settings.reserve_bytes)
+        self._parts = Parts(
+            spool=stores.spool,
+            archive=Archive(stores.spool, stores.vault, stores.keys),
+            space=self._space,
+            pool=self._pool,
+            recorder=stores.recorder,
+            settle=partial(settle_seconds, settle=settings.settle_seconds, unfinished=settings.unfinished_name_seconds),
+            after=Publisher(self._tasks).after,
+            ticks=tick_source(),
+        )
+        self._papers: dict[str, Papers] = {}
+        self._connections: set[GuardedConnection] = set()
+        self._unauthenticated = 0
+        self._logins: set[Login] = set()
+        self._sessions_of: Counter[str] = Counter()
+        self._server: asyncio.Server | None = None
+        self._expiry: asyncio.Task[None] | None = None
+
+    # life
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; the port. What an earlier process left behind is landed first. Raises OutOfReach, SettingsError."""
+        landed = await self._pool.run(lambda: recover(self._stores.spool, self._open_tree))
+        if landed:
+            log.info("gateway.recovered", landed=landed)
+        options = await self._options()
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: GuardedConnection(loop, options, self), host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from error
+        self._expiry = loop.create_task(self._expire_now_and_then())
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Take nobody in, end what is being handled, keep partials for resuming, land what is whole."""
+        if self._server is not None:
+            self._server.close()
+        if self._expiry is not None:
+            self._expiry.cancel()
+        for login in list(self._logins):
+            for session in list(login.sessions):
+                session.stop()
+        for connection in list(self._connections):
+            connection.disconnect(asyncssh.DISC_BY_APPLICATION, "the server is stopping; uploads can be resumed")
+        if not await self._tasks.drained(STOP_SECONDS):
+            log.warning("gateway.stopped_hard")
+        await land_all(self._papers.values())
+        await self._tasks.drained(STOP_SECONDS)
+        self._pool.close()
+        for papers in self._papers.values():
+            papers.tree.close()
+
+    async def _options(self) -> SSHServerConnectionOptions:
+        try:
+            host_key = await self._pool.run(lambda: asyncssh.read_private_key(self._stores.folder.host_key))
+        except (OSError, asyncssh.KeyImportError) as error:
+            raise SettingsError(f"the host key cannot be read: {error}", "restore keys/host from a backup of the keys") from error
+        options: SSHServerConnectionOptions = await SSHServerConnectionOptions.construct(
+            config=None,
+            server_factory=partial(Login, self),
+            server_version=SERVER_VERSION,
+            server_host_keys=[host_key],
+            kex_algs=algorithms.key_exchange(),
+            encryption_algs=algorithms.encryption(),
+            mac_algs=algorithms.mac(),
+            compression_algs=list(algorithms.COMPRESSION),
+            signature_algs=list(algorithms.SIGNATURES),
+            public_key_auth=True,
+            password_auth=False,
+            kbdint_auth=False,
+            host_based_auth=False,
+            gss_host=None,
+            x509_trusted_certs=None,
+            allow_pty=False,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            line_editor=False,
+            encoding=None,
+            login_timeout=self._settings.login_seconds,
+            keepalive_interval=0,
+        )
+        return options
+
+    # the gate
+
+    @property
+    def max_auth_attempts(self) -> int:
+        return self._settings.max_auth_attempts
+
+    def admit(self, connection: GuardedConnection) -> bool:
+        if len(self._connections) >= self._settings.max_connections or self._unauthenticated >= self._settings.max_unauthenticated:
+            return False
+        self._connections.add(connection)
+        self._unauthenticated += 1
+        return True
+
+    def gone(self, connection: GuardedConnection) -> None:
+        self._connections.discard(connection)
+        if not connection.is_logged_in:
+            self._unauthenticated -= 1
+
+    # the host of logins
+
+    @property
+    def notice(self) -> str:
+        return self._settings.notice
+
+    async def look_up(self, name: str) -> tuple[Person, Client] | None:
+        try:
+            return await self._pool.run(lambda: find(self._stores.catalog, name))
+        except NightsafeError as error:
+            log.warning("login.catalog_unavailable", error=error.message)
+            return None
+
+    def login_failed(self, login: Login, reason: str) -> None:
+        self._stores.recorder.login_failed(person=login.asked, address=login.address, software=login.software, attempts=login.attempts, reason=reason)
+
+    def logged_in(self, login: Login) -> None:
+        self._unauthenticated -= 1
+        self._logins.add(login)
+        self._watch_idle(login)
+
+    def ended(self, login: Login) -> None:
+        self._logins.discard(login)
+
+    def new_session(self, login: Login) -> SftpSession:
+        return SftpSession(partial(self._enter, login), partial(self._leave, login), login.touch)
+
+    def _watch_idle(self, login: Login) -> None:
+        loop = asyncio.get_running_loop()
+        left = self._settings.idle_seconds - (loop.time() - login.touched_at)
+        if login.connection is None:
+            return
+        if left <= 0 and not login.is_busy:
+            log.info("session.idle", person=login.asked)
+            login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, "idle for too long")
+            loop.call_later(5.0, login.connection.abort)
+            return
+        loop.call_later(max(left, 1.0), self._watch_idle, login)
+
+    # sessions
+
+    def _enter(self, login: Login, session: SftpSession) -> Operations | None:
+        """SFTP was asked for. None refuses."""
+        person, client = login.person, login.client
+        if person is None or client is None:
+            return None
+        if self._sessions_of[person.name] >= self._settings.max_sessions_per_person:
+            log.info("session.too_many", person=person.name)
+            return None
+        try:
+            papers = self._papers_of(client)
+        except NightsafeError as error:
+            log.warning("jail.unavailable", client=client.name, error=error.message)
+            return None
+        visitor = Visitor(person.name, client.name, secrets.token_hex(8), login.address, login.software)
+        record = SessionRecord(self._stores.recorder, visitor)
+        record.record(Event.SESSION_OPENED)
+        self._sessions_of[person.name] += 1
+        session.opened_as(person.name, record)
+        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles, client.quota_bytes)
+
+    def _leave(self, login: Login, session: SftpSession) -> None:
+        login.sessions.discard(session)
+        self._tasks.spawn(self._close(session))
+
+    async def _close(self, session: SftpSession) -> None:
+        try:
+            await session.finished()
+        finally:
+            if session.person is not None:
+                self._sessions_of[session.person] -= 1
+                if self._sessions_of[session.person] <= 0:
+                    del self._sessions_of[session.person]
+            session.record_end()
+
+    def _papers_of(self, client: Client) -> Papers:
+        papers = self._papers.get(client.name)
+        if papers is None:
+            papers = self._papers[client.name] = Papers(client.name, self._open_tree(client.name), self._parts)
+        papers.deposit_only = client.custody == "deposit-only"
+        return papers
+
+    def _open_tree(self, client: str) -> Tree:
+        return Tree(self._stores.folder.jail(client))
+
+    # broken uploads
+
+    async def _expire_now_and_then(self) -> None:
+        while True:
+            try:
+                await self._expire()
+            except NightsafeError as error:
+                log.warning("expiry.failed", error=error.message)
+            except Exception as error:
+                log.exception("expiry.crashed", exc_info=error)
+            await asyncio.sleep(EXPIRY_SECONDS)
+
+    async def _expire(self) -> None:
+        stale = await self._pool.run(lambda: stale_by_client(self._stores.spool, self._settings.partial_days))
+        for client, papers in stale.items():
+            known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
+            count = await known.expire(papers)
+            log.info("partials.expired", client=client, count=count)
+            if client not in self._papers:
+                known.tree.close()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> OutOfReach:
+    place = f"{host} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return OutOfReach(f"{place} is taken by another program", "stop it, or set [gateway] port in the settings (0 takes a free one)")
+    if error.errno == errno.EACCES:
+        return OutOfReach(f"this user may not listen on {place}", "ports below 1024 need CAP_NET_BIND_SERVICE; the default is 2022")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return OutOfReach(f"this machine does not have the address {host}", "set [gateway] host in the settings to one that it has, or to 0.0.0.0")
+    return OutOfReach(f"the server cannot listen on {place}: {error.strerror or error}", "check [gateway] host and port in the settings")

@@ -1,0 +1,20 @@
+"""Who is at the other end of a session: the facts that every audit event and every arrival carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """One SFTP session's person. `session` is unique; `address` is the peer's IP address, `software` its SSH version line."""
+
+    person: str
+    client: str
+    session: str
+    address: str
+    software: str
+
+    def facts(self) -> dict[str, str]:
+        """What an audit event says of them."""
+        return {"person": self.person, "client": self.client, "session": self.session, "address": self.address, "software": self.software}
