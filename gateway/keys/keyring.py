@@ -106,6 +106,12 @@ class Keyring:
                 _make_pair(self.folder.client_keys(name), 1, self._sealed_to())
         return self.client_recipient(name)
 
+    def rotate_client(self, name: str) -> ClientKey:
+        """Make the next generation of a client's key, for new papers. Raises UsageError when it has none yet."""
+        with exclusive(self.folder, "keyring", f"another process makes keys in {self.folder.root}", "try again in a moment"):
+            _make_pair(self.folder.client_keys(name), self.client_recipient(name).generation + 1, self._sealed_to())
+        return self.client_recipient(name)
+
     def client_recipient(self, name: str) -> ClientKey:
         """The newest key of a client. Raises UsageError when it has none."""
         check_name(name)
@@ -156,6 +162,13 @@ class Keyring:
     def has_secret(self, name: str) -> bool:
         """Whether a secret of that name was kept."""
         return self._secret_file(name).exists()
+
+    def public_half(self, name: str) -> str:
+        """The public line of a signing key. Raises KeyDamaged when it cannot be read."""
+        try:
+            return read_piece(self._secret_file(name, ".pub")).decode("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyDamaged(f"the public half of '{name}' cannot be read: {error}", "restore keys/secrets from a backup") from error
 
     # pieces
 

@@ -29,7 +29,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def read_piece(path: Path, limit: int = MAX_PIECE_BYTES) -> bytes:
-    """The whole of a small regular file. Raises FileNotFoundError, or OSError when it is longer than `limit` or no regular file."""
+    """The whole of a small file. Raises OSError: FileNotFoundError when it is missing, others when it is a link, no file, or too long."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         data = file.read(limit + 1)

@@ -22,7 +22,7 @@ from gateway.keys.master import CREDENTIALS_DIRECTORY, identity_file, load_maste
 from gateway.keys.pieces import read_piece
 
 DESCRIPTOR = "NIGHTSAFE_SECRETS_FD"
-MAX_BYTES = 60 * 1024  # less than a pipe takes at once, so that the supervisor never waits for a role to read
+MAX_BYTES = 1024 * 1024  # of the secrets of one role, encoded
 
 MASTER = "master"
 INGEST_IDENTITIES = "ingest-identities"
@@ -109,17 +109,12 @@ def secrets_for(role: str, keyring: Keyring, master: Identity) -> dict[str, byte
     return _open(ROLES[role], keyring, master)
 
 
-def secrets_pipe(values: Mapping[str, bytes]) -> int:
-    """The read end of a pipe that holds `values`; pass it to one child (pass_fds) with its number in NIGHTSAFE_SECRETS_FD, then close it."""
+def encode_secrets(values: Mapping[str, bytes]) -> bytes:
+    """What the supervisor writes into the pipe of a role. Raises SettingsError when it is more than `role_secrets` reads."""
     data = json.dumps({name: base64.b64encode(value).decode() for name, value in values.items()}).encode()
     if len(data) > MAX_BYTES:
         raise SettingsError("the secrets of a role are too long for its pipe", "are there thousands of keys for ingest? remove old ones")
-    reader, writer = os.pipe()
-    try:
-        os.write(writer, data)
-    finally:
-        os.close(writer)
-    return reader
+    return data
 
 
 def _open(wanted: tuple[str, ...] | list[str], keyring: Keyring, master: Identity) -> dict[str, bytes]:

@@ -1,0 +1,230 @@
+"""What keyd decides, and how it opens a paper's key. No sockets here: keyd serves it, and the command line uses it when it holds the master itself.
+
+A key is given when the catalog, read at that moment, knows the person as active and as belonging to that client (or the person is ops), the
+rate limits allow it, the header on the disk is the one that was catalogued, and the audit log has taken the event. In that order.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from config.errors import NightsafeError
+from gateway.age import AgeError, Identity, NoMatchError, header_mac, unwrap
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog, Client, Person
+from gateway.keys.errors import KeyGone, KeyLimited, KeyRefused
+from gateway.keys.keyring import Keyring
+from gateway.keys.limits import KeyLimits, TokenBucket
+from gateway.keys.protocol import OPS_PREFIX, HeadersRequest, PaperRequest, Request
+from gateway.store import Spool, SpoolDamaged, SpoolGone, Vault, VaultGone
+
+CACHE_SECONDS = 180.0
+CACHED_CLIENTS = 1000
+REFUSALS_AT_ONCE, REFUSALS_PER_SECOND = 600, 10.0  # audit lines about refusals: a flood of them must not fill the disk
+
+
+def refusal(person: Person | None, client: Client | None, request: Request, now: datetime) -> str | None:
+    """Why the person may have no key of that client; None when they may. Pure. `person` and `client` are what the catalog says now."""
+    if request.person.startswith(OPS_PREFIX):
+        return None
+    if isinstance(request, HeadersRequest):
+        return "only ops may ask for keys of restored papers"
+    if person is None:
+        return "unknown person"
+    if not person.active or (person.expires_at is not None and person.expires_at <= now):
+        return "the person is not active"
+    if client is None:
+        return "unknown client"
+    if person.role != "client" or person.client != client.name:
+        return "the person does not belong to this client"
+    if not client.active:
+        return "the client is suspended"
+    if request.where == "quarantine":
+        return "only ops may read the quarantine"
+    return None
+
+
+class IdentityCache:
+    """Opened identities by folder, for CACHE_SECONDS at most and only while the folder is unchanged: what is removed on disk is gone at once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Path, tuple[float, tuple[int, int], list[Identity]]] = OrderedDict()
+
+    def get(self, folder: Path, load: Callable[[], list[Identity]]) -> list[Identity]:
+        """The identities in `folder`, as `load` opens them; empty when there is no such folder."""
+        try:
+            facts = os.stat(folder)
+        except FileNotFoundError:
+            self._forget(folder)
+            return []
+        stamp = (facts.st_ino, facts.st_mtime_ns)
+        with self._lock:
+            until, kept_stamp, identities = self._kept.get(folder, (0.0, stamp, []))
+        if identities and self._clock() < until and kept_stamp == stamp:
+            return identities
+        identities = load()
+        with self._lock:
+            self._kept[folder] = (self._clock() + CACHE_SECONDS, stamp, identities)
+            while len(self._kept) > CACHED_CLIENTS:
+                self._kept.popitem(last=False)
+        return identities
+
+    def expire(self) -> None:
+        """Forget what is too old."""
+        now = self._clock()
+        with self._lock:
+            for folder in [folder for folder, (until, _, _) in self._kept.items() if until <= now]:
+                del self._kept[folder]
+
+    def _forget(self, folder: Path) -> None:
+        with self._lock:
+            self._kept.pop(folder, None)
+
+
+class KeyService:
+    """Opens keys. Thread-safe. `limits` is None where a person holds the master themselves: limits would protect nothing there."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        master: Identity,
+        catalog: Catalog,
+        audit: AuditLog,
+        *,
+        limits: KeyLimits | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        folder = keyring.folder
+        self._folder = folder
+        self._keyring = keyring
+        self._master = master
+        self._catalog = catalog
+        self._audit = audit
+        self._limits = limits
+        self._clock = clock
+        self._spool = Spool(folder.spool_partial, folder.spool_landed, keyring.ingest_recipient)
+        self._vaults = {"vault": Vault(folder.vault), "quarantine": Vault(folder.quarantine)}
+        self._cache = IdentityCache(clock)
+        self._lock = threading.Lock()
+        self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, clock())
+        self._suppressed = 0
+
+    def answer(self, request: Request) -> list[bytes | None]:
+        """The key for a paper (a list of one), or a key or None for each header. Raises KeyRefused, KeyLimited, KeyGone, …"""
+        try:
+            self._admit(request)
+            return [self._paper(request)] if isinstance(request, PaperRequest) else self._headers(request)
+        except NightsafeError as error:
+            self.record_refusal(error.message, request)
+            raise
+
+    def record_refusal(self, why: str, request: Request | None = None) -> None:
+        """An audit line for a no; beyond some lines a second only their number is kept, and told by the next line."""
+        with self._lock:
+            now = self._clock()
+            if self._refusals.wait(1, now) > 0:
+                self._suppressed += 1
+                return
+            self._refusals.take(1)
+            suppressed, self._suppressed = self._suppressed, 0
+        self._audit.append(Event.KEY_REFUSED, why=why, suppressed=suppressed, **_asked(request))
+
+    def tick(self) -> None:
+        """Once a second or so: forget old identities, make the audit log durable. A grant itself does not wait for the disk."""
+        self._cache.expire()
+        self._audit.sync()
+
+    def _admit(self, request: Request) -> None:
+        ops = request.person.startswith(OPS_PREFIX)
+        person = None if ops else self._catalog.person(request.person)
+        client = None if ops else self._catalog.client(request.client)
+        if why := refusal(person, client, request, datetime.now(UTC)):
+            raise KeyRefused(why, "look at: nightsafe person list")
+        if self._limits is None:
+            return
+        with self._lock:
+            wait = self._limits.take(request.person, 1 if isinstance(request, PaperRequest) else len(request.headers), self._clock())
+        if wait > 0:
+            raise KeyLimited("too many keys were asked for in a minute", f"try again in {wait:.0f} seconds", retry_seconds=wait)
+
+    def _paper(self, request: PaperRequest) -> bytes:
+        header = self._spool_header(request) if request.where == "spool" else self._vault_header(request)
+        try:
+            key = unwrap(header, self._identities(request))
+        except NoMatchError:
+            raise KeyRefused("no key on this machine opens the paper", "its client may hold the key alone, or the key was destroyed") from None
+        except AgeError as error:
+            raise _damaged(error) from error
+        self._record_grant(request, request.paper, request.where)
+        return key
+
+    def _headers(self, request: HeadersRequest) -> list[bytes | None]:
+        identities = self._identities(request)
+        keys: list[bytes | None] = []
+        for paper, header in request.headers:
+            try:
+                key = unwrap(header, identities)
+            except AgeError as error:
+                self._audit.append(Event.KEY_REFUSED, why=error.message, **_asked(request) | {"paper": paper})
+                keys.append(None)
+            else:
+                self._record_grant(request, paper, "restored")
+                keys.append(key)
+        return keys
+
+    def _record_grant(self, request: Request, paper: str, where: str) -> None:
+        self._audit.append(Event.KEY_GRANTED, **_asked(request) | {"paper": paper, "where": where})
+
+    def _identities(self, request: Request) -> list[Identity]:
+        if isinstance(request, PaperRequest) and request.where == "spool":
+            return self._cache.get(self._folder.ingest_keys, lambda: self._keyring.ingest_identities(self._master))
+        return self._cache.get(self._folder.client_keys(request.client), lambda: self._keyring.client_identities(request.client, self._master))
+
+    def _spool_header(self, request: PaperRequest) -> bytes:
+        try:
+            _, header = self._spool.describe(request.paper)
+        except SpoolGone:
+            raise KeyGone("the paper is not in the spool", "it may be in the vault by now") from None
+        except SpoolDamaged as error:
+            raise _damaged(error) from error
+        if header.client != request.client or header.paper != request.paper:
+            raise KeyRefused("the paper belongs to another client")
+        return header.age_header
+
+    def _vault_header(self, request: PaperRequest) -> bytes:
+        try:
+            header = self._vaults[request.where].header(request.client, request.paper)
+        except VaultGone:
+            raise KeyGone(f"the paper is not in the {request.where}") from None
+        except AgeError as error:
+            raise _damaged(error) from error
+        row = self._catalog.paper(request.paper)
+        if row is not None and row.client != request.client:
+            raise KeyRefused("the paper belongs to another client")
+        # age says nothing about who sealed a file: that it is the one which ingest sealed, only the catalog knows
+        if row is not None and row.header_mac != header_mac(header).hex():
+            raise KeyRefused("the stored paper is not the one that was catalogued", "somebody swapped or damaged it; restore it from a backup")
+        return header
+
+
+def _damaged(error: NightsafeError) -> KeyRefused:
+    return KeyRefused(f"the paper is damaged: {error.message}", "restore it from a backup")
+
+
+def _asked(request: Request | None) -> dict[str, Any]:
+    if request is None:
+        return {}
+    facts: dict[str, Any] = {"client": request.client, "person": request.person, "reason": request.reason}
+    if isinstance(request, PaperRequest):
+        facts |= {"paper": request.paper, "where": request.where}
+    return facts
