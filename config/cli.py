@@ -16,8 +16,6 @@ from config.errors import Exit, NightsafeError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-SIZE_UNITS = {"": 1, "B": 1, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
 
 def data_option(command: F) -> F:
     """`--data DIR`: which data folder; NIGHTSAFE_DATA when it is not given."""
@@ -33,27 +31,6 @@ def data_option(command: F) -> F:
 def json_option(command: F) -> F:
     """`--json`: print the result as one JSON document."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
-
-
-class Size(click.ParamType[int]):
-    """A number of bytes: 1048576, 10GiB, 500 MB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Raises click.BadParameter unless `value` is a positive size."""
-        if isinstance(value, int):
-            return value
-        text = str(value).strip()
-        digits = text.rstrip("abBkKmMgGtTiI ").strip()
-        unit = text[len(digits) :].strip().upper()
-        try:
-            size = int(float(digits) * SIZE_UNITS[unit])
-        except (ValueError, KeyError, OverflowError):
-            self.fail(f"'{value}' is not a size; write it as in 10GiB", param, ctx)
-        if size <= 0:
-            self.fail("a size must be more than 0", param, ctx)
-        return size
 
 
 class LazyGroup(click.Group):

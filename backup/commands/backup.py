@@ -71,7 +71,9 @@ def snapshots(data: Path | None, as_json: bool) -> None:
     from backup.run import snapshots as in_bucket
 
     found = in_bucket(open_installation(data))
-    rows: list[dict[str, Any]] = [{"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags)} for name, snapshot in found]
+    rows: list[dict[str, Any]] = [
+        {"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags)} for name, snapshot in found
+    ]
     if as_json:
         emit(rows, as_json)
         return

@@ -45,7 +45,9 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
     if done.state == "failed":
         raise CheckFailed(f"drill {done.id} failed: {done.detail.get('cause')}", f"the papers are named in {done.detail.get('evidence')}")
     if done.state == "inconclusive":
-        raise OutOfReach(f"drill {done.id} proved nothing: {done.detail.get('cause')}", "mend that and run it again; nothing says that the backup is bad")
+        raise OutOfReach(
+            f"drill {done.id} proved nothing: {done.detail.get('cause')}", "mend that and run it again; nothing says that the backup is bad"
+        )
 
 
 @drill.command("list")

@@ -15,7 +15,7 @@ from config.loading import open_installation
 from gateway.audit.events import Event
 from gateway.audit.read import read
 from gateway.audit.verify import verify as verify_chain
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import CHECKPOINT_SIGNING, Keyring
 
 SHOWN_APART = {"seq", "time", "role", "event", "prev", "person", "client", "path"}
 
@@ -31,7 +31,7 @@ def audit() -> None:
 def verify(data: Path | None, as_json: bool) -> None:
     """Check every segment of the log; exit code 1 when something was edited, removed or reordered."""
     folder = open_installation(data).folder
-    report = verify_chain(folder.audit, Keyring(folder).checkpoint_public)
+    report = verify_chain(folder.audit, [Keyring(folder).public_half(CHECKPOINT_SIGNING)])
     if as_json:
         emit({"segments": report.segments, "lines": report.lines, "problems": report.problems, "torn": report.torn}, as_json)
     else:

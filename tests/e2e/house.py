@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,6 +110,23 @@ class House:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 return
+
+    def stop_hard(self) -> None:
+        """SIGKILL of everything, as a power cut."""
+        if self._up is not None:
+            pids = [self.pid(role) for role in ("gateway", "keyd", "ingest", "scheduler", "s3")]
+            self._up.kill()
+            self._up.wait()
+            self._up = None
+            for pid in filter(None, pids):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def freeze(self, role: str) -> None:
+        """SIGSTOP: the role does nothing more, and is not started again."""
+        pid = self.pid(role)
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
 
     # clients
 

@@ -1,0 +1,172 @@
+"""Invariant 1: no content on a disk in plaintext, ever.
+
+Everything that the server can write (data folder, temporary folder, scratch, the S3 server's folder) lies on one ext4 image, which is
+searched raw: files that were unlinked at once are found too. The clients' own copies lie on a memory disk that is not searched.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from tests.e2e.disks import contains, mounted_image, search_folder, tmpfs
+from tests.e2e.house import CLIENT, House
+from tests.e2e.uploads import Uploader
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def canary() -> bytes:
+    """64 bytes that occur nowhere by chance."""
+    return b"CANARY" + secrets.token_hex(29).encode()
+
+
+@contextmanager
+def killing(house: House, victims: tuple[str, ...], seed: int) -> Iterator[None]:
+    """Roles die at random meanwhile."""
+    stop = threading.Event()
+    chance = random.Random(seed)
+
+    def kill() -> None:
+        while not stop.wait(chance.uniform(0.3, 1.2)):
+            house.kill(chance.choice(victims))
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        killer.join()
+
+
+def patiently(action: list[str], house: House, seconds: float = 60) -> None:
+    """A client's command, again and again until the gateway lives long enough for it."""
+    deadline = time.monotonic() + seconds
+    while (done := subprocess.run(action, capture_output=True, text=True, check=False, timeout=60)).returncode:
+        assert time.monotonic() < deadline, f"{action}: {done.stderr}\n{house.tail()}"
+        time.sleep(0.3)
+
+
+def test_no_canary_on_the_raw_disk(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    needles: dict[str, bytes] = {
+        road: canary() for road in ("sftp", "scp", "lftp", "rclone", "stream", "partial", "overwritten", "append", "read-back", "planted")
+    }
+    with tmpfs(tmp_path / "client", "256m") as client, mounted_image(image, tmp_path / "disk", megabytes=768) as disk:
+        house = House(tmp_path, disk / "data")
+        (disk / "tmp").mkdir()
+        house.environment |= {
+            "TMPDIR": str(disk / "tmp"),
+            "NIGHTSAFE_SET_S3__FOLDER": str(disk / "offsite"),
+            "NIGHTSAFE_SET_DRILL__SCRATCH": str(disk / "scratch"),
+        }
+        house.init()
+        house.start()
+        try:
+            with killing(house, ("gateway", "keyd", "ingest"), 1):
+                send_by_every_road(house, client, needles)
+            house.wait(lambda: all(house.pid(role) for role in ("gateway", "keyd", "ingest")), 60, "not all roles are back")
+            house.wait(lambda: not os.listdir(house.data / "spool" / "landed"), 60, "the spool is not empty")
+            house.json("backup", "run")
+            assert house.json("drill", "run", "--full")["state"] == "passed"
+            listed = {row["path"] for row in house.json("files", "list", CLIENT)}
+            assert {"/inbox/sftp.bin", "/inbox/scp.bin", "/inbox/lftp.bin", "/inbox/rclone.bin"} <= listed
+            got = house.run("files", "get", CLIENT, "/inbox/sftp.bin").stdout
+            assert needles["sftp"] in got
+        finally:
+            house.stop()
+        subprocess.run(["sync", "-f", str(disk)], check=True)
+        assert contains(image, needles.values()) == []
+        assert search_folder(Path("/dev/shm"), needles.values()) == []
+        assert search_folder(Path("/tmp"), needles.values(), leave_out=[client, disk]) == []
+        plant_and_unlink(disk / "tmp" / "planted", needles["planted"])
+        assert contains(image, needles.values()) == [needles["planted"]]
+        assert search_folder(client, [needles["sftp"]]), "the search itself finds nothing"
+
+
+def plant_and_unlink(path: Path, needle: bytes) -> None:
+    """What a careless temporary file leaves behind."""
+    with path.open("wb") as file:
+        file.write(needle * 100)
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+    subprocess.run(["sync", "-f", str(path.parent)], check=True)
+
+
+def send_by_every_road(house: House, client: Path, needles: dict[str, bytes]) -> None:
+    """Each canary goes in by its own road, as the content of papers of several blocks."""
+
+    def paper(road: str) -> Path:
+        path = client / f"{road}.bin"
+        path.write_bytes(needles[road] * 3000)  # three blocks of the spool
+        return path
+
+    options = [*house.ssh_options(), "-P", str(house.sftp_port)]
+    target = f"{CLIENT}@127.0.0.1"
+    batch = client / "batch"
+    batch.write_text(f"put {paper('sftp')} inbox/sftp.bin\n")
+    patiently(["sftp", "-q", "-b", str(batch), *options, target], house)
+    patiently(["scp", "-q", *options, str(paper("scp")), f"{target}:inbox/scp.bin"], house)
+    connect = " ".join(["ssh", "-a", "-x", *house.ssh_options()])
+    commands = f"set sftp:connect-program '{connect}'; set net:max-retries 5; open -u {CLIENT}, sftp://127.0.0.1:{house.sftp_port}; "
+    patiently(["lftp", "-c", commands + f"put {paper('lftp')} -o inbox/lftp.bin"], house)
+    remote = f":sftp,host=127.0.0.1,port={house.sftp_port},user={CLIENT},key_file={house.key},shell_type=none:inbox/rclone.bin"
+    patiently(["rclone", "--config", "", "--retries", "1", "copyto", str(paper("rclone")), remote], house)
+    uploader = Uploader(house, 0, 7, canary=needles["stream"])
+    uploader.start()
+    for road, mode in (("overwritten", "wb"), ("overwritten", "wb"), ("append", "ab"), ("read-back", "wb")):
+        send_by_paramiko(house, road, mode, needles[road] * 3000)
+    leave_partial(house, needles["partial"] * 3000)
+    read_all_back(house)
+    time.sleep(2)
+    uploader.stop.set()
+    uploader.join(60)
+    assert any(upload.phase == "acknowledged" for upload in uploader.uploads)
+
+
+def send_by_paramiko(house: House, road: str, mode: str, content: bytes) -> None:
+    for _ in range(60):
+        try:
+            with house.paramiko() as client, client.open(f"/inbox/{road}.bin", mode) as file:
+                file.write(content)
+            return
+        except (OSError, EOFError, paramiko.SSHException):
+            time.sleep(0.3)
+    raise AssertionError(f"{road} could not be sent: {house.tail()}")
+
+
+def leave_partial(house: House, content: bytes) -> None:
+    """An upload whose connection is lost before it is closed."""
+    for _ in range(60):
+        try:
+            with house.paramiko() as client:
+                client.open("/inbox/partial.bin", "wb").write(content)
+                return  # the transport is cut, the handle never closed
+        except (OSError, EOFError, paramiko.SSHException):
+            time.sleep(0.3)
+
+
+def read_all_back(house: House) -> None:
+    """Reading decrypts too: before sealing and after, while keyd dies now and then."""
+    for name in ("sftp", "read-back", "append"):
+        for _ in range(60):
+            try:
+                with house.paramiko() as client, client.open(f"/inbox/{name}.bin", "rb") as file:
+                    assert len(file.read()) >= 3000 * 64
+                break
+            except (OSError, EOFError, paramiko.SSHException):
+                time.sleep(0.3)
+        else:
+            raise AssertionError(f"{name} could not be read: {house.tail()}")

@@ -1,0 +1,72 @@
+"""Clients that upload for as long as they are let, and remember exactly what they were promised."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import paramiko
+
+from tests.e2e.house import House
+
+Phase = Literal["writing", "closing", "acknowledged"]
+PIECE = 32768
+
+
+@dataclass
+class Upload:
+    """One upload: what was sent, and how far the server's promises went. `size` and `sha256` are of the whole paper."""
+
+    path: str
+    size: int
+    sha256: str
+    phase: Phase = "writing"
+
+
+class Uploader(threading.Thread):
+    """Uploads papers of random sizes under ever new names, over connections that may break at any moment."""
+
+    def __init__(self, house: House, number: int, seed: int, canary: bytes = b"") -> None:
+        super().__init__(daemon=True)
+        self._house = house
+        self._number = number
+        self._random = random.Random(seed)
+        self._canary = canary
+        self.uploads: list[Upload] = []
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException), self._session() as client:
+                while not self.stop.is_set():
+                    self._upload(client)
+            self.stop.wait(0.05)
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[paramiko.SFTPClient]:
+        with self._house.paramiko() as client:
+            channel = client.get_channel()
+            assert channel is not None
+            channel.settimeout(20)
+            yield client
+
+    def _upload(self, client: paramiko.SFTPClient) -> None:
+        content = self._content()
+        upload = Upload(f"/inbox/{self._number}-{len(self.uploads)}.bin", len(content), hashlib.sha256(content).hexdigest())
+        self.uploads.append(upload)
+        file = client.open(upload.path, "wb")
+        for start in range(0, len(content), PIECE):
+            file.write(content[start : start + PIECE])
+        upload.phase = "closing"
+        file.close()
+        upload.phase = "acknowledged"
+
+    def _content(self) -> bytes:
+        size = self._random.choice([0, 1, 500, 20_000, 65_536, 65_537, 300_000, 1_500_000])
+        noise = self._random.randbytes(max(0, size - len(self._canary)))
+        return (self._canary + noise)[:size]
