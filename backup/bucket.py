@@ -1,0 +1,136 @@
+"""The bucket itself, seen with boto3 (imported here alone): is it there, do the credentials work, is a folder in it empty?
+
+Asked before restic is: it says in seconds what restic would say after minutes of retries. Connections are given up after a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from backup.access import S3Access
+from config.errors import OutOfReach, SettingsError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"max_attempts": 1, "mode": "standard"},
+    s3={"addressing_style": "path"},
+    user_agent_extra="nightsafe",
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+)
+_MISSING = {"NoSuchBucket", "404"}
+_REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
+_ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "IllegalLocationConstraintException"}
+
+
+class BucketUnreachable(OutOfReach):
+    """The endpoint does not answer, or not in its right mind."""
+
+
+class BucketMissing(SettingsError):
+    """The endpoint has no bucket of that name."""
+
+
+class BucketRefused(SettingsError):
+    """The endpoint does not accept the credentials, or does not let them do this."""
+
+
+def check_bucket(access: S3Access) -> None:
+    """Returns when the bucket is there and may be listed. Raises BucketUnreachable, BucketMissing, BucketRefused."""
+    list_names(access, "", limit=1)
+
+
+def list_names(access: S3Access, folder: str, limit: int = 1000) -> list[str]:
+    """Names of up to `limit` (at most 1000) objects below `folder` ('' for the whole bucket, else with a slash at its end)."""
+    with _foreign(access) as client:
+        answer = client.list_objects_v2(Bucket=access.bucket, Prefix=folder, MaxKeys=limit)
+        return [entry["Key"] for entry in answer.get("Contents", [])]
+
+
+def count_objects(access: S3Access, folder: str, limit: int | None = None) -> int:
+    """How many objects there are below `folder`; counting ends at `limit`."""
+    count = 0
+    with _foreign(access) as client:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=access.bucket, Prefix=folder):
+            count += page.get("KeyCount", 0)
+            if limit is not None and count >= limit:
+                return limit
+    return count
+
+
+def is_empty(access: S3Access, folder: str) -> bool:
+    """Whether nothing lies below `folder`."""
+    return count_objects(access, folder, limit=1) == 0
+
+
+def remove_names(access: S3Access, names: Sequence[str]) -> None:
+    """Delete these objects, one by one."""
+    with _foreign(access) as client:
+        for name in names:
+            client.delete_object(Bucket=access.bucket, Key=name)
+
+
+def ensure_embedded_bucket(access: S3Access) -> None:
+    """Make the bucket of the embedded server when it is not there yet. Never used on a service of somebody else's."""
+    if not access.embedded:
+        raise ValueError("buckets are made in the embedded server only")
+    with _foreign(access) as client:
+        try:
+            client.create_bucket(Bucket=access.bucket)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                raise
+
+
+@contextmanager
+def _foreign(access: S3Access) -> Iterator[S3Client]:
+    """A client, whose exceptions become ours."""
+    where = f"the bucket '{access.bucket}' at {access.endpoint}"
+    try:
+        yield boto3.session.Session().client(
+            "s3",
+            endpoint_url=access.endpoint,
+            region_name=access.region,
+            aws_access_key_id=access.access_key,
+            aws_secret_access_key=access.secret_key,
+            config=_CONFIG,
+        )
+    except ClientError as error:
+        raise _from_answer(error, access, where) from error
+    except (HTTPClientError, NoCredentialsError) as error:
+        raise BucketUnreachable(
+            f"{access.endpoint} cannot be reached: {_brief(error)}", "check s3.endpoint in the settings and the network"
+        ) from error
+    except (BotoCoreError, ValueError) as error:
+        raise BucketUnreachable(f"{where} cannot be used: {_brief(error)}", "check the section s3 of the settings") from error
+
+
+def _from_answer(error: ClientError, access: S3Access, where: str) -> OutOfReach | SettingsError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code in _MISSING:
+        return BucketMissing(f"there is no bucket '{access.bucket}' at {access.endpoint}", "make it there, or correct s3.bucket in the settings")
+    if code in _REFUSED:
+        return BucketRefused(f"{access.endpoint} refuses the credentials ({code})", "check access_key and secret_key in the credentials file")
+    if code in _DENIED:
+        return BucketRefused(
+            f"the credentials may not use {where} ({code})", "check what they are allowed to do, and that the bucket exists under this name"
+        )
+    if code in _ELSEWHERE:
+        return BucketRefused(f"{where} belongs to another region ({code})", "correct s3.region or s3.endpoint in the settings")
+    return BucketUnreachable(f"{where} answers with an error: {code or status}", "try again later; if it lasts, look at the service")
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
