@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -361,13 +362,12 @@ def test_a_catalogued_paper_that_is_not_in_the_vault_keeps_its_spool_file(world:
 def test_two_at_once_handle_each_paper_once(world: World) -> None:
     for number in range(60):
         world.land(f"{number}.pdf", os.urandom(3000))
-    with (
-        AuditLog(world.folder.audit, "ingest") as one,
-        AuditLog(world.folder.audit, "ingest") as two,
-        Pipeline(world.parts(one)) as first,
-        Pipeline(world.parts(two)) as second,
-    ):
-        workers = [Worker(pipeline, Sources(world.spool.landed_papers), batch=4, sweep_seconds=0.05) for pipeline in (first, second)]
+    with ExitStack() as stack:
+        workers = []
+        for _ in range(2):
+            parts = world.parts(stack.enter_context(AuditLog(world.folder.audit, "ingest")))
+            pipeline = stack.enter_context(Pipeline(parts))
+            workers.append(Worker(pipeline, Sources(parts.spool.landed_papers), batch=4, sweep_seconds=0.05))
         stop = threading.Event()
         threads = [threading.Thread(target=worker.run, args=(stop, threading.Event())) for worker in workers]
         for thread in threads:
