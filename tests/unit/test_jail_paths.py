@@ -5,7 +5,7 @@ from __future__ import annotations
 import os.path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.jail.paths import MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES, ROOT, VirtualPath, parse, path_of
@@ -17,12 +17,14 @@ PATHS = st.lists(NAMES, max_size=8).map(lambda parts: VirtualPath(tuple(parts)))
 HOSTILE = st.lists(st.sampled_from(["..", ".", "", "a", "..a", "...", "~", "inbox", "\\", "%2e%2e", "\n", " "]) | NAMES, max_size=20).map("/".join)
 
 
+@settings(deadline=None)
 @given(PATHS)
 def test_what_is_written_is_read(path: VirtualPath) -> None:
     assert parse(str(path).encode()) == path
     assert path_of(str(path)) == path
 
 
+@settings(deadline=None)
 @given(HOSTILE, PATHS)
 def test_no_path_leaves_the_jail(text: str, cwd: VirtualPath) -> None:
     path = parse(text.encode(), cwd)
@@ -31,6 +33,7 @@ def test_no_path_leaves_the_jail(text: str, cwd: VirtualPath) -> None:
     assert str(path) == "/" + expected.lstrip("/")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=5000), PATHS)
 def test_any_bytes_give_a_path_or_a_refusal(raw: bytes, cwd: VirtualPath) -> None:
     try:
@@ -42,6 +45,7 @@ def test_any_bytes_give_a_path_or_a_refusal(raw: bytes, cwd: VirtualPath) -> Non
         assert len(str(path).encode()) <= MAX_PATH_BYTES
 
 
+@settings(deadline=None)
 @given(PATHS)
 def test_parents_lead_to_the_root(path: VirtualPath) -> None:
     for _ in path.parts:

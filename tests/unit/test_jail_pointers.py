@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.jail.pointers import MAX_POINTER_BYTES, MAX_SIZE, Pointer, PointerDamaged, decode
@@ -13,6 +13,7 @@ from gateway.jail.pointers import MAX_POINTER_BYTES, MAX_SIZE, Pointer, PointerD
 POINTERS = st.builds(Pointer, st.text("0123456789abcdef", min_size=32, max_size=32), st.integers(0, MAX_SIZE), st.sampled_from(["partial", "whole"]))
 
 
+@settings(deadline=None)
 @given(POINTERS)
 def test_round_trip(pointer: Pointer) -> None:
     raw = pointer.encode()
@@ -21,6 +22,7 @@ def test_round_trip(pointer: Pointer) -> None:
     assert json.loads(raw) == {"nightsafe": 1, "paper": pointer.paper, "size": pointer.size, "state": pointer.state}
 
 
+@settings(deadline=None)
 @given(POINTERS, st.data())
 def test_every_cut_and_every_other_byte_is_noticed(pointer: Pointer, data: st.DataObject) -> None:
     raw = pointer.encode()
@@ -31,6 +33,7 @@ def test_every_cut_and_every_other_byte_is_noticed(pointer: Pointer, data: st.Da
         decode(raw[:cut] + b"\x80" + raw[cut + 1 :])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_garbage(raw: bytes) -> None:
     with pytest.raises(PointerDamaged):
