@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from backup.commands.facts import moment, run_facts
+from backup.commands.status import print_lines
+from backup.overview import backup_lines, worst
 from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
 from config.errors import Exit, Partial
 from config.loading import open_installation
+from gateway.catalog import Catalog
 
 
 @click.group()
@@ -53,14 +57,15 @@ def run(data: Path | None, as_json: bool) -> None:
 @json_option
 def status(data: Path | None, as_json: bool) -> int:
     """Is the newest backup good? Exit code 1 when it is stale, failed, or was never proven."""
-    from backup.status import backup_status
-
-    found = backup_status(open_installation(data))
+    installation = open_installation(data)
+    with Catalog.open(installation.folder.catalog) as catalog:
+        lines = backup_lines(installation, catalog, datetime.now(UTC))
+        runs = catalog.runs("backup", limit=10)
     if as_json:
-        emit(found.as_dict(), as_json)
+        emit({"colour": worst(lines), "lines": [line.as_dict() for line in lines], "runs": [run_facts(run) for run in runs]}, as_json)
     else:
-        facts(found.lines())
-    return Exit.BAD if found.colour == "red" else Exit.DONE
+        print_lines(lines)
+    return Exit.BAD if worst(lines) == "red" else Exit.DONE
 
 
 @backup.command()

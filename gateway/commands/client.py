@@ -52,7 +52,8 @@ def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool
     if as_json:
         emit({"client": _client_facts(added), "person": _person_facts(person) if person else None}, as_json)
     else:
-        say(_welcome(installation, added, person))
+        for line in _welcome(installation, added, person):
+            say(line)
 
 
 def _add(installation: Installation, name: str, keys: list[PublicKey]) -> tuple[Client, Person | None]:
@@ -127,28 +128,26 @@ def read_public_key(path: Path) -> PublicKey:
         raise UsageError(f"the public key {path} cannot be read: {error}", "name the file that ends in .pub") from error
 
 
-def _welcome(installation: Installation, client: Client, person: Person | None) -> str:
+def _welcome(installation: Installation, client: Client, person: Person | None) -> list[str]:
     gateway = installation.settings.gateway
     state = role_state(installation.folder, "gateway") or {"port": gateway.port}
     lines = [f"Client {client.name} was added. Custody: {client.custody}.", ""]
     if person is None:
-        return "\n".join([*lines, "Nobody can log in yet: add the client with --public-key, or a person for it."])
+        return [*lines, "Nobody can log in yet: add the client with --public-key."]
     login = f"sftp -P {state['port']} {person.name}@YOUR-HOST"
-    return "\n".join(
-        [
-            *lines,
-            "What to send to the client:",
-            f"  log in             {login}",
-            f"  host key           {_host_key(installation)}",
-            f"  your key           {person.keys[0].fingerprint}",
-            "  folders            /inbox (put papers here), /outbox (papers for you), /receipts (a signed receipt for each paper)",
-            "  first try          put letter.pdf inbox/",
-            "",
-            "To check receipts, save this line as allowed_signers:",
-            f"  {_receipts_signer(installation)}",
-            "  ssh-keygen -Y verify -f allowed_signers -I receipts -n receipt@nightsafe -s RECEIPT.json.sig < RECEIPT.json",
-        ]
-    )
+    return [
+        *lines,
+        "What to send to the client:",
+        f"  log in             {login}",
+        f"  host key           {_host_key(installation)}",
+        f"  your key           {person.keys[0].fingerprint}",
+        "  folders            /inbox (put papers here), /outbox (papers for you), /receipts (a signed receipt for each paper)",
+        "  first try          put letter.pdf inbox/",
+        "",
+        "To check receipts, save this line as allowed_signers:",
+        f"  {_receipts_signer(installation)}",
+        "  ssh-keygen -Y verify -f allowed_signers -I receipts -n receipt@nightsafe -s RECEIPT.json.sig < RECEIPT.json",
+    ]
 
 
 def _host_key(installation: Installation) -> str:
