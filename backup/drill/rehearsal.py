@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
+from backup.bucket import BucketMissing
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.judge import LIVE, Finding, is_newer
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
@@ -68,6 +69,7 @@ class Setting:
     agent: HeaderKeys
     papers: RestoreSource
     keys: RestoreSource
+    probe: Callable[[], None]  # asks the bucket, in seconds: OutOfReach when it does not answer, BucketMissing when it is gone
     scratch: Path
     drilled: Callable[[str, datetime], bool]
     progress: Progress
@@ -114,9 +116,14 @@ class Rehearsal:
     def rehearse(self) -> None:
         """Go through all stages. Faults of the backup end in the findings."""
         try:
+            self._is.probe()
             self._rehearse()
         except BackupBad:
             pass
+        except BucketMissing as error:
+            if self._is.live.repository("papers") is None:
+                raise
+            self.findings.causes.append(f"the bucket is gone: {error.message}")
         except REACH as error:
             raise OutOfReach(error.message, error.hint) from error
         except ResticError as error:
@@ -175,13 +182,13 @@ class Rehearsal:
         """Restore; files that could not be are left to the comparison, which names papers, unless the fault is not the backup's."""
         result = source.restore(snapshot.id, target, includes=includes)
         if result.faults:
-            self._blame(result.faults, source)
+            self._blame(result.faults)
 
-    def _blame(self, faults: Sequence[Fault], source: RestoreSource) -> None:
+    def _blame(self, faults: Sequence[Fault]) -> None:
         errors = [classify("restoring", 1, fault.message) for fault in faults]
         if any(isinstance(error, DiskFull) for error in errors):
             raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH)
-        source.config()  # raises when the bucket went away meanwhile: then nothing is known about the files
+        self._is.probe()  # raises when the bucket went away meanwhile: then nothing is known about the files
         if any(isinstance(error, Unreachable) for error in errors):
             raise OutOfReach("the S3 service failed during the restore", "drill again; when it goes on, look at the S3 service")
         first = faults[0].message.splitlines()[0][:300] if faults[0].message else "restic does not say why"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backup.access import RepositoryName, access
+from backup.bucket import check_bucket
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
@@ -21,3 +22,8 @@ def open_for_reading(installation: Installation, name: RepositoryName, secrets: 
     settings = installation.settings.backup
     runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds))
     return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment()))
+
+
+def probe(installation: Installation, secrets: RoleSecrets) -> None:
+    """Whether the bucket answers its reader, told in seconds: restic would try for many minutes. Raises what `check_bucket` raises."""
+    check_bucket(access(installation, "reader", secrets))

@@ -17,7 +17,7 @@ import structlog
 from backup.drill.history import drilled_before
 from backup.drill.judge import Cause, Finding
 from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting, bad_text
-from backup.drill.repositories import open_for_reading
+from backup.drill.repositories import open_for_reading, probe
 from backup.drill.sample import digest, state
 from backup.drill.scratch import scratch_folder
 from backup.drill.verify import HeaderKeys, causes
@@ -117,6 +117,7 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
                     agent=agent,
                     papers=open_for_reading(job.installation, "papers", job.secrets, scratch),
                     keys=open_for_reading(job.installation, "keys", job.secrets, scratch),
+                    probe=lambda: probe(job.installation, job.secrets),
                     scratch=scratch,
                     drilled=drilled_before(job.live, job.installation.folder.evidence),
                     progress=job.progress,
