@@ -159,8 +159,8 @@ def test_what_does_not_fit_is_taken_back_and_said(folder: Path) -> None:
                 written += 1
         head = log.head
         assert 1 < written < 10
-        report = verify(folder, [], anchors=[head])
-        assert (report.problems, report.torn, report.lines) == ([], [], written + 1)
+    report = verify(folder, [], anchors=[head])
+    assert (report.problems, report.torn, report.lines) == ([], [], written + 1)
 
 
 def test_a_segment_that_cannot_be_opened_leaves_no_trace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

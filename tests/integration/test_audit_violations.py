@@ -235,6 +235,19 @@ def test_signing_again_does_not_whitewash(scene: Scene, violation: str) -> None:
     assert any(problem.startswith(scene.signed.stem) for problem in scene.report().problems)
 
 
+def test_signing_does_not_whitewash_what_was_edited_and_went_on(scene: Scene) -> None:
+    edit_lines(scene.signed, lambda lines: rechained([*lines[:3], replaced(lines[3], client="bolt"), *lines[4:], lines[-1]]))
+    sign_checkpoint(scene.folder, KEY)
+    assert any(problem.startswith(scene.signed.stem) for problem in scene.report().problems)
+
+
+def test_a_line_of_another_role_is_found_unsigned(scene: Scene) -> None:
+    scene.checkpoints.unlink()
+    scene.live.unlink()
+    edit_lines(scene.signed, lambda lines: rechained([*lines[:3], replaced(lines[3], role="ingest"), *lines[4:]]))
+    assert ["role" in problem for problem in scene.report().problems] == [True]
+
+
 def test_a_checkpoint_of_nonsense_does_not_crash(scene: Scene) -> None:
     for heads in ({"../x": [1, "a"]}, {scene.signed.stem: "x"}, {scene.signed.stem: [1]}, ["x"], None):
         edit_lines(scene.checkpoints, lambda lines, heads=heads: [*lines[:-1], resigned(lines[-1], KEY, heads=heads)])
