@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from gateway.store.errors import SpoolDamaged, SpoolGone, spool_failure
-from gateway.store.format import FormatError, SpoolHeader, decode_header
+from gateway.store.format import HEADER_SIZE, FormatError, SpoolHeader, decode_header
 
 
 @contextmanager
@@ -28,14 +28,24 @@ def open_file(folder: int, paper: str, flags: int) -> int | None:
         return None
 
 
-def read_header(paper: str, page: bytes) -> SpoolHeader:
-    """Raises SpoolGone for an empty file: its writer died before it wrote anything. FormatError for a damaged one."""
-    if not page:
-        raise SpoolGone("this partial has nothing in it yet")
-    header = decode_header(page)
+def read_header(paper: str, descriptor: int) -> SpoolHeader:
+    """Raises FormatError for a damaged header page or another paper's, OSError."""
+    header = decode_header(os.pread(descriptor, HEADER_SIZE, 0))
     if header.paper != paper:
         raise FormatError("it is another paper's file")
     return header
+
+
+def read_partial_header(paper: str, descriptor: int) -> SpoolHeader:
+    """As `read_header`; SpoolGone when the header page is not all there: the writer died before anything else was written."""
+    if has_nothing(descriptor):
+        raise SpoolGone("this partial has nothing in it yet")
+    return read_header(paper, descriptor)
+
+
+def has_nothing(descriptor: int) -> bool:
+    """Whether a partial has not even its header page."""
+    return os.fstat(descriptor).st_size < HEADER_SIZE
 
 
 def exists(folder: int, paper: str) -> bool:

@@ -23,7 +23,7 @@ from gateway.store.format import (
     slot_offset,
     slot_size,
 )
-from gateway.store.seals import GROUP, SEAL
+from gateway.store.seals import GROUP, SEAL, seal_of
 
 _ENDING = TAG + NONCE
 
@@ -39,7 +39,7 @@ class Slot(NamedTuple):
     @property
     def seal(self) -> bytes:
         """What stands for this slot in the digest over the file."""
-        return self.head.nonce + self.tag + self.head.length.to_bytes(4, "big")
+        return seal_of(self.head.nonce, self.tag, self.head.length)
 
 
 def slots(descriptor: int, first: int, stop: int, end: int) -> Iterator[Slot | None]:

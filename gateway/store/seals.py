@@ -17,7 +17,12 @@ HOT = 8  # groups whose seals are held
 _HOLE = bytes(SEAL)
 EMPTY = sha256(b"").digest()
 
-ReadGroup = Callable[[int], bytes]  # the seals of a group, from the disk
+ReadGroup = Callable[[int, int], bytes]  # (group, blocks): the seals of a group from the disk, of those of its slots below block `blocks`
+
+
+def seal_of(nonce: bytes, tag: bytes, length: int) -> bytes:
+    """What stands for a slot in the digest."""
+    return nonce + tag + length.to_bytes(4, "big")
 
 
 def group_digest(seals: bytes | bytearray) -> bytes:
@@ -73,10 +78,20 @@ class SealTree:
                 self._unknown.add(number)
         self._unknown = {number for number in self._unknown if number < edge or (number == edge and kept)}
 
+    def set_last(self, block: int, seal: bytes) -> None:
+        """Slot `block`, behind which there is none, is about to be written: what is on the disk of it does not count."""
+        number = block // GROUP
+        if number not in self._hot and (number in self._unknown or number in self._digests):
+            seals = self._read_group(number, block)
+            self._unknown.discard(number)
+            self._digests.pop(number, None)
+            self._new_group(number).extend(seals)
+        self.set(block, seal)
+
     def root(self, blocks: int) -> bytes:
         """The digest over a file of `blocks` blocks."""
         for number in sorted(self._unknown):
-            self._digests[number] = group_digest(self._read_group(number))
+            self._digests[number] = group_digest(self._read_group(number, blocks))
         self._unknown.clear()
         whole = sha256()
         for number in range(group_count(blocks)):

@@ -27,7 +27,7 @@ from gateway.store.format import (
     slot_size,
 )
 from gateway.store.scan import read_group
-from gateway.store.seals import SealTree
+from gateway.store.seals import SealTree, seal_of
 
 
 class Sealable(NamedTuple):
@@ -57,7 +57,7 @@ class SlotStore:
         try:
             slot = self._seal(item, out)
             self._write(slot_offset(item.block), [slot])
-            self._remember(item, slot)
+            self._seals.set(item.block, _seal_in(item, slot))
             self.end = max(self.end, slot_offset(item.block) + len(slot))
         finally:
             self._buffers.give(out)
@@ -103,7 +103,7 @@ class SlotStore:
             place = end = self.end
             if last is not None:
                 parts.append(self._seal(last, out))
-                self._remember(last, out)
+                self._seals.set_last(last.block, _seal_in(last, out))
                 place = slot_offset(last.block)
                 end = place + len(parts[0])
             parts.append(self._footer(arrival, size, end))
@@ -136,12 +136,6 @@ class SlotStore:
                 raise spool_failure(error, "writing a paper") from error
         return slot
 
-    def _remember(self, item: Sealable, slot: memoryview) -> None:
-        """Keep the seal of a slot for the digest over the file."""
-        length = len(item.plain)
-        tag = HEAD + length
-        self._seals.set(item.block, bytes(slot[:NONCE]) + bytes(slot[tag : tag + TAG]) + length.to_bytes(4, "big"))
-
     def _footer(self, arrival: Arrival, size: int, end: int) -> bytes:
         root = self._seals.root(block_count(size))
         return self._cipher.seal_footer(Footer(size, end, root, arrival))
@@ -163,9 +157,9 @@ class SlotStore:
         except OSError as error:
             raise spool_failure(error, "reading a paper") from error
 
-    def _read_group(self, group: int) -> bytes:
+    def _read_group(self, group: int, blocks: int) -> bytes:
         try:
-            return read_group(self._descriptor, group, self.end)
+            return read_group(self._descriptor, group, min(self.end, slot_offset(blocks)))
         except OSError as error:
             raise spool_failure(error, "reading a paper") from error
 
@@ -191,6 +185,13 @@ class SlotStore:
             os.ftruncate(self._descriptor, 0 if self._page is not None else self.end)
         except OSError:
             return
+
+
+def _seal_in(item: Sealable, slot: memoryview) -> bytes:
+    """The seal of a slot that was just made."""
+    length = len(item.plain)
+    tag = HEAD + length
+    return seal_of(bytes(slot[:NONCE]), bytes(slot[tag : tag + TAG]), length)
 
 
 def block_count_on_disk(end: int) -> int:

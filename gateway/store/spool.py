@@ -18,10 +18,10 @@ from gateway.store import locks
 from gateway.store.arrival import Arrival
 from gateway.store.blocks import PaperCipher
 from gateway.store.buffers import Buffers
-from gateway.store.entries import exists, open_file, read_header, same_file, translated, unlink
+from gateway.store.entries import exists, has_nothing, open_file, read_header, read_partial_header, same_file, translated, unlink
 from gateway.store.errors import SpoolBusy, SpoolGone, SpoolTorn
 from gateway.store.file import SpoolFile
-from gateway.store.format import HEADER_SIZE, SpoolHeader
+from gateway.store.format import SpoolHeader
 from gateway.store.ids import check_client, check_paper, is_paper_id
 from gateway.store.landed import LandedPaper
 from gateway.store.resume import resume
@@ -68,7 +68,8 @@ class Spool:
     # --- writing
 
     def create(self, paper: str, client: str) -> SpoolFile:
-        """A new partial, open for writing; the shared one when this process has it open. Raises SpoolBusy when the paper exists, SpoolFull."""
+        """A new partial, open for writing; the shared one when this process has it open. One that a dead process left without anything in it
+        is taken over. Raises SpoolBusy when the paper exists, SpoolFull."""
         check_paper(paper)
         check_client(client)
         held = self._claim(paper)
@@ -120,13 +121,13 @@ class Spool:
     def describe(self, paper: str) -> tuple[str, SpoolHeader]:
         """("partial" or "landed", what the header page says). Nothing of it is proven before a key opened the paper. Raises SpoolGone,
         SpoolDamaged."""
-        for state, folder in (("partial", self._partial), ("landed", self._landed)):
+        for state, folder, read in (("partial", self._partial, read_partial_header), ("landed", self._landed, read_header)):
             with translated("reading a paper"):
                 descriptor = open_file(folder, check_paper(paper), os.O_RDONLY)
                 if descriptor is None:
                     continue
                 try:
-                    return state, read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+                    return state, read(paper, descriptor)
                 finally:
                     os.close(descriptor)
         raise SpoolGone("the spool does not have this paper")
@@ -180,7 +181,7 @@ class Spool:
                 raise SpoolGone("the spool does not have this landed paper")
             try:
                 if file_key is None:
-                    header = read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+                    header = read_header(paper, descriptor)
                     file_key = unwrap(header.age_header, identities or ())
                 cipher = PaperCipher(paper, file_key)
             except BaseException:
@@ -276,15 +277,28 @@ class Spool:
         sealed = new_header([self._recipient])
         cipher = PaperCipher(paper, sealed.file_key)
         page = cipher.header_page(SpoolHeader(paper, client, sealed.header))
-        try:
-            descriptor = os.open(paper, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=self._partial)
-        except FileExistsError:
-            raise SpoolBusy("this paper exists already") from None
-        if not locks.hold(descriptor):
-            os.close(descriptor)
-            raise _busy()
+        descriptor = self._new_file(paper)
         store = SlotStore(descriptor, cipher, self._buffers, new_page=page)
         return SpoolFile(self, paper, client, descriptor, store, self._buffers)
+
+    def _new_file(self, paper: str) -> int:
+        """A held descriptor of an empty file."""
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            descriptor = os.open(paper, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._partial)
+            fresh = True
+        except FileExistsError:
+            descriptor = os.open(paper, flags, dir_fd=self._partial)
+            fresh = False
+        try:
+            if not locks.hold(descriptor):
+                raise _busy()
+            if not fresh and not (has_nothing(descriptor) and same_file(self._partial, paper, descriptor)):
+                raise SpoolBusy("this paper exists already")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def _reopen(self, paper: str, file_key: bytes) -> SpoolFile:
         descriptor = open_file(self._partial, paper, os.O_RDWR)
@@ -295,7 +309,7 @@ class Spool:
                 raise _busy()
             if not same_file(self._partial, paper, descriptor):
                 raise SpoolGone("the spool has this partial no longer")
-            header = read_header(paper, os.pread(descriptor, HEADER_SIZE, 0))
+            header = read_partial_header(paper, descriptor)
             cipher = PaperCipher(paper, file_key)
             found = resume(descriptor, cipher, self._buffers)
             file = SpoolFile(self, paper, header.client, descriptor, found.store, self._buffers, found.size)

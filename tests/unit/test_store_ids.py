@@ -1,0 +1,34 @@
+"""Paper ids and the names that may become folders of the store."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.errors import UsageError
+from gateway.store.ids import check_client, check_paper, is_paper_id, new_paper_id
+
+
+def test_ids_are_well_formed_and_differ() -> None:
+    ids = {new_paper_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(is_paper_id(paper) for paper in ids)
+
+
+def test_ids_sort_by_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1_700_000_000_000_000_000, 1_700_000_000_001_000_000, 2_000_000_000_000_000_000])
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
+    ids = [new_paper_id() for _ in range(3)]
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("text", ["", "a" * 31, "a" * 33, "A" * 32, "g" * 32, "../" + "a" * 29, "a" * 32 + "\n", "a" * 31 + "\0"])
+def test_what_is_no_id_is_refused(text: str) -> None:
+    assert not is_paper_id(text)
+    with pytest.raises(UsageError):
+        check_paper(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a/b", "Acme", "-a", "a" * 33, "a\n", "ä"])
+def test_what_is_no_client_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        check_client(text)
