@@ -141,12 +141,11 @@ def decode_lines(text: bytes, end_of_line: bytes) -> bytes:
     stride = LINE + len(end_of_line)
     count, rest = divmod(len(text), stride)
     ends = all(text[LINE + place :: stride] == end_of_line[place : place + 1] * count for place in range(len(end_of_line)))
-    characters = text.translate(None, b"\r\n")
-    if rest or not ends or len(characters) != count * LINE:
+    if rest or not ends:
         raise ArmorError("damaged armour: a line has not 64 characters")
-    data = _decode(characters)
+    data = _decode(text.translate(None, b"\r\n"))
     if len(data) != count * LINE_BYTES:
-        raise ArmorError("damaged armour: padding before the end")
+        raise ArmorError("damaged armour: padding or a line end within a line")
     return data
 
 

@@ -16,7 +16,7 @@ from gateway.age.header import FILE_KEY_SIZE, Stanza
 
 KIND = "scrypt"
 WORK_FACTOR = 18  # what the age tool writes: 256 MiB and about a second
-WORK_FACTOR_MAX = 20  # 1 GiB; each step doubles it, and the file's writer chooses the step
+WORK_FACTOR_MAX = 22  # 4 GiB, the age tool's own bound; each step doubles it, and the writer of the file chooses the step
 SALT_SIZE = 16
 
 _LABEL = b"age-encryption.org/v1/scrypt"

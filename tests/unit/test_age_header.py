@@ -19,6 +19,7 @@ headers = st.builds(Header, st.lists(stanzas, min_size=1, max_size=4).map(tuple)
 
 @given(headers)
 @example(Header((Stanza("x", (), b"y" * 48),), bytes(32)))  # a full line, so an empty one behind it
+@example(Header((Stanza("x", ("---",), b"y" * 47),), bytes(32)))  # a last line of 63 characters, the longest
 @example(Header((Stanza("x", ("---",), b""),), bytes(32)))
 def test_round_trip(header: Header) -> None:
     raw = header.encode()

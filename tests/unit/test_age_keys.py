@@ -182,6 +182,23 @@ def test_bech32_round_trip_and_one_error(prefix: str, data: bytes, draw: st.Data
         bech32.decode(text[:place] + other + text[place + 1 :])
 
 
+def test_bech32_padding_must_be_zero() -> None:
+    """52 groups of five bits hold 32 bytes and four bits more: sixteen texts would mean one key."""
+    data = Identity.generate().recipient
+    prefix, _, body = str(data).rpartition("1")
+    values = [bech32.ALPHABET.index(character) for character in body[:-6]]
+    assert values[-1] & 0b1111 == 0
+    for padding in range(1, 16):
+        assert_refused_with_right_checksum(prefix, [*values[:-1], values[-1] | padding])
+
+
+def assert_refused_with_right_checksum(prefix: str, values: list[int]) -> None:
+    residue = bech32._polymod([*bech32._expand(prefix), *values, 0, 0, 0, 0, 0, 0]) ^ 1
+    checksum = [(residue >> 5 * (5 - place)) & 31 for place in range(6)]
+    with pytest.raises(KeyTextError, match="padding"):
+        bech32.decode(prefix + "1" + "".join(bech32.ALPHABET[value] for value in values + checksum))
+
+
 def test_several_recipients_and_nobody_else() -> None:
     people = [Identity.generate() for _ in range(4)]
     file = seal_bytes(b"for all of you", [person.recipient for person in people])
@@ -207,7 +224,7 @@ def test_wrong_use() -> None:
     for recipients in ([], [someone, ScryptRecipient("x", 1)], [ScryptRecipient("x", 1), ScryptRecipient("y", 1)], [someone] * 700):
         with pytest.raises(UsageError):
             new_header(recipients)
-    for work_factor in (0, 21, -1):
+    for work_factor in (0, 23, -1):
         with pytest.raises(UsageError):
             ScryptRecipient("x", work_factor)
     with pytest.raises(UsageError):

@@ -15,6 +15,7 @@ from gateway.age import (
     HeaderError,
     HmacError,
     Identity,
+    NoMatchError,
     PayloadError,
     SealWriter,
     new_header,
@@ -29,6 +30,7 @@ from gateway.age import (
 from gateway.age.header import FILE_KEY_SIZE
 from gateway.age.stream import CHUNK, NONCE_SIZE, SEALED_CHUNK, TAG, ChunkCipher, layout, sealed_length
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "age"
 IDENTITY = Identity.generate()
 TO_US = [IDENTITY.recipient]
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 17 * CHUNK, 33 * CHUNK + 5]
@@ -282,6 +284,18 @@ def test_closing() -> None:
         with pytest.raises(ValueError, match="closed"):
             use()
     reader.close()
+
+
+def test_closing_armour() -> None:
+    """The file itself is closed, not only what reads its armour; and not when it did not open."""
+    text = (VECTORS / "cctv" / "armor_x25519").read_bytes().partition(b"\n\n")[2]
+    ours = Identity.parse("AGE-SECRET-KEY-1EGTZVFFV20835NWYV6270LXYVK2VKNX2MMDKWYKLMGR48UAWX40Q2P2LM0")
+    file = io.BytesIO(text)
+    with pytest.raises(NoMatchError):
+        open_sealed(file, [IDENTITY])
+    file.seek(0)
+    open_sealed(file, [ours]).close()
+    assert file.closed
 
 
 def test_a_file_that_did_not_open_stays_open() -> None:

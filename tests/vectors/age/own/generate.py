@@ -120,13 +120,6 @@ def headers() -> None:
     write("header_version_trailing_space", "header failure", header(mine, "v1 ") + body, comment="a space behind the version")
     write("header_second_bad_x25519", "header failure", header(mine + "-> X25519 AAAA\n\n") + body, comment="ours is right, the next is malformed")
     write("header_unmatched_hmac", "HMAC failure", header(mine).replace(b"--- ", b"-> grease\n\n--- ") + body, comment="a stanza added later")
-    write(
-        "scrypt_factor_21",
-        "header failure",
-        header(scrypt(21, 1)) + body,
-        comment="2 GiB; 20 is this project's bound",
-        credential="passphrase: password",
-    )
     write("scrypt_factor_1", "success", header(scrypt(1, 1)) + body, released=b"age", comment="the least work", credential="passphrase: password")
 
 
@@ -166,6 +159,12 @@ def armors() -> None:
     write("armor_padding_inside", "armor failure", text[:98] + b"=" + text[99:], comment="padding at the end of an inner line", armor=True)
     write("armor_much_space_before", "armor failure", b"\n" * 5000 + text, comment="5,000 empty lines before it", armor=True)
     write("armor_much_space_behind", "armor failure", text + b"\n" * 5000, comment="5,000 empty lines behind it", armor=True)
+    write("armor_endless_space_behind", "armor failure", text + b"\n" * 200_000, comment="more white space than a reader holds", armor=True)
+    write("armor_space_behind_end_mark", "armor failure", text[:-1] + b" \n", comment="a space between the end mark and its line end", armor=True)
+    write("armor_crlf_end_with_lf", "armor failure", armored(file, "\r\n")[:-2] + b"\n", comment="CRLF, but for the last line end", armor=True)
+    lines = text.split(b"\n")
+    lines[-4] = lines[-4][:-2] + b"A="
+    write("armor_padding_before_last_line", "armor failure", b"\n".join(lines), comment="padding in the last line but one", armor=True)
     write("armor_begin_only", "armor failure", text.split(b"\n")[0] + b"\n", comment="nothing but the begin line", armor=True)
 
 
