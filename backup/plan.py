@@ -1,0 +1,89 @@
+"""What a backup carries, and under which names. Pure but for the look whether the sources are there.
+
+Two repositories in one bucket, so that whoever can read papers' ciphertext does not thereby hold the sealed keys: `papers` and `keys`. Paths
+are relative to the data folder, which is the working directory: a restored tree looks like a data folder wherever it came from.
+
+Order and consistency: the catalog is dumped before anything is read, and content is in the vault before its row is in the catalog. So every
+paper of the dump is in the snapshot; papers that arrive meanwhile may be in it without a row. Names (jails) are read while clients rename and
+delete, so an entry that vanished while it was read is no fault.
+
+Never carried: spool and ingest keys (papers on the way in are the client's until the receipt), run, cache, and the master.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backup.access import RepositoryName
+from backup.restic.arguments import literal
+from backup.restic.messages import Fault
+from config.errors import CheckFailed
+from config.files import TEMPORARY_PREFIX
+
+DUMP_FILE = "catalog.sqlite3"  # in DATA/dump
+_VOLATILE = ("jails",)
+
+
+class SourceMissing(CheckFailed):
+    """Something that every data folder has is not there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sources of one repository, relative to the data folder. `optional` ones need not exist."""
+
+    repository: RepositoryName
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+PAPERS = Plan(
+    "papers",
+    ("VERSION", "audit", "dump", "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "vault"),
+    ("evidence", "quarantine"),
+)
+KEYS = Plan("keys", ("keys/master.recipient", "keys/recovery.recipients"), ("keys/clients",))
+
+
+def sources(plan: Plan, root: Path) -> list[str]:
+    """The plan's sources that exist. Raises SourceMissing: restic would pass over a missing one in silence."""
+    missing = [source for source in plan.required if not os.path.lexists(root / source)]
+    if missing:
+        raise SourceMissing(
+            f"the data folder lacks {', '.join(missing)}; nothing was backed up", f"look at {root}: was a disk not mounted, or something deleted?"
+        )
+    return sorted([*plan.required, *(source for source in plan.optional if os.path.lexists(root / source))])
+
+
+def excludes(root: Path) -> list[str]:
+    """Patterns of half-written files, and of the one secret that lies in clear (the host key, whose sealed copy is carried).
+
+    They match on absolute paths, so that no client's file name can match.
+    """
+    base = literal(str(root))
+    ours = [f"{base}/{folder}/**/{TEMPORARY_PREFIX}*" for folder in ("vault", "quarantine", "keys", "evidence", "audit")]
+    return [f"{base}/jails/*/.tmp", f"{base}/keys/host/ssh_host_ed25519_key", *ours]
+
+
+def tags(run: int, audit_head: str) -> list[str]:
+    """A snapshot's tags: the run, and the head of the audit chain, which is thereby anchored outside this machine."""
+    return ["nightsafe", f"run:{run}", f"audit:{audit_head}"]
+
+
+def serious(faults: Iterable[Fault], root: Path) -> list[Fault]:
+    """The faults that make a backup partial: all but names that were deleted while the jails were read."""
+    return [fault for fault in faults if not _vanished(fault, root)]
+
+
+def _vanished(fault: Fault, root: Path) -> bool:
+    within = any(fault.item.startswith(f"{root / folder}/") for folder in _VOLATILE)
+    return within and not os.path.lexists(fault.item)
+
+
+def iso(moment: datetime) -> str:
+    """RFC 3339 with microseconds and Z."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,161 @@
+"""One backup, from the catalog's dump to the counted snapshot.
+
+1. the kernel lock `backup`: a second run is Busy; runs of the dead are marked interrupted;
+2. restic, bucket and both repositories are looked at (or made, once): a fault here costs seconds;
+3. the catalog is dumped, the audit chain gets a signed checkpoint, whose hash becomes a tag of the snapshot;
+4. restic saves `papers`, then `keys`;
+5. the ids are read back from the bucket, the run is finished in the catalog, the audit log told.
+
+Whatever fails is raised as it is, after the run is recorded as failed. What was uploaded until then is used by the next run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup import plan
+from backup.bucket import check_bucket
+from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
+from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
+from config.console import Progress, Silent
+from config.errors import NightsafeError, OutOfReach
+from config.files import make_folder
+from config.loading import Installation
+from config.roles import exclusive
+from gateway.audit.checkpoint import sign_checkpoint
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.audit.signatures import SigningKey
+from gateway.catalog import Catalog, Run
+from gateway.keys.keyring import CHECKPOINT_SIGNING
+from gateway.keys.secrets import RoleSecrets, role_secrets
+
+_MAX_NAMED = 20
+
+
+@dataclass
+class _Outcome:
+    """What is known so far; grows while the run goes on, so that a failure keeps what was reached."""
+
+    snapshot: str | None = None
+    keys_snapshot: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+
+def run_backup(
+    installation: Installation,
+    progress: Progress | None = None,
+    *,
+    secrets: RoleSecrets | None = None,
+    cancel: threading.Event | None = None,
+) -> Run:
+    """Back up everything. Returns the finished run: `passed`, or `partial` when something could not be read (it is named in the detail).
+
+    `secrets` are the scheduler's, when it calls; `cancel`, once set, ends the run soon. Raises Busy while another backup runs, and the error
+    of whatever failed.
+    """
+    folder = installation.folder
+    with (
+        exclusive(folder, "backup", "a backup runs already", "wait for it to end, then look at: nightsafe backup status"),
+        Catalog.open(folder.catalog) as catalog,
+        AuditLog(folder.audit, "backup") as audit,
+    ):
+        catalog.reconcile_runs("backup")
+        run = catalog.start_run("backup", {})
+        outcome = _Outcome()
+        try:
+            secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+            audit.append(Event.BACKUP_STARTED, run=run)
+            _carry(installation, run, secrets, catalog, audit, outcome, progress or Silent(), cancel)
+        except BaseException as error:
+            _record_failure(catalog, audit, run, outcome, error)
+            raise
+        state = "partial" if outcome.unread else "passed"
+        audit.append(Event.BACKUP_FINISHED, durable=True, run=run, state=state, snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot)
+        if outcome.unread:
+            outcome.detail |= {"error": "could not be read: " + ", ".join(outcome.unread[:_MAX_NAMED]), "unread": len(outcome.unread)}
+            return catalog.finish_run(run, "partial", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=outcome.detail)
+        return catalog.finish_run(run, "passed", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=outcome.detail)
+
+
+def snapshots(installation: Installation, secrets: RoleSecrets | None = None) -> list[tuple[str, Snapshot]]:
+    """(repository, snapshot) for all snapshots that are in the bucket now, newest first. Repositories that were never made have none."""
+    secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+    with Catalog.open(installation.folder.catalog) as catalog:
+        known = [name for name in PASSWORDS if catalog.repository(name) is not None]
+    if not known:
+        return []
+    writer = Writer.create(installation, secrets)
+    check_bucket(writer.s3)
+    found = [(name, snapshot) for name in known for snapshot in writer.restic(name).snapshots()]
+    return sorted(found, key=lambda pair: pair[1].time, reverse=True)
+
+
+def _carry(
+    installation: Installation,
+    run: int,
+    secrets: RoleSecrets,
+    catalog: Catalog,
+    audit: AuditLog,
+    outcome: _Outcome,
+    progress: Progress,
+    cancel: threading.Event | None,
+) -> None:
+    root = installation.folder.root.resolve()
+    writer = Writer.create(installation, secrets, cancel)
+    check_bucket(writer.s3)
+    papers, keys = prepared(writer, "papers", catalog, audit), prepared(writer, "keys", catalog, audit)
+    signer = SigningKey.parse(secrets[CHECKPOINT_SIGNING])
+    outcome.detail |= _dump(catalog, installation.folder.dump)
+    head = sign_checkpoint(installation.folder.audit, signer, audit)
+    outcome.detail["audit_head"] = head
+    tags = plan.tags(run, head)
+    host = installation.settings.backup.host
+
+    saved = _save(papers, plan.PAPERS, root, host, tags, progress, outcome)
+    outcome.snapshot = full_snapshot_id(writer.s3, "papers", saved.summary.snapshot)
+    saved = _save(keys, plan.KEYS, root, host, tags, Silent(), outcome)
+    outcome.keys_snapshot = full_snapshot_id(writer.s3, "keys", saved.summary.snapshot)
+
+
+def _dump(catalog: Catalog, folder: Path) -> dict[str, Any]:
+    """Dump the catalog; what it holds goes into the run's detail. The moment is before the dump: all older rows are in it."""
+    moment = datetime.now(UTC)
+    papers, _ = catalog.count_papers(state="accepted")
+    try:
+        make_folder(folder)
+        catalog.dump(folder / plan.DUMP_FILE)
+    except OSError as error:
+        raise OutOfReach(f"the catalog cannot be dumped: {error.strerror or error}", f"is the disk of {folder} full? make space") from error
+    return {"catalog_at": plan.iso(moment), "papers": papers}
+
+
+def _save(restic: Restic, what: plan.Plan, root: Path, host: str, tags: list[str], progress: Progress, outcome: _Outcome) -> BackupResult:
+    def report(status: Status) -> None:
+        progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {status.total_files} files")
+
+    words = plan.sources(what, root)
+    done = restic.backup(words, cwd=root, host=host, tags=tags, excludes=plan.excludes(root), on_status=report)
+    for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
+        outcome.detail[name] = outcome.detail.get(name, 0) + value
+    unread = plan.serious(done.faults, root)
+    if done.partial and (unread or not done.faults):  # partial without a reason is partial too
+        outcome.unread += [fault.item or fault.message for fault in unread] or [f"something in the repository '{what.repository}'"]
+    return done
+
+
+def _record_failure(catalog: Catalog, audit: AuditLog, run: int, outcome: _Outcome, error: BaseException) -> None:
+    """Best effort: on a full disk nothing can be recorded, and the next run marks this one as interrupted."""
+    stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+    message = error.message if isinstance(error, NightsafeError) else type(error).__name__
+    detail = {**outcome.detail, "error": message}
+    with contextlib.suppress(NightsafeError):
+        catalog.finish_run(run, "interrupted" if stopped else "failed", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=detail)
+    with contextlib.suppress(NightsafeError):
+        audit.append(Event.BACKUP_FAILED, durable=True, run=run, error=message, interrupted=stopped)
