@@ -1,0 +1,118 @@
+"""The role 'scheduler': backups and sampled drills by the clock, unattended.
+
+A slot that was missed because nothing ran, or because the machine slept, is caught up once. Jobs run one after another: a drill beside a
+backup would measure the traffic of both. A job that fails is logged (its own run records it, and the audit log), and the next slot comes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from backup.run import run_backup
+from backup.schedule import due, slot_after, trigger
+from config.console import Silent
+from config.errors import Busy, NightsafeError
+from config.loading import Installation
+from config.roles import role_state, running_role
+from gateway.catalog import Catalog, Run
+from gateway.catalog.rows import RunKind
+from gateway.keys.secrets import RoleSecrets, role_secrets
+
+_TICK_SECONDS = 15.0  # a sleeping machine's clocks stand still: look at the time this often after it wakes
+_S3_WAIT_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something that runs by the clock. `run` gets the event that ends it early."""
+
+    kind: RunKind
+    cron: str
+    run: Callable[[], Run]
+
+
+def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: list[Job] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; then what is under way is stopped in order. Raises SettingsError, Busy."""
+    with running_role(installation.folder, "scheduler") as role:
+        role.stop_on_signals()
+        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        zone = installation.settings.backup.timezone
+        jobs = jobs if jobs is not None else usual_jobs(installation, secrets, role.stop)
+        scheduler = BackgroundScheduler(
+            timezone=zone,
+            executors={"default": ThreadPoolExecutor(max_workers=1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        now = datetime.now(UTC)
+        for job in jobs:
+            late = due(_last_run(installation, job.kind), job.cron, now, zone)
+            extra = {"next_run_time": now} if late else {}
+            scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.kind, **extra)
+            log.info("scheduled", job=job.kind, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
+        scheduler.start()
+        role.announce()
+        try:
+            while not role.stop.wait(_TICK_SECONDS):
+                scheduler.wakeup()
+        finally:
+            scheduler.shutdown(wait=True)
+
+
+def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event) -> list[Job]:
+    """The backup, and the sampled drill."""
+
+    def drill() -> Run:
+        from backup.drill.run import run_drill
+
+        return run_drill(installation, "sample", Silent(), secrets=secrets)
+
+    settings = installation.settings
+    return [
+        Job("backup", settings.backup.schedule, lambda: run_backup(installation, secrets=secrets, cancel=stop)),
+        Job("drill", settings.drill.schedule, drill),
+    ]
+
+
+def _guarded(installation: Installation, job: Job, stop: threading.Event) -> None:
+    """Run a job; whatever it raises ends here."""
+    _wait_for_s3(installation, stop)
+    if stop.is_set():
+        return
+    try:
+        done = job.run()
+    except Busy as error:
+        log.warning("skipped: another run is under way", job=job.kind, reason=error.message)
+    except NightsafeError as error:
+        log.error("failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
+    except Exception:
+        log.exception("failed unexpectedly", job=job.kind)
+    else:
+        tell = log.info if done.state == "passed" else log.error
+        cause = done.detail.get("error", done.detail.get("cause"))
+        tell("finished", job=job.kind, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
+
+
+def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
+    """The embedded server starts beside us; a job that catches up at once gives it a moment."""
+    if not installation.settings.s3.is_embedded:
+        return
+    for _ in range(int(_S3_WAIT_SECONDS / 0.25)):
+        if role_state(installation.folder, "s3") is not None or stop.wait(0.25):
+            return
+
+
+def _last_run(installation: Installation, kind: RunKind) -> datetime:
+    """When the job was last begun and not cut off; for a new installation, when it was made: what lies before was no missed slot."""
+    with Catalog.open(installation.folder.catalog) as catalog:
+        runs = [run.started_at for run in catalog.runs(kind, 200) if run.state != "interrupted"]
+    made = datetime.fromtimestamp(installation.folder.version_file.stat().st_mtime, UTC)
+    return max([made, *runs])

@@ -1,0 +1,134 @@
+"""Is yesterday safe? One answer, from what the catalog knows: no bucket is asked, so it is quick and works while S3 is away.
+
+Green means proven, and elsewhere: the newest backup passed and is young enough, a drill passed and is young enough, and the bucket is not on
+this machine. Red means that something must be done. Yellow is the rest: good as far as it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from backup.access import is_offsite
+from config.loading import Installation
+from gateway.catalog import Catalog, Run
+
+Colour = Literal["green", "yellow", "red"]
+NOT_OFFSITE = "not offsite: the bucket is on this machine, so its loss takes the backups along"
+
+
+@dataclass(frozen=True)
+class BackupStatus:
+    """What `judge` found. `snapshot`, `saved_at` are of the newest good backup; `proven_at` is the end of the newest passed drill."""
+
+    colour: Colour
+    reasons: tuple[str, ...]
+    offsite: bool
+    snapshot: str | None
+    saved_at: datetime | None
+    proven_at: datetime | None
+    newest: Run | None
+
+    @property
+    def green(self) -> bool:
+        return self.colour == "green"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        newest = self.newest
+        return {
+            "colour": self.colour,
+            "green": self.green,
+            "reasons": list(self.reasons),
+            "offsite": self.offsite,
+            "snapshot": self.snapshot,
+            "saved_at": _iso(self.saved_at),
+            "proven_at": _iso(self.proven_at),
+            "newest_run": None if newest is None else {"run": newest.id, "state": newest.state, "started_at": _iso(newest.started_at)},
+        }
+
+    def lines(self) -> dict[str, object]:
+        """For people."""
+        return {
+            "backup": self.colour + (": " + "; ".join(self.reasons) if self.reasons else ""),
+            "newest good snapshot": "none yet" if self.snapshot is None else f"{self.snapshot[:8]} of {_iso(self.saved_at)}",
+            "last proven": _iso(self.proven_at) or "never",
+            "offsite": "yes" if self.offsite else "no",
+        }
+
+
+def backup_status(installation: Installation, now: datetime | None = None) -> BackupStatus:
+    """The state of backups and drills now. Raises SettingsError, CatalogError."""
+    settings = installation.settings
+    with Catalog.open(installation.folder.catalog) as catalog:
+        backups, drills = catalog.runs("backup", 200), catalog.runs("drill", 200)
+    return judge(
+        backups,
+        drills,
+        now or datetime.now(UTC),
+        backup_limit=timedelta(hours=settings.backup.max_age_hours),
+        drill_limit=timedelta(hours=settings.drill.max_age_hours),
+        offsite=not settings.s3.is_embedded and is_offsite(settings.s3.endpoint),
+    )
+
+
+def judge(
+    backups: Sequence[Run], drills: Sequence[Run], now: datetime, *, backup_limit: timedelta, drill_limit: timedelta, offsite: bool
+) -> BackupStatus:
+    """The verdict over runs, newest first. Pure."""
+    ended_backups, ended_drills = _ended(backups), _ended(drills)
+    saved = next((run for run in ended_backups if run.state == "passed" and run.snapshot and run.detail.get("files")), None)
+    proven = next((run for run in ended_drills if run.state == "passed"), None)
+    red = [*_backup_faults(ended_backups, saved, now, backup_limit), *_drill_faults(ended_drills, proven, now, drill_limit)]
+    yellow = [] if offsite else [NOT_OFFSITE]
+    if proven is not None and ended_drills[0].state == "inconclusive":
+        yellow.append(f"the newest drill was inconclusive: {ended_drills[0].detail.get('cause', 'cause unknown')}")
+    colour: Colour = "red" if red else "yellow" if yellow else "green"
+    return BackupStatus(
+        colour,
+        (*red, *yellow),
+        offsite,
+        saved.snapshot if saved else None,
+        saved.started_at if saved else None,
+        (proven.ended_at or proven.started_at) if proven else None,
+        next(iter(backups), None),
+    )
+
+
+def _ended(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.state != "running"]
+
+
+def _backup_faults(ended: list[Run], saved: Run | None, now: datetime, limit: timedelta) -> list[str]:
+    faults = []
+    if ended and ended[0].state != "passed":
+        faults.append(f"the newest backup ended {ended[0].state}: {ended[0].detail.get('error', 'cause unknown')}")
+    if saved is None:
+        faults.append("there is no backup yet")
+    elif now - saved.started_at > limit:
+        faults.append(f"the newest good backup is {_age(now - saved.started_at)} old; the limit is {_age(limit)}")
+    elif saved.started_at - now > timedelta(minutes=5):
+        faults.append("the newest backup lies in the future: was the clock set back?")
+    return faults
+
+
+def _drill_faults(ended: list[Run], proven: Run | None, now: datetime, limit: timedelta) -> list[str]:
+    faults = []
+    if ended and ended[0].state == "failed":
+        faults.append(f"the newest drill failed: {ended[0].detail.get('cause', 'cause unknown')}")
+    if proven is None:
+        faults.append("no drill has passed yet: nothing proves that the backup can be restored")
+    elif now - proven.started_at > limit:
+        faults.append(f"the last passed drill is {_age(now - proven.started_at)} old; the limit is {_age(limit)}")
+    return faults
+
+
+def _age(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
