@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The machine may be busy with other tests: a slow example is no fault.
+settings.register_profile("nightsafe", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI")))
+settings.load_profile("nightsafe")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

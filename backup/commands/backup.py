@@ -37,7 +37,7 @@ def run(data: Path | None, as_json: bool) -> None:
     with progress("backing up") as watched:
         done = run_backup(installation, watched)
     if as_json:
-        emit(run_facts(done), as_json)
+        emit(run_facts(done, installation.folder), as_json)
     else:
         facts(
             {
@@ -62,7 +62,10 @@ def status(data: Path | None, as_json: bool) -> int:
         lines = backup_lines(installation, catalog, datetime.now(UTC))
         runs = catalog.runs("backup", limit=10)
     if as_json:
-        emit({"colour": worst(lines), "lines": [line.as_dict() for line in lines], "runs": [run_facts(run) for run in runs]}, as_json)
+        emit(
+            {"colour": worst(lines), "lines": [line.as_dict() for line in lines], "runs": [run_facts(run, installation.folder) for run in runs]},
+            as_json,
+        )
     else:
         print_lines(lines)
     return Exit.BAD if worst(lines) == "red" else Exit.DONE

@@ -10,6 +10,7 @@ from backup.commands.facts import moment, run_facts
 from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
+from config.folder import DataFolder
 from config.loading import open_installation
 from gateway.catalog import Catalog, Run
 
@@ -39,11 +40,14 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
     with progress("rehearsing") as watched:
         done = run_drill(installation, "full" if full else "sample", watched, sample=sample)
     if as_json:
-        emit(run_facts(done), as_json)
+        emit(run_facts(done, installation.folder), as_json)
     else:
-        _print(done)
+        _print(done, installation.folder)
     if done.state == "failed":
-        raise CheckFailed(f"drill {done.id} failed: {done.detail.get('cause')}", f"the papers are named in {done.detail.get('evidence')}")
+        raise CheckFailed(
+            f"drill {done.id} failed: {done.detail.get('cause')}",
+            f"the papers are named in {run_facts(done, installation.folder)['detail'].get('evidence')}",
+        )
     if done.state == "inconclusive":
         raise OutOfReach(
             f"drill {done.id} proved nothing: {done.detail.get('cause')}", "mend that and run it again; nothing says that the backup is bad"
@@ -55,10 +59,11 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
     """The drills of the past, newest first."""
-    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+    folder = open_installation(data).folder
+    with Catalog.open(folder.catalog) as catalog:
         found = catalog.runs("drill")
     if as_json:
-        emit([run_facts(run) for run in found], as_json)
+        emit([run_facts(run, folder) for run in found], as_json)
         return
     table(
         "Drills",
@@ -75,18 +80,19 @@ def list_(data: Path | None, as_json: bool) -> None:
 @json_option
 def show(number: int, data: Path | None, as_json: bool) -> None:
     """One drill: verdict, papers, times, evidence."""
-    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+    folder = open_installation(data).folder
+    with Catalog.open(folder.catalog) as catalog:
         found = catalog.run(number)
     if found.kind != "drill":
         raise UsageError(f"run {number} is a {found.kind}, not a drill", "see the drills with: nightsafe drill list")
     if as_json:
-        emit(run_facts(found), as_json)
+        emit(run_facts(found, folder), as_json)
     else:
-        _print(found)
+        _print(found, folder)
 
 
-def _print(run: Run) -> None:
-    detail = run.detail
+def _print(run: Run, folder: DataFolder) -> None:
+    detail = run_facts(run, folder)["detail"]
     facts(
         {
             "drill": f"{run.id} ({detail.get('kind')})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from config.folder import DataFolder
 from gateway.catalog import Run
 
 
@@ -13,8 +14,11 @@ def moment(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def run_facts(run: Run) -> dict[str, Any]:
-    """A run as JSON values."""
+def run_facts(run: Run, folder: DataFolder) -> dict[str, Any]:
+    """A run as JSON values; the path of its evidence is made absolute."""
+    detail = dict(run.detail)
+    if detail.get("evidence"):
+        detail["evidence"] = str(folder.root / detail["evidence"])
     return {
         "run": run.id,
         "kind": run.kind,
@@ -23,5 +27,5 @@ def run_facts(run: Run) -> dict[str, Any]:
         "ended_at": moment(run.ended_at),
         "snapshot": run.snapshot,
         "keys_snapshot": run.keys_snapshot,
-        "detail": dict(run.detail),
+        "detail": detail,
     }
