@@ -58,8 +58,15 @@ def serve(installation: Installation) -> None:
                 role.announce()
                 log.info("keyd.ready")
                 while not role.stop.wait(TICK_SECONDS):
-                    service.tick()
+                    _tick(service)
                 log.info("keyd.stopping")
+
+
+def _tick(service: KeyService) -> None:
+    try:
+        service.tick()
+    except NightsafeError as error:  # no space for the audit log, say: then keys are refused, and it may be mended without a restart
+        log.warning("keyd.tick_failed", why=error.message)
 
 
 class KeyServer:
@@ -125,7 +132,12 @@ class KeyServer:
             log.warning("keyd.connections_exhausted", most=self._max_connections)
             self._last_word(connection, KeydUnavailable("the key agent has too many connections", "try again in a moment"))
             return
-        threading.Thread(target=self._converse, args=(connection,), name="connection", daemon=True).start()
+        try:
+            threading.Thread(target=self._converse, args=(connection,), name="connection", daemon=True).start()
+        except RuntimeError:  # no more threads for this user
+            with self._lock:
+                self._connections.discard(connection)
+            self._last_word(connection, KeydUnavailable("the key agent can take no more connections", "try again in a moment"))
 
     def _converse(self, connection: socket.socket) -> None:
         try:

@@ -133,7 +133,7 @@ class Keyring:
         """What new spool files are sealed to. Raises SettingsError when there is none."""
         generations = _generations(self.folder.ingest_keys)
         if not generations:
-            raise SettingsError("there is no ingest key", f"run again: nightsafe init --data {self.folder.root}")
+            raise SettingsError("there is no ingest key", "it is in no backup: a restored data folder needs a new one")
         return _recipients(self.folder.ingest_keys / f"{generations[0]}.recipient")[0]
 
     def ingest_identities(self, master: Identity) -> list[Identity]:
@@ -154,9 +154,9 @@ class Keyring:
         try:
             sealed = read_piece(self._secret_file(name))
         except FileNotFoundError:
-            raise SettingsError(f"there is no secret '{name}'", f"run again: nightsafe init --data {self.folder.root}") from None
+            raise SettingsError(f"there is no secret '{name}'", "restore the folder 'keys' from a backup") from None
         except OSError as error:
-            raise KeyDamaged(f"the secret '{name}' cannot be read: {error}", "restore keys/secrets from a backup") from error
+            raise KeyDamaged(f"the secret '{name}' cannot be read: {error.strerror}", "restore keys/secrets from a backup") from error
         return _open(sealed, identity, self._secret_file(name))
 
     def has_secret(self, name: str) -> bool:
@@ -168,7 +168,7 @@ class Keyring:
         try:
             return read_piece(self._secret_file(name, ".pub")).decode("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise KeyDamaged(f"the public half of '{name}' cannot be read: {error}", "restore keys/secrets from a backup") from error
+            raise KeyDamaged(f"the public half of '{name}' cannot be read", "restore keys/secrets from a backup") from error
 
     # pieces
 
@@ -259,7 +259,7 @@ def _open_pair(folder: Path, generation: int, opener: Identity) -> Identity:
     try:
         sealed = read_piece(path)
     except OSError as error:
-        raise KeyDamaged(f"the key {path} cannot be read: {error}", "restore it from the key repository") from error
+        raise KeyDamaged(f"the key {path} cannot be read: {error.strerror}", "restore it from the key repository") from error
     identity = parse_identity(_open(sealed, opener, path), str(path))
     if str(identity.recipient) != str(_recipients(folder / f"{generation}.recipient")[0]):
         raise KeyDamaged(f"the two halves of the key {path} do not belong together", "restore both from the key repository; somebody altered one")

@@ -7,7 +7,6 @@ The master is an age X25519 identity in age's own form (`AGE-SECRET-KEY-1…` on
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from config.files import fsync_folder, make_folder, write_all
 from config.folder import DataFolder
 from config.loading import Installation
 from gateway.age import AgeError, Identity
-from gateway.keys.pieces import read_piece
+from gateway.keys.pieces import open_plain, read_piece
 
 CREDENTIAL = "master"
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
@@ -78,7 +77,7 @@ def check_place(path: Path, folder: DataFolder) -> None:
 
 def _read_private(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_plain(path)
     except FileNotFoundError:
         raise SettingsError(f"the master file {path} is missing", "put it back, or set keys.master_file to where it is") from None
     except OSError as error:
@@ -87,8 +86,6 @@ def _read_private(path: Path) -> bytes:
         ) from error
     with open(descriptor, "rb") as file:
         facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise SettingsError(f"the master file {path} is not a plain file", "put the identity into a plain file, mode 0600")
         if facts.st_uid != os.geteuid():
             raise SettingsError(f"the master file {path} belongs to another user", f"make it yours: chown {os.geteuid()} {path}")
         if facts.st_mode & 0o077:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
@@ -28,11 +30,19 @@ def write_new(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
-def read_piece(path: Path, limit: int = MAX_PIECE_BYTES) -> bytes:
-    """The whole of a small file. Raises OSError: FileNotFoundError when it is missing, others when it is a link, no file, or too long."""
+def open_plain(path: Path) -> int:
+    """A descriptor of a regular file, for reading; no link is followed, no pipe waited for. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a plain file", str(path))
+
+
+def read_piece(path: Path, limit: int = MAX_PIECE_BYTES) -> bytes:
+    """The whole of a small file. Raises OSError: FileNotFoundError when it is missing, others when it is a link, no plain file, or too long."""
+    with open(open_plain(path), "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise OSError(f"{path} is longer than {limit} bytes")
+        raise OSError(errno.EFBIG, f"it is longer than {limit} bytes", str(path))
     return data

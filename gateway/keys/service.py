@@ -112,12 +112,13 @@ class KeyService:
         self._audit = audit
         self._limits = limits
         self._clock = clock
-        self._spool = Spool(folder.spool_partial, folder.spool_landed, keyring.ingest_recipient)
+        self._spool: Spool | None = None
         self._vaults = {"vault": Vault(folder.vault), "quarantine": Vault(folder.quarantine)}
         self._cache = IdentityCache(clock)
         self._lock = threading.Lock()
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, clock())
         self._suppressed = 0
+        self._synced = ""
 
     def answer(self, request: Request) -> list[bytes | None]:
         """The key for a paper (a list of one), or a key or None for each header. Raises KeyRefused, KeyLimited, KeyGone, …"""
@@ -142,7 +143,9 @@ class KeyService:
     def tick(self) -> None:
         """Once a second or so: forget old identities, make the audit log durable. A grant itself does not wait for the disk."""
         self._cache.expire()
-        self._audit.sync()
+        if (head := self._audit.head) != self._synced:
+            self._audit.sync()
+            self._synced = head
 
     def _admit(self, request: Request) -> None:
         ops = request.person.startswith(OPS_PREFIX)
@@ -192,7 +195,7 @@ class KeyService:
 
     def _spool_header(self, request: PaperRequest) -> bytes:
         try:
-            _, header = self._spool.describe(request.paper)
+            _, header = self._open_spool().describe(request.paper)
         except SpoolGone:
             raise KeyGone("the paper is not in the spool", "it may be in the vault by now") from None
         except SpoolDamaged as error:
@@ -200,6 +203,13 @@ class KeyService:
         if header.client != request.client or header.paper != request.paper:
             raise KeyRefused("the paper belongs to another client")
         return header.age_header
+
+    def _open_spool(self) -> Spool:
+        """Opened late: a restored data folder has no key for the spool, and its vault is to be read all the same."""
+        with self._lock:
+            if self._spool is None:
+                self._spool = Spool(self._folder.spool_partial, self._folder.spool_landed, self._keyring.ingest_recipient)
+            return self._spool
 
     def _vault_header(self, request: PaperRequest) -> bytes:
         try:
