@@ -73,9 +73,10 @@ class SealedReader(io.BufferedIOBase):
         self._check_open()
         left = max(0, self.size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
-        data = bytearray(wanted)
-        self.readinto(data)
-        return bytes(data)
+        data = io.BytesIO(bytes(wanted))  # hands its bytes out without the copy that a bytearray would need
+        with data.getbuffer() as view:
+            self.readinto(view)
+        return data.getvalue()
 
     def read1(self, size: int = -1, /) -> bytes:
         """Up to `size` bytes, one chunk at most."""
