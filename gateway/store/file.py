@@ -40,13 +40,15 @@ class Owner(Protocol):
 
 
 class _Block:
-    """Plaintext of one block. [0, filled) is set; what was written on the disk lies below `stored`; [low, high) came since it was last sealed."""
+    """Plaintext of one block. [0, filled) is set; what the disk tells as written lies below `stored`; [low, high) came since it was last
+    sealed."""
 
-    __slots__ = ("dirty", "filled", "high", "low", "stored", "view")
+    __slots__ = ("dirty", "filled", "high", "low", "on_disk", "stored", "view")
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
         self.filled = self.stored = 0
+        self.on_disk = False
         self.low = self.high = 0
         self.dirty = False
 
@@ -65,11 +67,12 @@ class _Block:
             self.low, self.high = place, end
         self.dirty = True
 
-    def cut(self, length: int) -> None:
-        """Only `length` bytes stay."""
+    def cut(self, length: int) -> bool:
+        """Only `length` bytes stay. True when the disk tells of bytes behind them, which must go, too."""
+        gone = bytes(self.view[length : self.filled])
         self.filled = min(self.filled, length)
         self.low = self.high = 0
-        self.dirty |= self.stored > length
+        return self.on_disk and (self.stored > length or gone.count(0) < len(gone))
 
     def content(self, length: int) -> memoryview:
         """The first `length` bytes; zeros where nothing was written."""
@@ -299,8 +302,7 @@ class SpoolFile:
         self._written.cut(size)
         self._store.cut(kept)
         if edge is not None:
-            edge.cut(inside)
-            if edge.stored > inside:
+            if edge.cut(inside):
                 self._seal(kept - 1, edge)
 
     def _block(self, number: int) -> _Block:
@@ -322,7 +324,9 @@ class SpoolFile:
         block = self._cache[number] = _Block(view)
         if head is not None:
             start = number * BLOCK
+            block.on_disk = True
             block.filled = head.length
+            block.dirty = head.length < BLOCK and not self._finished  # what a footer has left behind: it must be written whole
             block.stored = _stored(head.prefix, head.tail, head.length)
             self._written.add(start, start + head.prefix)
             self._written.add(start + head.tail, start + head.length)
@@ -337,6 +341,7 @@ class SpoolFile:
     def _seal(self, number: int, block: _Block) -> None:
         item = self._sealable(number, block)
         self._store.put(item)
+        block.on_disk = True
         block.stored = _stored(item.prefix, item.tail, BLOCK)
         block.low = block.high = 0
         block.dirty = False

@@ -47,15 +47,9 @@ def read_footer(descriptor: int, cipher: PaperCipher) -> Footer | None:
         return None
     place = size - trailer.footer_size
     footer = cipher.open_footer(os.pread(descriptor, trailer.sealed, place), trailer)
-    if footer.end != place or not HEADER_SIZE <= place <= _furthest_end(footer.size):
+    if footer.end != place or not HEADER_SIZE <= place <= slot_offset(block_count(footer.size)):
         raise FormatError("the file was cut or extended")
     return footer
-
-
-def _furthest_end(size: int) -> int:
-    """Where the slots of a finished paper of `size` bytes end when its last block is not a hole."""
-    whole, inside = divmod(size, BLOCK)
-    return slot_offset(whole) + (slot_size(inside) if inside else 0)
 
 
 class LandedPaper(io.RawIOBase):
