@@ -170,11 +170,18 @@ class MasterAgent:
 
     def paper_key(self, client: str, paper: str, where: Where, person: str, reason: str) -> bytes:
         """See KeyAgent."""
-        return _one(self._service().answer(PaperRequest(client, paper, where, person, reason)))
+        return _one(self._answer(PaperRequest(client, paper, where, person, reason)))
 
     def header_keys(self, client: str, headers: Sequence[tuple[str, bytes]], person: str, reason: str) -> list[bytes | None]:
         """See KeyAgent."""
-        return self._service().answer(HeadersRequest(client, tuple(headers), person, reason)) if headers else []
+        return self._answer(HeadersRequest(client, tuple(headers), person, reason)) if headers else []
+
+    def _answer(self, request: Request) -> list[bytes | None]:
+        service = self._service()
+        try:
+            return service.answer(request)
+        finally:
+            service.tick()  # a command may end without `close`: what it asked for is on the disk by now
 
     def _service(self) -> KeyService:
         with self._lock:
