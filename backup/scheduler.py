@@ -15,6 +15,7 @@ import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from backup.restic import Interrupted
 from backup.run import run_backup
 from backup.schedule import due, slot_after, trigger
 from config.console import Silent
@@ -73,7 +74,7 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
     def drill() -> Run:
         from backup.drill.run import run_drill
 
-        return run_drill(installation, "sample", Silent(), secrets=secrets)
+        return run_drill(installation, "sample", Silent(), secrets=secrets, cancel=stop)
 
     settings = installation.settings
     return [
@@ -91,6 +92,8 @@ def _guarded(installation: Installation, job: Job, stop: threading.Event) -> Non
         done = job.run()
     except Busy as error:
         log.warning("skipped: another run is under way", job=job.kind, reason=error.message)
+    except Interrupted:
+        log.info("stopped", job=job.kind)
     except NightsafeError as error:
         log.error("failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
     except Exception:

@@ -135,6 +135,7 @@ class _Watch:
         self._tail = Tail()
         self._started = self._moved_at = time.monotonic()
         self._moved = 0
+        self._heard = 0  # what it wrote to us: talking is not moving
 
     def until_the_end(self) -> Finished:
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101 - both are pipes
@@ -145,6 +146,7 @@ class _Watch:
                 for key, _ in selector.select(_LOOK_SECONDS):
                     file = key.fileobj
                     data = os.read(key.fd, 256 * 1024)
+                    self._heard += len(data)
                     key.data.feed(data)
                     if not data:
                         selector.unregister(file)
@@ -173,8 +175,8 @@ class _Watch:
                 self._tail.text,
             )
         moved = bytes_moved(self._process.pid)
-        if moved is None or moved - self._moved >= _NOTICEABLE_BYTES:
-            self._moved, self._moved_at = moved or 0, now
+        if moved is None or moved - self._heard - self._moved >= _NOTICEABLE_BYTES:
+            self._moved, self._moved_at = (moved or 0) - self._heard, now
         if now - self._moved_at > self._limits.stall_seconds:
             raise TimedOut(
                 f"{self._doing}: nothing moved for {self._limits.stall_seconds:.0f} seconds; the S3 service does not answer",
