@@ -76,6 +76,7 @@ class PaperCipher:
         try:
             self._aead.decrypt_into(head.nonce, sealed, block_data(self._paper, block, head), into[: head.length])
         except InvalidTag:
+            into[: head.length] = bytes(head.length)  # what is there now is unproven
             return False
         return True
 

@@ -301,9 +301,8 @@ class SpoolFile:
             self._drop(number)
         self._written.cut(size)
         self._store.cut(kept)
-        if edge is not None:
-            if edge.cut(inside):
-                self._seal(kept - 1, edge)
+        if edge is not None and edge.cut(inside):
+            self._seal(kept - 1, edge)
 
     def _block(self, number: int) -> _Block:
         """The block in memory, read from the disk when it lies there."""
