@@ -27,7 +27,19 @@ from backup.drill.scratch import check_room
 from backup.drill.sources import receipts, records
 from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
 from backup.report.evidence import RepositoryFacts, Stage, rfc3339
-from backup.restic import CredentialsRefused, DiskFull, Fault, Locked, ResticError, RestoreResult, Snapshot, Unreachable
+from backup.restic import (
+    Damaged,
+    DiskFull,
+    Fault,
+    Interrupted,
+    RepositoryMissing,
+    ResticError,
+    RestoreResult,
+    Snapshot,
+    UnknownFailure,
+    Unreachable,
+    WrongPassword,
+)
 from backup.restic.arguments import literal
 from backup.restic.errors import classify
 from config.console import Progress
@@ -39,7 +51,7 @@ Kind = Literal["full", "sample"]
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
 PATTERNS = 2000  # in one call of restic: arguments have a limit
 CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
-REACH = (Unreachable, DiskFull, CredentialsRefused, Locked)  # not the backup's fault
+BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # with a bucket that answers; anything else gives no verdict
 
 
 class RestoreSource(Protocol):
@@ -92,6 +104,7 @@ class Findings:
     restored_bytes: int = 0
     keys_compared: int = 0
     notes: list[str] = field(default_factory=list)
+    restic: str = ""  # its version
 
     @property
     def is_bad(self) -> bool:
@@ -124,9 +137,11 @@ class Rehearsal:
             if self._is.live.repository("papers") is None:
                 raise
             self.findings.causes.append(f"the bucket is gone: {error.message}")
-        except REACH as error:
-            raise OutOfReach(error.message, error.hint) from error
+        except Interrupted:
+            raise
         except ResticError as error:
+            if not isinstance(error, BACKUPS_FAULT):
+                raise OutOfReach(error.message, error.hint) from error
             self.findings.causes.append(error.message)
 
     def _rehearse(self) -> None:
@@ -161,10 +176,14 @@ class Rehearsal:
     def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
         """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
         recorded = [run for run in self._is.live.runs("backup", limit=200) if run.state in ("passed", "partial") and of_run(run)]
-        if not recorded and self._is.live.repository(name) is None:
+        repository = self._is.live.repository(name)
+        if not recorded and repository is None:
             self.findings.causes.append("there is no backup yet")
             raise BackupBad
         identity = source.config()
+        if repository is not None and identity != repository.restic_id:
+            self.findings.causes.append(f"the bucket holds another repository in the place of the repository of the {name}")
+            raise BackupBad
         there = source.snapshots(host=self._is.installation.settings.backup.host)
         chosen, run, gone = _choose(there, [(run, of_run(run) or "") for run in recorded])
         facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from backup.access import RepositoryName, access
@@ -9,6 +10,7 @@ from backup.bucket import check_bucket
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
+from backup.restic.version import check_version
 from config.loading import Installation
 from gateway.keys.keyring import RESTIC_KEYS, RESTIC_PAPERS
 from gateway.keys.secrets import RoleSecrets
@@ -16,14 +18,21 @@ from gateway.keys.secrets import RoleSecrets
 PASSWORDS: dict[RepositoryName, str] = {"papers": RESTIC_PAPERS, "keys": RESTIC_KEYS}
 
 
-def open_for_reading(installation: Installation, name: RepositoryName, secrets: RoleSecrets, scratch: Path) -> Restic:
+def open_for_reading(
+    installation: Installation, name: RepositoryName, secrets: RoleSecrets, scratch: Path, cancel: threading.Event | None = None
+) -> Restic:
     """Repository `name` with nothing but what a restore on another machine would have. Raises OutOfReach, SettingsError."""
     reader = access(installation, "reader", secrets)
     settings = installation.settings.backup
-    runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds))
+    runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
     return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment()))
 
 
 def probe(installation: Installation, secrets: RoleSecrets) -> None:
     """Whether the bucket answers its reader, told in seconds: restic would try for many minutes. Raises what `check_bucket` raises."""
     check_bucket(access(installation, "reader", secrets))
+
+
+def restic_version(installation: Installation, scratch: Path) -> str:
+    """The version of restic that drills use. Raises OutOfReach, SettingsError."""
+    return ".".join(str(number) for number in check_version(Runner(installation.settings.backup.restic, scratch / "temporary")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import secrets as randomness
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ import structlog
 from backup.drill.history import drilled_before
 from backup.drill.judge import Cause, Finding
 from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting, bad_text
-from backup.drill.repositories import open_for_reading, probe
+from backup.drill.repositories import open_for_reading, probe, restic_version
 from backup.drill.sample import digest, state
 from backup.drill.scratch import scratch_folder
 from backup.drill.verify import HeaderKeys, causes
 from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence
+from backup.restic import Interrupted
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.loading import Installation
@@ -55,6 +57,7 @@ class _Job:
     audit: AuditLog
     secrets: RoleSecrets
     progress: Progress
+    cancel: threading.Event | None
 
 
 def run_drill(
@@ -65,11 +68,13 @@ def run_drill(
     *,
     sample: int | None = None,
     secrets: RoleSecrets | None = None,
+    cancel: threading.Event | None = None,
 ) -> Run:
     """Rehearse a restore of the newest snapshot: of every paper (`full`), or of a `sample` drawn with `seed` (random unless given).
 
     Returns the finished run, whose state is the verdict: `passed`, `failed` (the backup is bad; what is bad is named) or `inconclusive` (no
-    verdict was possible, and that is not the backup's fault). Raises Busy while another drill runs, SettingsError when secrets are missing.
+    verdict was possible, and that is not the backup's fault). `cancel`, once set, ends it soon. Raises Busy while another drill runs,
+    SettingsError when secrets are missing, Interrupted when it was cancelled.
     """
     folder = installation.folder
     with (
@@ -91,6 +96,7 @@ def run_drill(
             audit,
             secrets,
             progress or Silent(),
+            cancel,
         )
         audit.append(Event.DRILL_STARTED, run=run, kind=kind, seed=job.seed)
         try:
@@ -115,8 +121,8 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
                     started_at=job.started_at,
                     live=job.live,
                     agent=agent,
-                    papers=open_for_reading(job.installation, "papers", job.secrets, scratch),
-                    keys=open_for_reading(job.installation, "keys", job.secrets, scratch),
+                    papers=open_for_reading(job.installation, "papers", job.secrets, scratch, job.cancel),
+                    keys=open_for_reading(job.installation, "keys", job.secrets, scratch, job.cancel),
                     probe=lambda: probe(job.installation, job.secrets),
                     scratch=scratch,
                     drilled=drilled_before(job.live, job.installation.folder.evidence),
@@ -124,7 +130,10 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
                 ),
             )
             findings = rehearsal.findings
+            findings.restic = restic_version(job.installation, scratch)
             rehearsal.rehearse()
+    except Interrupted:
+        raise
     except NightsafeError as error:
         return findings, error.message
     except Exception as error:
@@ -237,7 +246,7 @@ def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, en
             point,
             settings.drill.objective_recovery_point_hours * HOUR,
         ),
-        tools={"nightsafe": _nightsafe_version(), "python": platform.python_version(), "restic": job.installation.settings.backup.restic},
+        tools={"nightsafe": _nightsafe_version(), "python": platform.python_version(), "restic": findings.restic},
         audit_head=job.audit.head,
         notes=findings.notes,
     )

@@ -1,35 +1,290 @@
-"""Every fault of a backup ends in the right verdict with the right names; an untouched one passes. Real restic, real S3, real age files."""
+"""Every fault of a backup ends in the right verdict with the right names; an untouched one passes. Real restic, real S3, real age files.
+
+The tests share one installation with one snapshot. Each spoils something, drills, and puts it back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backup.report.page import render
+from backup.drill.run import run_drill
+from config.errors import Busy
 from config.loading import Installation
+from config.roles import exclusive
 from gateway.audit.events import Event
+from gateway.catalog import Paper, Run
+from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
 
+pytestmark = pytest.mark.xdist_group("drill")  # one house for all of them
+COUNT = 12
 
-@pytest.fixture
-def house(installation: Installation) -> Iterator[DrillHouse]:
-    made = DrillHouse(installation)
+
+@pytest.fixture(scope="module")
+def house(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillHouse]:
+    """An installation with COUNT papers and one snapshot of them."""
+    root = tmp_path_factory.mktemp("drills")
+    made = DrillHouse(make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}")))
+    made.fill(COUNT)
+    made.save()
     yield made
     made.close()
 
 
+@pytest.fixture
+def papers(house: DrillHouse) -> list[Paper]:
+    return [paper for paper in house.catalog.papers(state="accepted") if paper.size]
+
+
+@contextmanager
+def altered_objects(house: DrillHouse, kind: str, change: Callable[[bytes], bytes | None]) -> Iterator[None]:
+    """The objects of the papers' repository changed, or deleted, for a while."""
+    before = house.objects("papers", kind)
+    assert before
+    for key, data in before.items():
+        changed = change(data)
+        if changed is None:
+            house.delete_object(key)
+        else:
+            house.put_object(key, changed)
+    try:
+        yield
+    finally:
+        for key, data in before.items():
+            house.put_object(key, data)
+
+
+def names(run: Run, kind: str = "bad") -> str:
+    return "\n".join(run.detail[kind])
+
+
+def flipped(data: bytes) -> bytes:
+    """One bit, in the middle."""
+    changed = bytearray(data)
+    changed[len(data) // 2] ^= 1
+    return bytes(changed)
+
+
 def test_an_untouched_backup_passes_in_full(house: DrillHouse) -> None:
-    papers = house.fill()
-    house.save()
+    house.add_paper("acme", "/inbox/later", b"sealed after the snapshot", age=timedelta())
     run = house.drill()
     assert run.state == "passed", run.detail
-    assert (run.detail["drawn"], run.detail["of"]) == (len(papers), len(papers))
+    assert (run.detail["drawn"], run.detail["of"], run.detail["newer"]) == (COUNT, COUNT, 1)
     assert run.detail["bad"] == run.detail["missing"] == run.detail["surplus"] == []
     evidence = house.evidence(run)
     assert evidence["verdict"] == "passed"
     assert evidence["counts"]["keys_compared"] == 2
     assert len(evidence["repositories"]["papers"]["snapshot"]) == 64
-    assert 0 < evidence["recovery"]["point_seconds"] < 60
+    assert 0 < evidence["recovery"]["point_seconds"] < 300
+    assert evidence["tools"]["restic"].startswith("0.")
     assert [event for event in house.events() if event.startswith("drill.")] == [Event.DRILL_STARTED, Event.DRILL_PASSED]
-    assert "Passed" in render(evidence)
+
+
+def test_the_evidence_is_signed(house: DrillHouse) -> None:
+    run = house.drill()
+    path = house.folder.root / str(run.detail["evidence"])
+    command = ["ssh-keygen", "-Y", "verify", "-f", house.keyring.allowed_signers, "-I", "evidence", "-n", "evidence@nightsafe", "-s", f"{path}.sig"]
+    assert subprocess.run(command, input=path.read_bytes(), capture_output=True).returncode == 0
+    assert path.with_suffix(".html").exists()
+
+
+def test_a_sample_passes_says_what_it_shows_and_can_be_drawn_again(house: DrillHouse) -> None:
+    first = house.drill("sample", sample=5, seed="one")
+    assert first.state == "passed", first.detail
+    assert first.detail["drawn"] == 5
+    assert first.detail["of"] == COUNT
+    evidence = house.evidence(first)
+    assert "5 of 12 papers were drawn and none is bad" in evidence["statement"]["text"]
+    assert len(evidence["draw"]["papers"]) == 5
+    assert house.evidence(house.drill("sample", sample=COUNT))["statement"]["text"] == f"All {COUNT} papers were checked and none is bad."
+
+
+@pytest.mark.parametrize("change", [flipped, lambda _: None], ids=["flipped bit", "deleted pack"])
+def test_damaged_packs_fail_and_name_papers(house: DrillHouse, papers: list[Paper], change: Callable[[bytes], bytes | None]) -> None:
+    with altered_objects(house, "data", change):
+        run = house.drill()
+    assert run.state == "failed"
+    assert run.detail["cause"]
+    assert run.detail["bad"] or run.detail["missing"] or "could not" in run.detail["cause"] or "damaged" in run.detail["cause"]
+    assert house.drill().state == "passed"
+
+
+def test_one_flipped_bit_in_one_papers_pack_names_that_paper(house: DrillHouse, papers: list[Paper]) -> None:
+    big = house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(300_000))
+    before = house.objects("papers", "data")
+    house.save()
+    own = {key: data for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 300_000}
+    ((key, data),) = own.items()
+    house.put_object(key, data[:150_000] + bytes([data[150_000] ^ 1]) + data[150_001:])
+    try:
+        run = house.drill()
+    finally:
+        house.put_object(key, data)
+    assert run.state == "failed"
+    named = names(run) + names(run, "missing")
+    assert big.path in named
+    assert len(named.splitlines()) <= 2  # it, and at most one small thing beside it
+    assert house.drill().state == "passed"
+
+
+def test_the_newest_snapshots_deleted(house: DrillHouse) -> None:
+    house.save()
+    newest = max(house.repository("papers").snapshots(), key=lambda snapshot: snapshot.time)
+    key = next(key for key in house.objects("papers", "snapshots") if newest.id in key)
+    data = house.objects("papers", "snapshots")[key]
+    house.delete_object(key)
+    try:
+        run = house.drill()
+    finally:
+        house.put_object(key, data)
+    assert run.state == "failed"
+    assert "the newest snapshots were deleted: 1 " in run.detail["cause"]
+    assert run.detail["verified"] >= COUNT  # and what is left was looked at all the same
+    with altered_objects(house, "snapshots", lambda _: None):
+        run = house.drill()
+    assert run.state == "failed"
+    assert "none is left" in run.detail["cause"]
+
+
+def test_hashes_altered_in_the_live_catalog_and_in_the_dump(house: DrillHouse, papers: list[Paper]) -> None:
+    live, dumped = papers[0], papers[1]
+    house.save(lambda dump: house.alter(dump, dumped.id, sha256="0" * 64))
+    house.alter(house.folder.catalog, live.id, sha256="1" * 64)
+    try:
+        run = house.drill()
+        sampled = house.drill("sample", sample=1000)
+    finally:
+        house.alter(house.folder.catalog, live.id, sha256=live.sha256)
+        house.save()
+    for one in (run, sampled):
+        assert one.state == "failed"
+        assert sorted(one.detail["bad"]) == sorted(
+            [
+                f"acme {live.path} (version 1): the live catalog contradicts what came back (in sha256)".replace("acme", live.client),
+                f"acme {dumped.path} (version 1): the catalog in the backup contradicts what came back (in sha256)".replace("acme", dumped.client),
+            ]
+        )
+
+
+def test_a_vault_that_was_tampered_with_before_the_backup(house: DrillHouse, papers: list[Paper]) -> None:
+    acme = [paper for paper in papers if paper.client == "acme"]
+    one, two, gone = acme[0], acme[1], acme[2]
+    kept = {paper.id: house.vault_file(paper).read_bytes() for paper in (one, two, gone)}
+    stray = house.vault_file(one).with_name("f" * 30 + one.id[-2:] + ".age")
+    house.vault_file(one).write_bytes(kept[two.id])
+    house.vault_file(two).write_bytes(kept[one.id])
+    house.vault_file(gone).unlink()
+    stray.write_bytes(kept[one.id])
+    try:
+        house.save()
+        run = house.drill()
+    finally:
+        for paper in (one, two, gone):
+            house.vault_file(paper).write_bytes(kept[paper.id])
+        stray.unlink()
+        house.save()
+    assert run.state == "failed"
+    assert run.detail["by_cause"] == {"missing": 1, "surplus": 1, "swapped": 2}
+    assert f"acme {one.path} (version 1): its file holds another paper (that of acme {two.path}" in names(run)
+    assert f"acme {two.path} (version 1): its file holds another paper (that of acme {one.path}" in names(run)
+    assert gone.path in names(run, "missing")
+    assert stray.name in names(run, "surplus")
+
+
+def test_a_dump_that_is_rubbish(house: DrillHouse) -> None:
+    for rubbish in (b"", b"SQLite format 3\0" + b"\xff" * 5000, b"no database"):
+        house.save(lambda dump, data=rubbish: dump.write_bytes(data) and None)  # type: ignore[misc]
+        run = house.drill()
+        assert run.state == "failed"
+        assert "the catalog in the backup cannot be read" in run.detail["cause"]
+    house.save()
+
+
+def test_a_key_that_differs_from_the_live_keyring(house: DrillHouse) -> None:
+    key = house.folder.client_keys("acme") / "1.age"
+    data = key.read_bytes()
+    key.write_bytes(flipped(data))
+    try:
+        house.save()
+    finally:
+        key.write_bytes(data)
+    run = house.drill("sample", sample=1)
+    house.save()
+    assert run.state == "failed"
+    assert names(run) == "acme keys/clients/acme/1.age: this key is not the one that the live keyring has"
+
+
+def test_receipts_that_were_altered(house: DrillHouse, papers: list[Paper]) -> None:
+    receipt = next(house.folder.jail("acme").glob("receipts/*/*.json"))
+    data = receipt.read_bytes()
+    receipt.write_bytes(data.replace(b'"size": ', b'"size": 1'))
+    try:
+        house.save()
+        run = house.drill()
+    finally:
+        receipt.write_bytes(data)
+        house.save()
+    assert run.state == "failed"
+    assert run.detail["by_cause"] == {"receipt-bad": 1}
+
+
+def with_settings(house: DrillHouse, section: str, **values: Any) -> Installation:
+    settings = house.installation.settings
+    changed = getattr(settings, section).model_copy(update=values)
+    return Installation(house.folder, settings.model_copy(update={section: changed}))
+
+
+def test_an_s3_that_is_away_gives_no_verdict(house: DrillHouse) -> None:
+    run = run_drill(with_settings(house, "s3", endpoint="http://127.0.0.1:9"), "full")
+    assert run.state == "inconclusive"
+    assert run.detail["cause"]
+    assert house.evidence(run)["verdict"] == "inconclusive"
+    assert Event.DRILL_INCONCLUSIVE in house.events()
+
+
+def test_a_bucket_that_was_swapped_for_an_empty_one(house: DrillHouse) -> None:
+    run = run_drill(with_settings(house, "s3", prefix="nothing-here"), "full")
+    assert run.state == "failed"
+    assert "no repository" in run.detail["cause"]
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_scratch_disk_gives_no_verdict(house: DrillHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_disk(tmp_path / "small", "300k") as small:
+        installation = with_settings(house, "drill", scratch=small)
+        run = run_drill(installation, "full")
+        assert run.state == "inconclusive"
+        assert "too full" in run.detail["cause"]
+        monkeypatch.setattr("backup.drill.rehearsal.check_room", lambda *_: None)  # it fills up on the way
+        run = run_drill(installation, "full")
+        assert run.state == "inconclusive", run.detail
+        assert "full" in run.detail["cause"]
+        assert list(small.iterdir()) == []
+
+
+def test_one_drill_at_a_time(house: DrillHouse) -> None:
+    with exclusive(house.folder, "drill", "held"), pytest.raises(Busy):
+        house.drill()
+
+
+def test_without_a_backup_there_is_nothing_to_rely_on(installation: Installation) -> None:
+    run = run_drill(installation, "full")
+    assert run.state == "failed"
+    assert run.detail["cause"] == "there is no backup yet"
