@@ -120,9 +120,9 @@ class KeyServer:
     def _admit(self, connection: socket.socket) -> None:
         user = _peer_user(connection)
         if user not in self._users:
-            connection.close()
             log.warning("keyd.peer_refused", user=user)
             self._record(f"a connection by the user {user}")
+            connection.close()
             return
         with self._lock:
             full = len(self._connections) >= self._max_connections
