@@ -75,7 +75,7 @@ class Place:
 def main() -> int:
     arguments = _arguments()
     place = Place(Path(os.environ.get("NIGHTSAFE_HOME", ROOT / ".nightsafe")).absolute())
-    console = Console()
+    console = Console(markup=False, highlight=False)
     try:
         with _serving(place, console) as server:
             summary = _main_job(place, arguments.papers, server["sftp"], console)
@@ -85,7 +85,7 @@ def main() -> int:
             console.print("\nServing until Ctrl-C …")
             _wait_for_end()
     except QuickstartError as error:
-        console.print(f"[red]quickstart: {error}[/red]", highlight=False)
+        console.print(f"quickstart: {error}", style="red")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -121,7 +121,7 @@ def _serving(place: Place, console: Console) -> Iterator[dict[str, Any]]:
     if not (place.data / "VERSION").exists():
         kit = place.home / "recovery-kit.txt"
         kit.unlink(missing_ok=True)  # of an init that did not come to its end
-        console.print(f"Making the data folder {place.data} …", highlight=False)
+        console.print(f"Making the data folder {place.data} …")
         _nightsafe(place, "init", "--recovery-kit", str(kit))
     if not place.key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", CLIENT, "-f", str(place.key)], check=True)
@@ -287,12 +287,12 @@ def _print_summary(console: Console, place: Place, server: dict[str, Any], summa
     ]
     for name, value in rows:
         table.add_row(name, value)
-    console.print(table, highlight=False)
+    console.print(table)
     options = " ".join(_ssh_options(place))
     console.print(
-        f"\nLog in as the client:\n  sftp {options} -P {server['sftp']['port']} {CLIENT}@{server['sftp']['host']}", soft_wrap=True, highlight=False
+        f"\nLog in as the client:\n  sftp {options} -P {server['sftp']['port']} {CLIENT}@{server['sftp']['host']}", soft_wrap=True
     )
-    console.print(f"One screen:\n  .venv/bin/nightsafe status --data {place.data}", soft_wrap=True, highlight=False)
+    console.print(f"One screen:\n  .venv/bin/nightsafe status --data {place.data}", soft_wrap=True)
 
 
 def _wait_for_end() -> None:

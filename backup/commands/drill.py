@@ -46,7 +46,7 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
     if done.state == "failed":
         raise CheckFailed(
             f"drill {done.id} failed: {done.detail.get('cause')}",
-            f"the papers are named in {run_facts(done, installation.folder)['detail'].get('evidence')}",
+            f"what is bad is named by: nightsafe drill show {done.id}",
         )
     if done.state == "inconclusive":
         raise OutOfReach(

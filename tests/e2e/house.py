@@ -16,6 +16,9 @@ from typing import Any
 
 import paramiko
 
+from config.folder import DataFolder
+from config.roles import role_state
+
 ROOT = Path(__file__).parents[2]
 CLIENT = "acme"
 
@@ -96,11 +99,9 @@ class House:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:]) if self.log.exists() else ""
 
     def pid(self, role: str) -> int | None:
-        """The process of a role, as it announced itself."""
-        try:
-            return int(json.loads((self.data / "run" / f"{role}.json").read_text())["pid"])
-        except (OSError, ValueError):
-            return None
+        """The process of a role that is ready; None while it is not."""
+        state = role_state(DataFolder(self.data), role)
+        return None if state is None else int(state["pid"])
 
     def kill(self, role: str) -> None:
         """SIGKILL, if it runs."""
