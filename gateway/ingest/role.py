@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 
 import structlog
 
+from config.errors import NightsafeError
 from config.loading import Installation
 from config.roles import RunningRole, running_role
 from gateway.audit.log import AuditLog
@@ -32,7 +33,10 @@ CLAIMS = "ingest.claims"  # in run/
 STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is left at once
 
 
-def serve(installation: Installation) -> None:
+Watch = Callable[..., AbstractContextManager[bool]]  # of the shape of `watching`
+
+
+def serve(installation: Installation, *, watch: Watch = watching) -> None:
     """Run until SIGTERM or SIGINT. Raises Busy when it runs already, SettingsError when keys or stores are missing."""
     harden_process()
     folder, settings = installation.folder, installation.settings.ingest
@@ -63,7 +67,8 @@ def serve(installation: Installation) -> None:
             sweep_seconds=settings.sweep_seconds,
         )
         lanes.gave_up = large.gave_up
-        stack.enter_context(watching(folder.spool_landed, small_bell))
+        stack.enter_context(watch(folder.spool_landed, small_bell))
+        threading.Thread(target=_tidy, args=(parts,), name="ingest-tidy", daemon=True).start()
         _work(role, [(small, small_bell), (large, large_bell)])
 
 
@@ -112,3 +117,14 @@ def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) 
     for thread in threads:
         thread.join(STOP_SECONDS)
     log.info("ingest.stopped", in_order=not any(thread.is_alive() for thread in threads))
+
+
+def _tidy(parts: Parts) -> None:
+    """Remove what killed lives left half-written in the vault. It reads all of the vault's folders, so nobody waits for it."""
+    log = structlog.get_logger()
+    try:
+        removed = parts.vault.sweep()
+    except NightsafeError as error:
+        log.warning("ingest.untidy", error=error.message)
+    else:
+        log.info("ingest.tidied", removed=removed)

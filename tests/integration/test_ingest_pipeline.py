@@ -5,140 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from config.folder import DataFolder
 from gateway.age import Identity
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.audit.signatures import SigningKey
-from gateway.catalog import Catalog
-from gateway.catalog.rows import Paper
 from gateway.ingest.aside import aside_path
-from gateway.ingest.parts import Parts
+from gateway.ingest.outcome import Stopping
 from gateway.ingest.pipeline import Pipeline
-from gateway.ingest.receipts import receipt_body, receipt_path
+from gateway.ingest.receipts import receipt_path
 from gateway.ingest.worker import Sources, Worker
-from gateway.jail import Pointer, Tree, path_of
-from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
-from gateway.store import Arrival, Spool, Vault
-from gateway.store.ids import new_paper_id
+from gateway.jail import Tree, path_of
+from gateway.store import Spool
+from tests.integration.ingest_world import World
 
 STEPS = ("claimed", "sealed", "audited", "recorded", "receipted", "marked", "cleared")
 
 
 class Stop(BaseException):
     """The world ends here, as far as the pipeline can tell."""
-
-
-class World:
-    """A data folder with the client acme, and what a gateway would have done to it."""
-
-    def __init__(self, root: Path) -> None:
-        self.folder = DataFolder(root / "data")
-        self.master = Identity.generate()
-        self.keyring = Keyring.create(self.folder, self.master.recipient, Identity.generate().recipient)
-        for path in (self.folder.spool_partial, self.folder.spool_landed, self.folder.vault, self.folder.quarantine, self.folder.audit):
-            path.mkdir(parents=True, exist_ok=True)
-        self.catalog = Catalog.create(self.folder.catalog)
-        self.spool = Spool(self.folder.spool_partial, self.folder.spool_landed, self.keyring.ingest_recipient)
-        self.vault = Vault(self.folder.vault)
-        self.contents: dict[str, bytes] = {}
-        self.add_client("acme")
-
-    def add_client(self, name: str) -> None:
-        key = self.keyring.add_client(name)
-        self.catalog.add_client(name, recipient=str(key.recipient))
-        Tree.create(self.folder.jail(name)).close()
-
-    def land(self, name: str, content: bytes, client: str = "acme") -> str:
-        paper = new_paper_id()
-        file = self.spool.create(paper, client)
-        file.write(0, content)
-        now = datetime.now(UTC)
-        file.finish(Arrival(paper, client, client, f"/inbox/{name}", now, None, "session-1", "192.0.2.7", "SSH-2.0-test"))
-        if self.folder.jail(client).exists():
-            with Tree(self.folder.jail(client)) as tree:
-                tree.put(path_of(f"/inbox/{name}"), Pointer(paper, len(content), "whole"), mtime=None, durable=False)
-        self.spool.land(paper)
-        file.close()
-        self.contents[paper] = content
-        return paper
-
-    def parts(self, audit: AuditLog, **changes: object) -> Parts:
-        values: dict[str, object] = {
-            "spool": Spool(self.folder.spool_partial, self.folder.spool_landed, self.keyring.ingest_recipient),
-            "vault": Vault(self.folder.vault),
-            "quarantine": self.folder.quarantine,
-            "landed": self.folder.spool_landed,
-            "claims": self.folder.run / "ingest.claims",
-            "catalog": self.catalog,
-            "audit": audit,
-            "keyring": self.keyring,
-            "tree": lambda client: Tree(self.folder.jail(client)),
-            "identities": self.keyring.ingest_identities(self.master),
-            "signing": SigningKey.parse(self.keyring.open_secret(RECEIPT_SIGNING, self.master)),
-        }
-        return Parts(**(values | changes))  # type: ignore[arg-type]
-
-    def ingest(self, after: Callable[[str], None] = lambda step: None, **changes: object) -> None:
-        """One life of ingest: everything that is there."""
-        with AuditLog(self.folder.audit, "ingest") as audit:
-            parts = self.parts(audit, **changes)
-            with Pipeline(parts, after=after) as pipeline:
-                pipeline.handle([paper.id for paper in self.catalog.unreceipted()])
-                pipeline.handle(self.spool.landed_papers())
-
-    def events(self, event: Event) -> list[dict[str, object]]:
-        lines = [json.loads(line) for path in sorted(self.folder.audit.glob("*.jsonl")) for line in path.read_text().splitlines()]
-        return [line for line in lines if line["event"] == event]
-
-    def receipts(self, client: str = "acme") -> dict[str, dict[str, object]]:
-        """By paper; each signature is checked, and that there is one receipt for each paper and nothing else."""
-        found: dict[str, dict[str, object]] = {}
-        folder = self.folder.jail(client) / "receipts"
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        for path in files:
-            if path.suffix == ".json":
-                receipt = json.loads(path.read_bytes())
-                assert receipt["paper"] not in found, "two receipts for one paper"
-                found[receipt["paper"]] = receipt
-                assert path.with_name(path.name + ".sig") in files
-        assert len(files) == 2 * len(found)
-        return found
-
-    def verify(self, receipt: Path, principal: str = "receipts") -> bool:
-        """By the real ssh-keygen."""
-        command = ["ssh-keygen", "-Y", "verify", "-f", str(self.keyring.allowed_signers), "-I", principal, "-n", "receipt@nightsafe"]
-        return subprocess.run([*command, "-s", f"{receipt}.sig"], input=receipt.read_bytes(), capture_output=True, check=False).returncode == 0
-
-    def check_all_safe(self) -> None:
-        """Every paper that landed: once in the catalog, readable in the vault with the right hash, one receipt, out of the spool."""
-        rows = {row.id: row for row in self.catalog.papers()}
-        assert set(rows) == set(self.contents)
-        identities = self.keyring.client_identities("acme", self.master)
-        receipts = self.receipts()
-        for paper, content in self.contents.items():
-            row = rows[paper]
-            assert (row.state, row.size, row.sha256, row.receipted) == ("accepted", len(content), hashlib.sha256(content).hexdigest(), True)
-            with self.vault.open("acme", paper, identities=identities) as sealed:
-                assert sealed.read() == content
-            assert hashlib.sha256(self.vault.path("acme", paper).read_bytes()).hexdigest() == row.sealed_sha256
-            self.check_receipt(row, receipts[paper])
-        assert set(receipts) == set(rows)
-        assert self.spool.landed_papers() == []
-        assert sorted(path.stem for _, _, path in self.vault.papers()) == sorted(rows), "nothing else in the vault"
-
-    def check_receipt(self, row: Paper, receipt: dict[str, object]) -> None:
-        path = self.folder.jail(row.client) / receipt_path(row)[1:]
-        assert path.read_bytes() == receipt_body(row, str(receipt["audit_head"]))
 
 
 @pytest.fixture
@@ -166,14 +58,14 @@ def test_receipts_are_verified_by_ssh_keygen_and_anchor_the_audit_log(world: Wor
     row = world.catalog.paper(paper)
     assert row is not None
     path = world.folder.jail("acme") / receipt_path(row)[1:]
-    assert world.verify(path)
-    assert not world.verify(path, principal="evidence")
+    assert world.ssh_keygen_verifies(path)
+    assert not world.ssh_keygen_verifies(path, principal="evidence")
     head = json.loads(path.read_bytes())["audit_head"]
     lines = [line for log in world.folder.audit.glob("*.jsonl") for line in log.read_bytes().splitlines()]
     named = [line for line in lines if hashlib.sha256(line).hexdigest() == head]
     assert len(named) == 1 and json.loads(named[0])["paper"] == paper
     path.write_bytes(path.read_bytes().replace(b'"size": 1000', b'"size": 1001'))
-    assert not world.verify(path)
+    assert not world.ssh_keygen_verifies(path)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -228,7 +120,7 @@ def test_a_receipt_that_was_damaged_is_written_anew(world: World) -> None:
     receipt.write_bytes(b"")
     world.ingest()
     world.check_all_safe()
-    assert world.verify(receipt)
+    assert world.ssh_keygen_verifies(receipt)
 
 
 def test_two_versions_landed_while_ingest_was_down_exist_in_order(world: World) -> None:
@@ -381,3 +273,40 @@ def test_two_at_once_handle_each_paper_once(world: World) -> None:
     world.check_all_safe()
     sealed = [line["paper"] for line in world.events(Event.PAPER_SEALED)]
     assert sorted(map(str, sealed)) == sorted(world.contents), "one of them was sealed twice"
+
+
+def test_stop_leaves_a_long_paper_between_two_pieces_and_nothing_behind(world: World) -> None:
+    long = world.land("long.bin", os.urandom(3 * 1024 * 1024))
+    world.land("short.pdf", b"short")
+
+    def stopping() -> None:
+        raise Stopping
+
+    world.ingest(between_pieces=stopping)
+    assert world.spool.landed_papers() == [long]
+    assert [path.name for path in world.folder.vault.rglob("*") if (path.is_file() and long in path.name) or path.name.startswith(".tmp")] == []
+    world.ingest()
+    world.check_all_safe()
+
+
+def test_a_client_without_a_key_holds_up_nobody(world: World) -> None:
+    world.add_client("keyless")
+    shutil.rmtree(world.folder.client_keys("keyless"))
+    bad = world.land("x.pdf", b"x", client="keyless")
+    world.land("good.pdf", b"good")
+    with AuditLog(world.folder.audit, "ingest") as audit, Pipeline(world.parts(audit)) as pipeline:
+        outcome = pipeline.handle(world.spool.landed_papers())
+    assert list(outcome.failed) == [bad] and len(outcome.done) == 1
+    assert world.spool.landed_papers() == [bad] and world.catalog.paper(bad) is None
+
+
+def test_a_client_without_a_jail_is_catalogued_and_gets_its_receipt_later(world: World) -> None:
+    world.add_client("jailless")
+    paper = world.land("x.pdf", b"x", client="jailless")
+    hidden = world.folder.jail("jailless").rename(world.folder.root / "hidden")
+    world.ingest()
+    row = world.catalog.paper(paper)
+    assert row is not None and not row.receipted and world.spool.landed_papers() == [paper]
+    hidden.rename(world.folder.jail("jailless"))
+    world.ingest()
+    assert set(world.receipts("jailless")) == {paper} and world.spool.landed_papers() == []
