@@ -90,7 +90,6 @@ class SpoolFile:
         self.paper = paper
         self.client = client
         self.handles = 1
-        self.ended = threading.Event()
         self._owner = owner
         self._descriptor = descriptor
         self._store = store

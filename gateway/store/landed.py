@@ -61,8 +61,7 @@ class LandedPaper(io.RawIOBase):
         self._descriptor = descriptor
         self._cipher = cipher
         self._position = 0
-        self._sealed = memoryview(bytearray(STRIDE))
-        self._plain = memoryview(bytearray(BLOCK))
+        self._plain = memoryview(bytearray())
         self._cached = -1
         self._seals: OrderedDict[int, bytes] = OrderedDict()
         try:
@@ -71,6 +70,8 @@ class LandedPaper(io.RawIOBase):
             self.arrival: Arrival = footer.arrival
             self._end = footer.end
             self._digests = self._verify(footer)
+            self._plain = memoryview(bytearray(min(BLOCK, footer.size)))
+            self._sealed = memoryview(bytearray(min(STRIDE, footer.end - HEADER_SIZE)))
         except BaseException:
             self.close()
             raise
@@ -131,7 +132,7 @@ class LandedPaper(io.RawIOBase):
         """Close the file."""
         if not self.closed:
             os.close(self._descriptor)
-            self._plain[:] = bytes(BLOCK)
+            self._plain[:] = bytes(len(self._plain))
             self._cached = -1
         super().close()
 

@@ -6,8 +6,7 @@ Every file that is open for writing is held by a kernel lock, so that what a dea
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +23,7 @@ from gateway.store.file import SpoolFile
 from gateway.store.format import SpoolHeader
 from gateway.store.ids import check_client, check_paper, is_paper_id
 from gateway.store.landed import LandedPaper
+from gateway.store.registry import OpenFiles
 from gateway.store.resume import resume
 from gateway.store.scan import gap_free_prefix, read_trailer
 from gateway.store.slots import SlotStore
@@ -42,8 +42,7 @@ class Spool:
         make_folder(landed)
         self._recipient = recipient
         self._buffers = Buffers()
-        self._lock = threading.Lock()
-        self._open: dict[str, SpoolFile | threading.Event] = {}
+        self._open = OpenFiles()
         self._prefixes: dict[tuple[str, int, int], int] = {}
         self._partial = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -72,8 +71,8 @@ class Spool:
         is taken over. Raises SpoolBusy when the paper exists, SpoolFull."""
         check_paper(paper)
         check_client(client)
-        held = self._claim(paper)
-        return held if held is not None else self._opened(paper, lambda: self._create(paper, client))
+        with translated("opening a paper"):
+            return self._open.join_or_open(paper, lambda: self._create(paper, client))
 
     def reopen(self, paper: str, file_key: bytes) -> SpoolFile:
         """A partial, open for writing again; the shared one when this process has it open.
@@ -83,20 +82,12 @@ class Spool:
         match, and SpoolTorn when the prefix turned out shorter than `prefix_size` had said: it has been cut back, ask for the size again.
         """
         check_paper(paper)
-        held = self._claim(paper)
-        return held if held is not None else self._opened(paper, lambda: self._reopen(paper, file_key))
+        with translated("opening a paper"):
+            return self._open.join_or_open(paper, lambda: self._reopen(paper, file_key))
 
     def opened(self, paper: str) -> SpoolFile | None:
         """One more handle on a paper that this process has open; None when it has not. No key is needed."""
-        while True:
-            with self._lock:
-                held = self._open.get(paper)
-                if held is None:
-                    return None
-                if isinstance(held, SpoolFile) and held.handles:
-                    held.handles += 1
-                    return held
-            _wait_for(held)
+        return self._open.join(paper)
 
     def land(self, paper: str) -> None:
         """Move a finished partial to the landed ones, durably. Does nothing more when it has landed already.
@@ -220,18 +211,11 @@ class Spool:
 
     def release(self, file: SpoolFile) -> bool:
         """Take one handle of `file` back; True when it was the last: the file is then to be closed, and others wait until it is."""
-        with self._lock:
-            if file.handles == 0:
-                return False
-            file.handles -= 1
-            return file.handles == 0
+        return self._open.leave(file)
 
     def closed(self, file: SpoolFile) -> None:
         """`file` has been closed."""
-        with self._lock:
-            if self._open.get(file.paper) is file:
-                del self._open[file.paper]
-        file.ended.set()
+        self._open.closed(file)
 
     def sync_partial(self) -> None:
         """Make the entries of the folder of partials durable."""
@@ -244,34 +228,6 @@ class Spool:
             unlink(self._partial, paper)
 
     # --- inside
-
-    def _claim(self, paper: str) -> SpoolFile | None:
-        """The open file, with one more handle; or None: the caller opens it, and others wait for that."""
-        while True:
-            with self._lock:
-                held = self._open.get(paper)
-                if held is None:
-                    self._open[paper] = threading.Event()
-                    return None
-                if isinstance(held, SpoolFile) and held.handles:
-                    held.handles += 1
-                    return held
-            _wait_for(held)
-
-    def _opened(self, paper: str, opening: Callable[[], SpoolFile]) -> SpoolFile:
-        """Open a claimed paper, and let those who wait go on."""
-        file: SpoolFile | None = None
-        try:
-            with translated("opening a paper"):
-                file = opening()
-            return file
-        finally:
-            with self._lock:
-                claim = self._open.pop(paper)
-                if file is not None:
-                    self._open[paper] = file
-            if isinstance(claim, threading.Event):
-                claim.set()
 
     def _create(self, paper: str, client: str) -> SpoolFile:
         sealed = new_header([self._recipient])
@@ -378,11 +334,6 @@ class Spool:
                         yield paper, descriptor
                 finally:
                     os.close(descriptor)
-
-
-def _wait_for(held: SpoolFile | threading.Event) -> None:
-    """Until a file that is being closed is, or one that is being opened is."""
-    (held.ended if isinstance(held, SpoolFile) else held).wait()
 
 
 def _busy() -> SpoolBusy:

@@ -156,7 +156,7 @@ def test_strange_things_in_the_vault_are_no_papers(vault: Vault) -> None:
 def test_a_commit_is_durable_before_it_returns(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
     fsync, rename = os.fsync, os.rename
-    monkeypatch.setattr(os, "fsync", lambda descriptor: taken.append(os.readlink(f"/proc/self/fd/{descriptor}")) or fsync(descriptor))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: taken.append(str(Path(f"/proc/self/fd/{descriptor}").readlink())) or fsync(descriptor))
     monkeypatch.setattr(os, "rename", lambda one, two: taken.append("rename") or rename(one, two))
     paper = new_paper_id()
     keep(vault, paper, b"x")
