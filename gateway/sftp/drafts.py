@@ -105,10 +105,6 @@ class Draft:
         """Whether what was closed and lost so far lets it be published."""
         return self.clean_tick > self.lost_tick
 
-    def needs_base(self, offset: int) -> bool:
-        """Whether a write at `offset` leaves a gap that the base has to fill first."""
-        return self.base is not None and offset > self.file.size
-
     def truncate(self, size: int) -> None:
         """Cut or extend to `size`. With a base: only when `size` is not beyond it; else `fill` comes first."""
         if self.base is None or size <= self.file.size:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.jail import Listing, Refused, VirtualPath
 from gateway.sftp.drafts import Draft
+from gateway.sftp.visitor import Visitor
 
 
 class Source(Protocol):
@@ -33,6 +34,7 @@ class WritingHandle:
     """A paper open for writing (and reading, with `readable`). Ticks order what happens to a paper: see `drafts`."""
 
     draft: Draft
+    visitor: Visitor
     appending: bool
     readable: bool
     opened_tick: int

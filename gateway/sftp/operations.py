@@ -164,12 +164,12 @@ class Operations:
         flags = request.flags
         if flags & _WRITES:
             check(Action.WRITE, path)
-            opened = self._papers.open_writing(path, flags, self._visitor)
+            opened = self._papers.opening.open(path, flags, self._visitor)
             return self._add(request.id, opened) if isinstance(opened, WritingHandle) else self._add_later(request.id, opened)
         if not flags & OpenFlag.READ:
             raise Refused("bad_message", "a file is opened for reading or for writing")
         check(Action.READ, path)
-        reading = self._papers.open_reading(path, self._visitor)
+        reading = self._papers.reading.open(path, self._visitor)
         return self._add(request.id, reading) if isinstance(reading, ReadingHandle) else self._add_later(request.id, reading)
 
     def _add(self, number: int, handle: Handle) -> bytes:
@@ -180,7 +180,7 @@ class Operations:
 
     def _write(self, request: ask.Write) -> Reply:
         handle = self._writing(request.handle)
-        waiting = self._papers.write(handle, request.offset, request.data)
+        waiting = self._papers.writing.write(handle, request.offset, request.data)
         return replies.ok(request.id) if waiting is None else _done(request.id, waiting)
 
     def _read(self, request: ask.Read) -> Reply:
@@ -195,7 +195,7 @@ class Operations:
         raise Refused("permission", "the handle is not open for reading")
 
     async def _read_back(self, number: int, handle: WritingHandle, offset: int, length: int) -> bytes:
-        data = await self._papers.read(handle, offset, length)
+        data = await self._papers.writing.read(handle, offset, length)
         handle.read += len(data)
         return _data(number, data, length)
 
@@ -208,16 +208,16 @@ class Operations:
 
     async def _release(self, handle: Handle, *, clean: bool) -> None:
         if isinstance(handle, WritingHandle):
-            await self._papers.close_writing(handle, clean=clean)
+            await self._papers.closing.close(handle, clean=clean)
         elif isinstance(handle, ReadingHandle):
-            await self._papers.close_reading(handle)
+            await self._papers.reading.close(handle)
             seconds = round(time.monotonic() - handle.opened_at, 3)
             self._record.record(Event.PAPER_READ, path=str(handle.path), paper=handle.paper, bytes=handle.read, seconds=seconds)
         else:
             handle.listing.close()
 
     def _sync(self, request: ask.Sync) -> Reply:
-        return _done(request.id, self._papers.sync(self._writing(request.handle)))
+        return _done(request.id, self._papers.writing.sync(self._writing(request.handle)))
 
     def _writing(self, name: bytes) -> WritingHandle:
         handle = self.handles.get(name)
@@ -230,12 +230,12 @@ class Operations:
     def _stat(self, request: ask.Stat) -> bytes:
         path = parse(request.path)
         check(Action.STAT, path)
-        return replies.attributes(request.id, _facts(path, self._papers.stat(path)))
+        return replies.attributes(request.id, _facts(path, self._papers.names.stat(path)))
 
     def _handle_stat(self, request: ask.HandleStat) -> bytes:
         handle = self.handles.get(request.handle)
         if isinstance(handle, FolderHandle):
-            facts = _facts(handle.path, self._papers.stat(handle.path))
+            facts = _facts(handle.path, self._papers.names.stat(handle.path))
         elif isinstance(handle, WritingHandle):
             facts = replies.Facts(handle.draft.size, replies.FILE_MODE, handle.draft.mtime)
         else:
@@ -263,14 +263,14 @@ class Operations:
 
     def _listed(self, folder: VirtualPath, entry: Entry, now: float) -> replies.Listed:
         path = folder.child(entry.name)
-        facts = _facts(path, self._papers.shown(path, entry))
+        facts = _facts(path, self._papers.names.shown(path, entry))
         name = entry.name.encode()
         return replies.Listed(name, replies.long_name(name, facts, self._visitor.client, now), facts)
 
     def _file_system(self, request: ask.FileSystem) -> bytes:
         path = parse(request.path)
         check(Action.STAT, path)
-        self._papers.stat(path)
+        self._papers.names.stat(path)
         return self._space_reply(request.id, path)
 
     def _handle_file_system(self, request: ask.HandleFileSystem) -> bytes:
@@ -291,7 +291,7 @@ class Operations:
         check(Action.REMOVE, path)
         if self._papers.tree.stat(path).kind == "folder":
             raise Refused("failure", "this is a folder")
-        await self._papers.remove(path)
+        await self._papers.names.remove(path)
         self._record.record(Event.NAME_REMOVED, path=str(path))
         return replies.ok(request.id)
 
@@ -312,7 +312,7 @@ class Operations:
     async def _rename(self, request: ask.Rename) -> bytes:
         source, target = parse(request.source), parse(request.target)
         check_rename(source, target)
-        await self._papers.rename(source, target, replace=request.replace)
+        await self._papers.names.rename(source, target, replace=request.replace)
         self._record.record(Event.NAME_RENAMED, path=str(source), target=str(target))
         return replies.ok(request.id)
 
@@ -322,8 +322,8 @@ class Operations:
         path = parse(request.path)
         wanted = request.attributes
         if wanted.size is None and wanted.mtime is None:  # modes and owners never matter
-            self._papers.stat(path)
             check(Action.STAT, path)
+            self._papers.names.stat(path)
             return replies.ok(request.id)
         check(Action.SET_TIMES, path)
         return self._set_stat_waiting(request.id, path, wanted)
@@ -331,22 +331,22 @@ class Operations:
     async def _set_stat_waiting(self, number: int, path: VirtualPath, wanted: ask.Attributes) -> bytes:
         if wanted.size is not None:
             check(Action.WRITE, path)
-            if self._papers.stat(path).size != wanted.size:
+            if self._papers.names.stat(path).size != wanted.size:
                 await self._resize(path, wanted.size)
         if wanted.mtime is not None:
-            await self._papers.set_times(path, wanted.atime or wanted.mtime, wanted.mtime)
+            await self._papers.names.set_times(path, wanted.atime or wanted.mtime, wanted.mtime)
         return replies.ok(number)
 
     async def _resize(self, path: VirtualPath, size: int) -> None:
         """A new version of the paper, cut or extended."""
-        opened = self._papers.open_writing(path, OpenFlag.WRITE, self._visitor)
+        opened = self._papers.opening.open(path, OpenFlag.WRITE, self._visitor)
         handle = opened if isinstance(opened, WritingHandle) else await opened
         try:
-            await self._papers.truncate(handle, size)
+            await self._papers.writing.truncate(handle, size)
         except BaseException:
-            await self._papers.close_writing(handle, clean=False)
+            await self._papers.closing.close(handle, clean=False)
             raise
-        await self._papers.close_writing(handle, clean=True)
+        await self._papers.closing.close(handle, clean=True)
 
     def _handle_set_stat(self, request: ask.HandleSetStat) -> Reply:
         handle, wanted = self.handles.get(request.handle), request.attributes
@@ -354,7 +354,7 @@ class Operations:
             if wanted.mtime is not None:
                 handle.draft.modified_at = float(wanted.mtime)
             if wanted.size is not None and wanted.size != handle.draft.size:
-                return _done(request.id, self._papers.truncate(handle, wanted.size))
+                return _done(request.id, self._papers.writing.truncate(handle, wanted.size))
             return replies.ok(request.id)
         if wanted.size is not None:
             raise Refused("permission", "the handle is not open for writing")

@@ -12,6 +12,8 @@ import structlog
 
 from config.errors import NightsafeError
 from gateway.jail import Pointer, Tree, VirtualPath
+from gateway.sftp.book import Book
+from gateway.sftp.closing import Closing
 from gateway.sftp.drafts import Draft, Stage
 from gateway.sftp.papers import Papers
 from gateway.store.spool import Spool
@@ -64,25 +66,25 @@ class Publisher:
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
 
-    def after(self, seconds: float, draft: Draft, papers: Papers) -> asyncio.TimerHandle:
+    def after(self, seconds: float, draft: Draft, book: Book) -> asyncio.TimerHandle:
         """Land `draft` in `seconds`, unless the timer is cancelled."""
-        return asyncio.get_running_loop().call_later(seconds, lambda: self._tasks.spawn(self._land(draft, papers)))
+        return asyncio.get_running_loop().call_later(seconds, lambda: self._tasks.spawn(self._land(draft, book)))
 
-    async def _land(self, draft: Draft, papers: Papers) -> None:
+    async def _land(self, draft: Draft, book: Book) -> None:
         try:
-            await papers.land(draft)
+            await Closing(book).land(draft)
         except NightsafeError as error:
             log.warning("paper.not_landed", paper=draft.paper, error=error.message)
             if draft.stage is Stage.FINISHED:
-                draft.settling = self.after(RETRY_SECONDS, draft, papers)
+                draft.settling = self.after(RETRY_SECONDS, draft, book)
 
 
 async def land_all(clients: Iterable[Papers]) -> None:
     """Land every finished draft now: the process is about to end."""
     for papers in clients:
-        for draft in papers.drafts:
+        for draft in list(papers.book.drafts.values()):
             try:
-                await papers.land(draft)
+                await papers.closing.land(draft)
             except NightsafeError as error:
                 log.warning("paper.not_landed", paper=draft.paper, error=error.message)
 

@@ -21,8 +21,9 @@ from gateway.catalog import Client, Person
 from gateway.jail import Tree
 from gateway.sftp import algorithms
 from gateway.sftp.authentication import Known, Login, find
+from gateway.sftp.book import Parts
 from gateway.sftp.operations import Operations
-from gateway.sftp.papers import Papers, Parts, tick_source
+from gateway.sftp.papers import Papers
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
@@ -72,7 +73,6 @@ class Gateway:
             recorder=stores.recorder,
             settle=partial(settle_seconds, settle=settings.settle_seconds, unfinished=settings.unfinished_name_seconds),
             after=Publisher(self._tasks).after,
-            ticks=tick_source(),
         )
         self._papers: dict[str, Papers] = {}
         self._connections: set[GuardedConnection] = set()
@@ -245,7 +245,7 @@ class Gateway:
         papers = self._papers.get(client.name)
         if papers is None:
             papers = self._papers[client.name] = Papers(client.name, self._open_tree(client.name), self._parts)
-        papers.deposit_only = client.custody == "deposit-only"
+        papers.book.deposit_only = client.custody == "deposit-only"
         return papers
 
     def _open_tree(self, client: str) -> Tree:
@@ -267,7 +267,7 @@ class Gateway:
         stale = await self._pool.run(lambda: stale_by_client(self._stores.spool, self._settings.partial_days))
         for client, papers in stale.items():
             known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
-            count = await known.expire(papers)
+            count = await known.names.expire(papers)
             log.info("partials.expired", client=client, count=count)
             if client not in self._papers:
                 known.tree.close()

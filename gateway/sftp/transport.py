@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 import asyncssh
 from asyncssh.channel import SSHServerChannel
 from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.constants import MSG_SERVICE_REQUEST
 
 from config.errors import UsageError
 
@@ -32,6 +33,8 @@ _CONNECTION_NAMES = (
     "_cleanup",
     "_cancel_login_timer",
     "_update_recv_pktlen",
+    "_packet_handlers",
+    "_process_service_request",
 )
 _CHANNEL_NAMES = (
     "_process_env_request",
@@ -126,10 +129,19 @@ class GuardedConnection(SSHServerConnection):
         """There are no settings by user or address; asyncssh would read all of them again at each login."""
 
     def send_userauth_failure(self, partial_success: bool) -> None:
-        self._failures += 1  # the first one is "none", with which clients ask what there is
-        if self._failures > self._gate.max_auth_attempts + 1:
+        self._failures += 1  # the first one may be "none", with which clients ask what there is
+        limit = self._gate.max_auth_attempts
+        if self._failures > limit or getattr(self._owner, "attempts", 0) >= limit:
             raise asyncssh.DisconnectError(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many attempts to log in")
         super().send_userauth_failure(partial_success)
+
+    def _serve_again(self, pkttype: int, pktid: int, packet: Any) -> None:
+        """paramiko asks for the authentication service before each of its keys; asyncssh alone would cut it off at the second one."""
+        self._process_service_request(pkttype, pktid, packet)
+        if not self._auth_complete:
+            self._next_service = b"ssh-userauth"
+
+    _packet_handlers = {**SSHServerConnection._packet_handlers, MSG_SERVICE_REQUEST: _serve_again}  # noqa: RUF012 - never changed
 
     def logged_in(self) -> None:
         """Larger packets are taken from now on."""

@@ -1,0 +1,88 @@
+"""The book of one client: its names, the papers being written behind them, and whose turn it is. What is done with them: `opening`, `writing`,
+`closing`, `reading`, `naming`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+from gateway.jail import Tree, VirtualPath
+from gateway.sftp.drafts import Draft, Stage
+from gateway.sftp.pool import Pool
+from gateway.sftp.recording import Recorder
+from gateway.sftp.sources import Archive
+from gateway.sftp.space import SpaceGuard
+from gateway.sftp.turns import Turns
+from gateway.store.spool import Spool
+
+After = Callable[[float, Draft, "Book"], Any]  # → asyncio.TimerHandle: land the draft in so many seconds
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What all clients share. `settle` tells for a path how many seconds a finished draft waits before it lands."""
+
+    spool: Spool
+    archive: Archive
+    space: SpaceGuard
+    pool: Pool
+    recorder: Recorder
+    settle: Callable[[VirtualPath], float]
+    after: After
+    ticks: Iterator[int] = field(default_factory=count)
+
+
+class Book:
+    """One client's. Changed on the event loop only."""
+
+    def __init__(self, client: str, tree: Tree, parts: Parts, *, deposit_only: bool = False) -> None:
+        self.client = client
+        self.tree = tree
+        self.parts = parts
+        self.deposit_only = deposit_only  # nothing on this machine opens the client's papers
+        self.turns = Turns()
+        self.drafts: dict[VirtualPath, Draft] = {}
+
+    def tick(self) -> int:
+        """The next tick; see `drafts`."""
+        return next(self.parts.ticks)
+
+    def enter(self, draft: Draft) -> Draft:
+        """The draft is what is being written at its path."""
+        self.drafts[draft.path] = draft
+        return draft
+
+    def leave(self, draft: Draft, stage: Stage) -> None:
+        """It is not any more."""
+        draft.stop_settling()
+        draft.stage = stage
+        if self.drafts.get(draft.path) is draft:
+            del self.drafts[draft.path]
+
+    def held(self, draft: Draft) -> _Held:
+        """`async with`: hold the path that a draft has, wherever renames carry it meanwhile."""
+        return _Held(self, draft)
+
+
+class _Held:
+    __slots__ = ("_book", "_draft", "_path")
+
+    def __init__(self, book: Book, draft: Draft) -> None:
+        self._book = book
+        self._draft = draft
+        self._path = ""
+
+    async def __aenter__(self) -> None:
+        while True:
+            self._path = str(self._draft.path)
+            await self._book.turns.take(self._path)
+            if str(self._draft.path) == self._path:
+                return
+            self._book.turns.give(self._path)
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._book.turns.give(self._path)

@@ -1,0 +1,207 @@
+"""Closing what was written: whole and durable, broken off, dropped; and the landing that hands a paper to ingest.
+
+Invariants kept here:
+- CLOSE is answered with OK only after content (with footer), pointer and folders are on the disk.
+- What was acknowledged is never discarded: it lands, whatever becomes of its name.
+- A broken upload of a new name stays, to be resumed; one that would have replaced a paper is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+import structlog
+
+from config.errors import NightsafeError
+from gateway.audit.events import Event
+from gateway.jail import Pointer, Refused
+from gateway.sftp.book import Book
+from gateway.sftp.drafts import Draft, Stage
+from gateway.sftp.handles import WritingHandle
+from gateway.sftp.visitor import Visitor
+from gateway.store.arrival import Arrival
+from gateway.store.spool import SpoolFile
+
+log = structlog.get_logger()
+
+
+class Closing:
+    """For one client."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+
+    async def close(self, handle: WritingHandle, *, clean: bool) -> None:
+        """The handle is gone. `clean`: the client closed it; on return its bytes are durable, and published if this was the last handle.
+
+        Raises Refused or another NightsafeError when the client must not believe that its paper is safe.
+        """
+        clean = clean and not handle.failed
+        try:
+            async with self._book.held(handle.draft):
+                await self._close_held(handle, clean=clean)
+        except BaseException:
+            self._record(handle, clean=False)
+            raise
+        if handle.written or clean:
+            self._record(handle, clean=clean)
+        if handle.failed:
+            raise Refused("failure", "the paper is not whole: a write was refused before; upload it again")
+
+    async def _close_held(self, handle: WritingHandle, *, clean: bool) -> None:
+        draft = handle.draft
+        if draft.stage is not Stage.OPEN:  # opened again and not changed
+            self.left(draft)
+            return
+        draft.writers -= 1
+        if clean:
+            draft.clean_tick = max(draft.clean_tick, handle.opened_tick)
+            draft.visitor = handle.visitor
+        else:
+            draft.lost_tick = max(draft.lost_tick, handle.last_tick)
+        async with draft.content:
+            if draft.writers:
+                if clean:
+                    await self._secure(draft)
+            else:
+                await self._end(draft)
+
+    async def _end(self, draft: Draft) -> None:
+        """Nobody writes any more."""
+        if draft.name_removed:
+            if not draft.readers:
+                await self.drop(draft)
+        elif draft.is_whole or draft.file.finished:  # a finished file: continued, but not changed
+            await self._finish(draft)
+        elif not draft.readers:
+            await self.break_off(draft)
+
+    def _record(self, handle: WritingHandle, *, clean: bool) -> None:
+        draft = handle.draft
+        seconds = round(time.monotonic() - handle.opened_at, 3)
+        self._book.parts.recorder.record(
+            Event.PAPER_DEPOSITED if clean else Event.PAPER_BROKEN_OFF,
+            handle.visitor,
+            path=str(draft.path),
+            paper=draft.paper,
+            bytes=handle.written,
+            size=draft.file.size,
+            state=draft.stage.value,
+            seconds=seconds,
+        )
+
+    async def _secure(self, draft: Draft) -> None:
+        """Others write still: what is there is durable, as a partial under its name."""
+        book, path, modified = self._book, draft.path, draft.modified_at
+
+        def work() -> None:
+            draft.file.sync()
+            if draft.own_name and not draft.name_removed:
+                book.tree.put(path, Pointer(draft.paper, draft.file.prefix, "partial"), mtime=modified, durable=True)
+
+        await book.parts.pool.run(work)
+
+    async def _finish(self, draft: Draft) -> None:
+        """Make the draft whole and durable, then let its name point at it, durably."""
+        book, path, arrival, modified = self._book, draft.path, _arrival(draft, draft.visitor), draft.modified_at
+
+        def work() -> None:
+            draft.fill()
+            draft.file.finish(arrival)
+            book.tree.put(path, Pointer(draft.paper, draft.file.size, "whole"), mtime=modified, durable=True)
+
+        try:
+            await book.parts.pool.run(work)
+        except BaseException:
+            draft.lost_tick = book.tick()
+            await self.break_off(draft)
+            raise
+        draft.own_name = True
+        draft.stage = Stage.FINISHED
+        self.settle(draft)
+
+    async def end_unwritten(self, draft: Draft) -> None:
+        """The last reader of a draft that nobody writes has left; the path is held."""
+        async with draft.content:
+            await self._end(draft)
+
+    async def break_off(self, draft: Draft) -> None:
+        """Nothing more comes: keep it for resuming when it has a name of its own."""
+        if not draft.own_name:
+            await self.drop(draft)
+            return
+        book, path, modified = self._book, draft.path, draft.modified_at
+
+        def work() -> None:
+            draft.file.close()
+            book.tree.put(path, Pointer(draft.paper, book.parts.spool.prefix_size(draft.paper), "partial"), mtime=modified, durable=False)
+
+        try:
+            await book.parts.pool.run(work)
+        except NightsafeError as error:
+            log.warning("partial.not_kept", paper=draft.paper, error=error.message)
+        finally:
+            book.leave(draft, Stage.GONE)
+
+    async def drop(self, draft: Draft) -> None:
+        """Remove what nobody was promised."""
+        self._book.leave(draft, Stage.GONE)
+        await self._book.parts.pool.run(lambda: remove_file(draft.file))
+
+    # landing
+
+    def settle(self, draft: Draft) -> None:
+        """Let a finished draft land once its name has been left alone for a while."""
+        draft.stop_settling()
+        if not draft.writers:
+            draft.settling = self._book.parts.after(self._book.parts.settle(draft.path), draft, self._book)
+
+    def left(self, draft: Draft) -> None:
+        """A handle that changed nothing has left a finished (or landed) draft."""
+        draft.writers -= 1
+        if draft.stage is Stage.FINISHED:
+            self.settle(draft)
+        elif draft.stage is Stage.LANDED and not draft.writers and not draft.readers:
+            draft.file.close()
+
+    async def land(self, draft: Draft) -> None:
+        """Hand a finished draft to ingest, unless it was opened again."""
+        async with self._book.held(draft):
+            if not draft.writers:
+                await self.land_held(draft)
+
+    async def land_held(self, draft: Draft) -> None:
+        """The same, whoever has it open; its path, or every name, is held."""
+        if draft.stage is not Stage.FINISHED:
+            return
+        draft.stop_settling()
+        book = self._book
+        async with draft.content:
+            await book.parts.pool.run(lambda: book.parts.spool.land(draft.paper))
+        book.leave(draft, Stage.LANDED)
+        if not draft.writers and not draft.readers:
+            draft.file.close()
+        book.parts.recorder.record(Event.PAPER_LANDED, draft.visitor, path=str(draft.path), paper=draft.paper, size=draft.file.size)
+
+
+def remove_file(file: SpoolFile) -> None:
+    """Blocking: nothing is left of the paper."""
+    try:
+        file.discard()
+    finally:
+        file.close()
+
+
+def _arrival(draft: Draft, visitor: Visitor) -> Arrival:
+    return Arrival(
+        paper=draft.paper,
+        client=visitor.client,
+        person=visitor.person,
+        path=str(draft.path),
+        received_at=datetime.now(UTC),
+        modified_at=None if draft.modified_at is None else datetime.fromtimestamp(draft.modified_at, UTC),
+        session=visitor.session,
+        address=visitor.address,
+        software=visitor.software,
+    )

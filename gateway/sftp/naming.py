@@ -1,0 +1,110 @@
+"""Names: looking at them, renaming, removing. Papers being written follow their names."""
+
+from __future__ import annotations
+
+from config.errors import NightsafeError
+from gateway.jail import Entry, Pointer, VirtualPath
+from gateway.sftp.book import Book
+from gateway.sftp.closing import Closing
+from gateway.sftp.drafts import Draft, Stage
+from gateway.sftp.opening import Opening
+
+
+class Naming:
+    """For one client."""
+
+    def __init__(self, book: Book, opening: Opening, closing: Closing) -> None:
+        self._book = book
+        self._opening = opening
+        self._closing = closing
+
+    def stat(self, path: VirtualPath) -> Entry:
+        """The entry at `path`, as a client is to see it."""
+        return self.shown(path, self._book.tree.stat(path))
+
+    def shown(self, path: VirtualPath, entry: Entry) -> Entry:
+        """`entry`, with the size that a paper has at this moment when it is not whole: what is there from its start without a gap."""
+        pointer = entry.pointer
+        if pointer is None or pointer.state == "whole":
+            return entry
+        draft = self._book.drafts.get(path)
+        if draft is not None and draft.paper == pointer.paper:
+            return Entry(entry.name, entry.kind, draft.resumable, draft.mtime, pointer)
+        return Entry(entry.name, entry.kind, self._prefix(pointer), entry.mtime, pointer)
+
+    def _prefix(self, pointer: Pointer) -> int:
+        try:
+            return self._book.parts.spool.prefix_size(pointer.paper)
+        except NightsafeError:
+            return pointer.size
+
+    async def rename(self, source: VirtualPath, target: VirtualPath, *, replace: bool) -> None:
+        """Give another name. What loses its name by that lands when it was acknowledged, and is dropped when it was not."""
+        book = self._book
+        async with book.turns.all():
+            if source == target:
+                book.tree.stat(source)
+                return
+            victim = book.drafts.get(target)
+            if victim is not None and replace:
+                await self._closing.land_held(victim)
+            replaced = await book.parts.pool.run(lambda: book.tree.rename(source, target, replace))
+            self._lose_name(book.drafts.pop(target, None))
+            self._follow(source, target)
+            self._forget(replaced, victim)
+
+    async def remove(self, path: VirtualPath) -> None:
+        """Remove a name. The paper stays when it was acknowledged."""
+        book = self._book
+        async with book.turns.all():
+            draft = book.drafts.get(path)
+            if draft is not None:
+                await self._closing.land_held(draft)
+            pointer = await book.parts.pool.run(lambda: book.tree.remove(path))
+            self._lose_name(draft)
+            book.drafts.pop(path, None)
+            self._forget(pointer, draft)
+
+    def _forget(self, pointer: Pointer | None, draft: Draft | None) -> None:
+        """A broken upload has lost its name, and no handle holds it."""
+        if pointer is not None and pointer.state == "partial" and (draft is None or draft.paper != pointer.paper):
+            self._opening.forget_partial(pointer.paper)
+
+    def _follow(self, source: VirtualPath, target: VirtualPath) -> None:
+        """Drafts at or below `source` are at or below `target` now."""
+        drafts = self._book.drafts
+        for draft in list(drafts.values()):
+            if draft.path.is_within(source):
+                del drafts[draft.path]
+                draft.path = VirtualPath(target.parts + draft.path.parts[len(source.parts) :])
+                drafts[draft.path] = draft
+                if draft.stage is Stage.FINISHED:
+                    self._closing.settle(draft)
+
+    def _lose_name(self, draft: Draft | None) -> None:
+        if draft is not None:
+            draft.name_removed = True
+
+    async def set_times(self, path: VirtualPath, atime: float, mtime: float) -> None:
+        """Set times by path; a draft takes them along to its pointer."""
+        book = self._book
+        async with book.turns.path(str(path)):
+            book.tree.set_times(path, atime, mtime)
+            draft = book.drafts.get(path)
+            if draft is not None:
+                draft.modified_at = mtime
+
+    async def expire(self, stale: set[str]) -> int:
+        """Remove broken uploads that nobody took up again, and their names; how many."""
+        book = self._book
+        async with book.turns.all():
+            gone = stale - {draft.paper for draft in book.drafts.values()}
+            await book.parts.pool.run(lambda: self._remove_partials(gone))
+            return len(gone)
+
+    def _remove_partials(self, papers: set[str]) -> None:
+        for path, pointer, _ in list(self._book.tree.pointers()):
+            if pointer.paper in papers and pointer.state == "partial":
+                self._book.tree.remove(path)
+        for paper in papers:
+            self._opening.forget_partial(paper)
