@@ -6,6 +6,7 @@ the process, so a state file without a lock is a leftover.
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from config.errors import Busy
@@ -35,12 +37,22 @@ class RunningRole:
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT set `stop` (main thread only; asyncio roles use their loop's handlers)."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stop.set())
+        set_on_signals(self.stop)
 
     def withdraw(self) -> None:
         """Take the announcement back."""
         self._state.unlink(missing_ok=True)
+
+
+def set_on_signals(event: threading.Event) -> None:
+    """SIGTERM and SIGINT set `event`. Main thread only."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        # Not here: a handler runs in the main thread, which may be inside event.wait() and hold the event's own lock.
+        _thread.start_new_thread(event.set, ())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
 
 
 @contextmanager

@@ -76,6 +76,11 @@ def _check_place(folder: DataFolder, recovery_kit: Path | None) -> None:
         strangers = [name for name in strangers if not name.startswith(".tmp-")]
         if strangers:
             raise UsageError(f"{folder.root} is not empty: it holds {strangers[0]!r}", "choose an empty folder, or one that does not exist yet")
+        if any(path.is_dir() and any(path.iterdir()) for path in (folder.vault, folder.jails, folder.keys / "clients")):
+            raise UsageError(
+                f"{folder.root} holds clients or papers, but no VERSION file",
+                "nothing was touched; if this is a restored folder, put the file VERSION back",
+            )
     if recovery_kit is not None:
         if recovery_kit.exists():
             raise UsageError(f"{recovery_kit} exists already", "the kit is never written over another file; choose another name")

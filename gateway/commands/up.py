@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from config.cli import data_option
 from config.files import write_whole
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
-from config.roles import running_role
+from config.roles import running_role, set_on_signals
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
@@ -38,8 +37,7 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
     set_up_logging("up", installation.settings.log.level, installation.settings.log.json_lines)
     harden_process()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    set_on_signals(stop)
     with running_role(installation.folder, "up"):
         Catalog.create(installation.folder.catalog).close()  # migrates a catalog of an older program
         supervisor = Supervisor(installation.folder, role_commands(installation, sftp_host, sftp_port))
