@@ -173,7 +173,7 @@ def _target(out: Path | None) -> Iterator[BinaryIO]:
         raise UsageError(f"{out} exists already", "choose another name for --out")
     temporary = out.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}")
     try:
-        with temporary.open("xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target:
             yield target
             target.flush()
             os.fsync(target.fileno())
