@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 from backup.bucket import BucketMissing
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.fetch import Fetch, RestoreSource, choose
 from backup.drill.judge import LIVE, Finding, is_newer
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
 from backup.drill.ledger import Entry, Ledger
@@ -29,19 +30,14 @@ from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_
 from backup.report.evidence import RepositoryFacts, Stage, rfc3339
 from backup.restic import (
     Damaged,
-    DiskFull,
-    Fault,
     Interrupted,
     RepositoryMissing,
     ResticError,
-    RestoreResult,
     Snapshot,
     UnknownFailure,
-    Unreachable,
     WrongPassword,
 )
 from backup.restic.arguments import literal
-from backup.restic.errors import classify
 from config.console import Progress
 from config.errors import NightsafeError, OutOfReach
 from config.loading import Installation
@@ -52,19 +48,6 @@ NEW = timedelta(days=7)  # since sealing: papers this young get the largest shar
 PATTERNS = 2000  # in one call of restic: arguments have a limit
 CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
 BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # with a bucket that answers; anything else gives no verdict
-
-
-class RestoreSource(Protocol):
-    """The part of a restic repository that a rehearsal needs."""
-
-    def config(self) -> str:
-        """The repository's id."""
-
-    def snapshots(self, *, host: str | None = None) -> list[Snapshot]:
-        """All snapshots, oldest first."""
-
-    def restore(self, snapshot: str, target: Path, *, includes: Sequence[str] = ()) -> RestoreResult:
-        """Restore below `target`; what failed file by file is in the result."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +89,12 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     restic: str = ""  # its version
 
+    def blame(self, cause: str) -> str:
+        """Name what is wrong with the repository, once; the cause again."""
+        if cause not in self.causes:
+            self.causes.append(cause)
+        return cause
+
     @property
     def is_bad(self) -> bool:
         """Whether anything is wrong with the backup."""
@@ -125,6 +114,8 @@ class Rehearsal:
         self._keys = setting.scratch / "restored-keys"
         self.findings = Findings()
         self._listed: list[Client] = []
+        self._dump_usable = False
+        self._fetch = Fetch(setting.probe, self.findings.blame)
 
     def rehearse(self) -> None:
         """Go through all stages. Faults of the backup end in the findings."""
@@ -150,12 +141,12 @@ class Rehearsal:
             snapshot, run = self._newest(self._is.papers, "papers", lambda one: one.snapshot)
             keys_snapshot, _ = self._newest(self._is.keys, "keys", lambda one: one.keys_snapshot)
         with self._stage("restore the keys"):
-            self._restore(self._is.keys, keys_snapshot, self._keys)
+            self._fetch.restore(self._is.keys, keys_snapshot, self._keys)
         full = self._is.kind == "full"
         with self._stage("restore everything" if full else "restore the catalog"):
             if full:
                 check_room(self._is.scratch, self._room_for_all())
-            self._restore(self._is.papers, snapshot, self._root, () if full else ("/dump",))
+            self._fetch.restore(self._is.papers, snapshot, self._root, () if full else ("/dump",))
         with ExitStack() as stack:
             with self._stage("read both catalogs"):
                 ledger = stack.enter_context(_ledger(self._is.scratch / "ledger"))
@@ -185,7 +176,7 @@ class Rehearsal:
             self.findings.causes.append(f"the bucket holds another repository in the place of the repository of the {name}")
             raise BackupBad
         there = source.snapshots(host=self._is.installation.settings.backup.host)
-        chosen, run, gone = _choose(there, [(run, of_run(run) or "") for run in recorded])
+        chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
         facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")
         setattr(self.findings, name, facts)
         if gone:
@@ -196,22 +187,6 @@ class Rehearsal:
                 self.findings.causes.append(f"the repository of the {name} has no snapshot")
             raise BackupBad
         return chosen, run
-
-    def _restore(self, source: RestoreSource, snapshot: Snapshot, target: Path, includes: Sequence[str] = ()) -> None:
-        """Restore; files that could not be are left to the comparison, which names papers, unless the fault is not the backup's."""
-        result = source.restore(snapshot.id, target, includes=includes)
-        if result.faults:
-            self._blame(result.faults)
-
-    def _blame(self, faults: Sequence[Fault]) -> None:
-        errors = [classify("restoring", 1, fault.message) for fault in faults]
-        if any(isinstance(error, DiskFull) for error in errors):
-            raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH)
-        self._is.probe()  # raises when the bucket went away meanwhile: then nothing is known about the files
-        if any(isinstance(error, Unreachable) for error in errors):
-            raise OutOfReach("the S3 service failed during the restore", "drill again; when it goes on, look at the S3 service")
-        first = faults[0].message.splitlines()[0][:300] if faults[0].message else "restic does not say why"
-        self.findings.causes.append(f"the repository is damaged: {len(faults)} files or folders could not be restored ({first})")
 
     def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
         """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""
@@ -244,6 +219,7 @@ class Rehearsal:
             with Catalog.open(file) as dump:
                 self._listed = dump.clients()
                 ledger.add_records("dump", records(dump.papers(state="accepted"), "the dump", tally.add))
+            self._dump_usable = True
         except ScratchFailed:
             raise
         except (NightsafeError, ValueError, TypeError, OverflowError) as error:
@@ -259,7 +235,7 @@ class Rehearsal:
         patterns = [pattern for entry in ledger.entries(chosen_only=True) for pattern in _patterns(entry)]
         check_room(self._is.scratch, sum(_sealed_size(entry) for entry in ledger.entries(chosen_only=True)))
         for start in range(0, len(patterns), PATTERNS):
-            self._restore(self._is.papers, snapshot, self._root, patterns[start : start + PATTERNS])
+            self._fetch.restore(self._is.papers, snapshot, self._root, patterns[start : start + PATTERNS])
 
     def _verify(self, ledger: Ledger) -> None:
         found, full = self.findings, self._is.kind == "full"
@@ -271,6 +247,7 @@ class Rehearsal:
             self._is.agent,
             str(self._is.run),
             lambda client: custody.get(client) != "deposit-only",
+            self._dump_usable,
         )
         verify_papers(question, ledger, found.tally, self._is.progress, chosen_only=not full)
         if full:
@@ -348,17 +325,6 @@ def _ledger(path: Path) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
-
-
-def _choose(there: Sequence[Snapshot], recorded: Sequence[tuple[Run, str]]) -> tuple[Snapshot | None, Run | None, int]:
-    """The snapshot to restore, the run that recorded it, and how many newer recorded ones are gone. `recorded` is newest first."""
-    gone = 0
-    for run, recorded_id in recorded:
-        match = next((snapshot for snapshot in there if snapshot.id.startswith(recorded_id) or recorded_id.startswith(snapshot.id)), None)
-        if match is not None:
-            return match, run, gone
-        gone += 1
-    return (there[-1] if there else None), None, gone
 
 
 def _patterns(entry: Entry) -> tuple[str, ...]:

@@ -27,14 +27,14 @@ from backup.restic import Interrupted
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.loading import Installation
-from config.roles import exclusive, role_state
+from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog, Run
+from gateway.keys.agent import key_agent
 from gateway.keys.client import KeydClient, MasterAgent
-from gateway.keys.keyring import EVIDENCE_SIGNING, Keyring
-from gateway.keys.master import load_master
+from gateway.keys.keyring import EVIDENCE_SIGNING
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 EVENTS: dict[Verdict, Event] = {"passed": Event.DRILL_PASSED, "failed": Event.DRILL_FAILED, "inconclusive": Event.DRILL_INCONCLUSIVE}
@@ -110,7 +110,7 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
     """The findings, and why there can be no verdict ('' when there can). The scratch folder is gone afterwards."""
     findings = Findings()
     try:
-        with scratch_folder(job.installation, "drill") as scratch, _key_agent(job) as agent:
+        with scratch_folder(job.installation, "drill") as scratch, _key_agent(job.installation) as agent:
             rehearsal = Rehearsal(
                 Setting(
                     installation=job.installation,
@@ -143,18 +143,14 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
 
 
 @contextmanager
-def _key_agent(job: _Job) -> Iterator[HeaderKeys]:
+def _key_agent(installation: Installation) -> Iterator[HeaderKeys]:
     """keyd while it runs, else the master where this process may read it."""
-    folder = job.installation.folder
-    if role_state(folder, "keyd") is not None:
-        client = KeydClient(folder.keyd_socket)
-        try:
-            yield client
-        finally:
-            client.close()
-    else:
-        with MasterAgent(job.installation, Keyring(folder), load_master(job.installation)) as agent:
-            yield agent
+    agent = key_agent(installation)
+    try:
+        yield agent
+    finally:
+        if isinstance(agent, KeydClient | MasterAgent):
+            agent.close()
 
 
 def _conclude(job: _Job, findings: Findings, obstacle: str) -> Run:

@@ -71,6 +71,7 @@ class Question:
     agent: HeaderKeys
     run: str
     managed: Callable[[str], bool]
+    dump_usable: bool = True  # else that is one cause for all, and no paper is blamed for not being in it
 
 
 def verify_papers(question: Question, ledger: Ledger, tally: Tally, progress: Progress, *, chosen_only: bool) -> None:
@@ -81,10 +82,10 @@ def verify_papers(question: Question, ledger: Ledger, tally: Tally, progress: Pr
         pending: list[tuple[Entry, Future[Found]]] = []
         for batch in _batches(entries):
             started = [(entry, pool.submit(measure, _file(question.vault, entry), key)) for entry, key in _with_keys(batch, question)]
-            _settle(pending, tally)
+            _settle(pending, question, tally)
             pending = started
             progress.update(tally.verified + tally.bad_papers + tally.newer, total)
-        _settle(pending, tally)
+        _settle(pending, question, tally)
     progress.update(total, total)
 
 
@@ -227,11 +228,13 @@ def _header(path: Path) -> bytes:
         return b""
 
 
-def _settle(pending: Sequence[tuple[Entry, Future[Found]]], tally: Tally) -> None:
+def _settle(pending: Sequence[tuple[Entry, Future[Found]]], question: Question, tally: Tally) -> None:
     """Judge the papers of one batch, in order."""
     for entry, future in pending:
         found = future.result()
         findings = judge(Case(entry.paper, entry.live, entry.dump, entry.receipt, found))
+        if not question.dump_usable:
+            findings = [finding for finding in findings if finding.cause is not Cause.NOT_IN_DUMP]
         for finding in findings:
             tally.add(finding)
         tally.bad_papers += bool(findings)
