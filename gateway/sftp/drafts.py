@@ -93,7 +93,8 @@ class Draft:
     @property
     def resumable(self) -> int:
         """What a client that looks at the name is told: bytes from the start without a gap, from where an upload can go on."""
-        return max(self.file.prefix, self.base.size) if self.base else self.file.prefix
+        prefix = self.file.size if self.content.locked() else self.file.prefix  # a thread that waits for the disk holds the file's own lock
+        return max(prefix, self.base.size) if self.base else prefix
 
     @property
     def mtime(self) -> float:

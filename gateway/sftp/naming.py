@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from config.errors import NightsafeError
 from gateway.jail import Entry, Pointer, VirtualPath
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing
@@ -30,13 +29,7 @@ class Naming:
         draft = self._book.drafts.get(path)
         if draft is not None and draft.paper == pointer.paper:
             return Entry(entry.name, entry.kind, draft.resumable, draft.mtime, pointer)
-        return Entry(entry.name, entry.kind, self._prefix(pointer), entry.mtime, pointer)
-
-    def _prefix(self, pointer: Pointer) -> int:
-        try:
-            return self._book.parts.spool.prefix_size(pointer.paper)
-        except NightsafeError:
-            return pointer.size
+        return entry  # a broken upload: its pointer was given the size when it broke off, or at the start
 
     async def rename(self, source: VirtualPath, target: VirtualPath, *, replace: bool) -> None:
         """Give another name. What loses its name by that lands when it was acknowledged, and is dropped when it was not."""

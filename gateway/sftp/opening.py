@@ -27,7 +27,7 @@ from gateway.sftp.drafts import COPY_PIECE, Base, Draft, Stage
 from gateway.sftp.handles import WritingHandle
 from gateway.sftp.visitor import Visitor
 from gateway.sftp.wire import OpenFlag
-from gateway.store.errors import SpoolGone
+from gateway.store.errors import SpoolGone, SpoolTorn
 from gateway.store.ids import new_paper_id
 from gateway.store.spool import SpoolFile
 
@@ -160,19 +160,22 @@ class Opening:
         pointer = book.tree.stat(path).pointer
         if pointer is None or pointer.state != "partial":
             return  # it changed meanwhile: the caller looks again
-        file = await book.parts.pool.run(lambda: self._reopen(pointer, visitor))
+        file = await book.parts.pool.run(lambda: self._reopen(path, pointer, visitor))
         if file is None:  # nothing is left of it in the spool: the name starts anew
             paper = new_paper_id()
             file = book.parts.spool.create(paper, book.client)
             book.tree.put(path, Pointer(paper, 0, "partial"), mtime=None, durable=False)
         book.enter(Draft(file.paper, path, file, visitor, own_name=True))
 
-    def _reopen(self, pointer: Pointer, visitor: Visitor) -> SpoolFile | None:
+    def _reopen(self, path: VirtualPath, pointer: Pointer, visitor: Visitor) -> SpoolFile | None:
         spool = self._book.parts.spool
         try:
             return spool.reopen(pointer.paper, self._book.parts.archive.partial_key(pointer.paper, visitor))
         except (KeyGone, SpoolGone):
             return None
+        except SpoolTorn:  # the client has to look again, and must then see what is there
+            self._book.tree.put(path, Pointer(pointer.paper, spool.prefix_size(pointer.paper), "partial"), mtime=None, durable=False)
+            raise
 
     def forget_partial(self, paper: str) -> None:
         """Remove a broken upload that has lost its name. Not done: it expires."""

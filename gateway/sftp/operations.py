@@ -187,12 +187,19 @@ class Operations:
         handle = self.handles.get(request.handle)
         length = min(request.length, MAX_PAYLOAD)
         if isinstance(handle, ReadingHandle):
-            data = handle.source.read(request.offset, length)
-            handle.read += len(data)
-            return _data(request.id, data, length)
+            if handle.draft is not None and handle.draft.content.locked():
+                return self._read_waiting(request.id, handle, request.offset, length)
+            return _read_now(request.id, handle, request.offset, length)
         if isinstance(handle, WritingHandle) and handle.readable:
             return self._read_back(request.id, handle, request.offset, length)
         raise Refused("permission", "the handle is not open for reading")
+
+    async def _read_waiting(self, number: int, handle: ReadingHandle, offset: int, length: int) -> bytes:
+        """A thread works on the draft: reading now would hold up everybody until its disk has answered."""
+        if handle.draft is None:
+            return _read_now(number, handle, offset, length)
+        async with handle.draft.content:
+            return _read_now(number, handle, offset, length)
 
     async def _read_back(self, number: int, handle: WritingHandle, offset: int, length: int) -> bytes:
         data = await self._papers.writing.read(handle, offset, length)
@@ -367,6 +374,12 @@ class Operations:
 async def _done(number: int, waiting: Coroutine[Any, Any, None]) -> bytes:
     await waiting
     return replies.ok(number)
+
+
+def _read_now(number: int, handle: ReadingHandle, offset: int, length: int) -> bytes:
+    data = handle.source.read(offset, length)
+    handle.read += len(data)
+    return _data(number, data, length)
 
 
 def _data(number: int, data: bytes, wanted: int) -> bytes:

@@ -89,43 +89,56 @@ async def land_all(clients: Iterable[Papers]) -> None:
                 log.warning("paper.not_landed", paper=draft.paper, error=error.message)
 
 
-def recover(spool: Spool, open_tree: Callable[[str], Tree]) -> int:
-    """Blocking, at start: land what an earlier process finished, its names made whole first. How many landed."""
-    by_client: dict[str, list[str]] = defaultdict(list)
-    for paper in spool.finished_unlanded():
-        try:
-            by_client[spool.describe(paper)[1].client].append(paper)
-        except NightsafeError as error:
-            log.warning("partial.unreadable", paper=paper, error=error.message)
+def recover(spool: Spool, open_tree: Callable[[str], Tree], told: Callable[[str, str], None] = lambda _client, _paper: None) -> int:
+    """Blocking, at start, before anybody is let in: land what an earlier process finished, and mend the names of what it left.
+
+    A name whose paper is finished becomes whole; one whose upload broke off shows how much of it is there. `told` hears (client, paper) of
+    each that landed. How many landed.
+    """
+    finished, broken = _by_client(spool, spool.finished_unlanded()), _by_client(spool, spool.stale(datetime.now(UTC) + timedelta(days=1)))
     landed = 0
-    for client, papers in by_client.items():
+    for client in finished.keys() | broken.keys():
         try:
             with open_tree(client) as tree:
-                _make_names_whole(tree, {paper: spool.prefix_size(paper) for paper in papers})
+                _mend_names(tree, spool, finished[client], broken[client])
         except NightsafeError as error:
             log.warning("names.not_mended", client=client, error=error.message)
-        for paper in papers:
+        for paper in sorted(finished[client]):
             try:
                 spool.land(paper)
-                landed += 1
             except NightsafeError as error:
                 log.warning("paper.not_landed", paper=paper, error=error.message)
+            else:
+                told(client, paper)
+                landed += 1
     return landed
 
 
-def _make_names_whole(tree: Tree, sizes: dict[str, int]) -> None:
+def _by_client(spool: Spool, papers: Iterable[str]) -> dict[str, set[str]]:
+    """Papers by the client that their header names; those that cannot be read are left alone, to expire."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for paper in papers:
+        try:
+            found[spool.describe(paper)[1].client].add(paper)
+        except NightsafeError as error:
+            log.info("partial.unreadable", paper=paper, error=error.message)
+    return found
+
+
+def _mend_names(tree: Tree, spool: Spool, finished: set[str], broken: set[str]) -> None:
     for path, pointer, mtime in list(tree.pointers()):
-        if pointer.paper in sizes and pointer.state == "partial":
-            tree.put(path, Pointer(pointer.paper, sizes[pointer.paper], "whole"), mtime=mtime, durable=True)
+        if pointer.state != "partial" or pointer.paper not in finished | broken:
+            continue
+        size, whole = spool.prefix_size(pointer.paper), pointer.paper in finished
+        if whole or size != pointer.size:
+            tree.put(path, Pointer(pointer.paper, size, "whole" if whole else "partial"), mtime=mtime, durable=whole)
 
 
 def stale_by_client(spool: Spool, days: float, now: datetime | None = None) -> dict[str, set[str]]:
     """Blocking: broken uploads of more than `days` ago. Those that cannot even be read are removed at once: nothing was promised for them."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for paper in spool.stale((now or datetime.now(UTC)) - timedelta(days=days)):
-        try:
-            found[spool.describe(paper)[1].client].add(paper)
-        except NightsafeError:
-            log.info("partial.unreadable_removed", paper=paper)
-            spool.remove_partial(paper)
+    stale = spool.stale((now or datetime.now(UTC)) - timedelta(days=days))
+    found = _by_client(spool, stale)
+    for paper in set(stale).difference(*found.values()):
+        log.info("partial.unreadable_removed", paper=paper)
+        spool.remove_partial(paper)
     return found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.keys.limits import TokenBucket
 from gateway.sftp.visitor import Visitor
 
+FAILURES_AT_ONCE, FAILURES_PER_SECOND = 200, 5.0  # failed logins that are told one by one
 REFUSALS_RECORDED = 200  # of one session; beyond that they are counted
 
 
@@ -16,15 +20,31 @@ class Recorder:
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
+        self._lock = threading.Lock()
+        self._failures = TokenBucket(FAILURES_AT_ONCE, FAILURES_PER_SECOND, time.monotonic())
+        self._suppressed = 0
 
     def record(self, event: Event, visitor: Visitor, **facts: Any) -> None:
         """One event of a session; `result` is 'ok' unless said otherwise."""
         told: dict[str, Any] = {"result": "ok", **visitor.facts(), **facts}
         self._audit.append(event, **told)
 
+    def landed_at_start(self, client: str, paper: str) -> None:
+        """A paper that an earlier process had finished."""
+        self._audit.append(Event.PAPER_LANDED, client=client, paper=paper, result="ok", at_start=True)
+
     def login_failed(self, *, person: str, address: str, software: str, attempts: int, reason: str) -> None:
-        """One connection that ended without a login."""
-        self._audit.append(Event.LOGIN_FAILED, person=person, address=address, software=software, attempts=attempts, reason=reason)
+        """One connection that ended without a login. In a flood only some are told one by one, and the others counted by the next."""
+        with self._lock:
+            if self._failures.wait(1, time.monotonic()) > 0:
+                self._suppressed += 1
+                return
+            self._failures.take(1)
+            suppressed, self._suppressed = self._suppressed, 0
+        facts: dict[str, Any] = {"person": person, "address": address, "software": software, "attempts": attempts, "reason": reason}
+        if suppressed:
+            facts["suppressed"] = suppressed
+        self._audit.append(Event.LOGIN_FAILED, **facts)
 
 
 class SessionRecord:

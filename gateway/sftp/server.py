@@ -86,7 +86,7 @@ class Gateway:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port. What an earlier process left behind is landed first. Raises OutOfReach, SettingsError."""
-        landed = await self._pool.run(lambda: recover(self._stores.spool, self._open_tree))
+        landed = await self._pool.run(lambda: recover(self._stores.spool, self._open_tree, self._stores.recorder.landed_at_start))
         if landed:
             log.info("gateway.recovered", landed=landed)
         options = await self._options()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import random
 from pathlib import Path
 
 import pytest
 
+from gateway.jail import parse
 from gateway.sftp import requests as ask
+from gateway.sftp.closing import _arrival
 from gateway.sftp.wire import OpenFlag, Status
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
@@ -559,5 +563,147 @@ def test_a_session_greets_once_and_first(tmp_path: Path) -> None:
             fresh.answer(ask.RealPath(1, b"."))
         with pytest.raises(ask.Malformed):
             fresh.answer(ask.Init(2))
+
+    run(work, tmp_path)
+
+
+def test_what_was_acknowledged_stays_when_adding_to_it_fails(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", b"acknowledged")
+        handle = await session.open("/inbox/a", APPEND)
+        desk.space._reserve = 2**62
+        desk.space._looked_at = float("-inf")
+        with pytest.raises(Refusal, match="no space"):
+            await session.write(handle, 12, b"more")
+        with pytest.raises(Refusal, match="not whole"):
+            await session.close(handle)
+        assert await session.get("/inbox/a") == b"acknowledged"
+        await desk.land_all()
+        assert desk.landed() == [("/inbox/a", b"acknowledged")]
+
+    run(work, tmp_path)
+
+
+def test_a_crash_between_footer_and_pointer_ends_with_a_whole_name(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        handle = await session.open("/inbox/a", WRITE)
+        await session.write(handle, 0, BIG)
+        (draft,) = desk.papers.book.drafts.values()
+        draft.file.finish(_arrival(draft, draft.visitor))
+        assert desk.again() == 1
+        pointer = desk.tree.stat(parse(b"/inbox/a")).pointer
+        assert pointer is not None and (pointer.state, pointer.size) == ("whole", len(BIG))
+        assert await desk.session().get("/inbox/a") == BIG
+
+    run(work, tmp_path)
+
+
+def test_starting_over_drops_the_broken_upload(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.write(await session.open("/inbox/a", WRITE), 0, BIG)
+        await session.lost()
+        await desk.session().put("/inbox/a", b"new")
+        assert len(desk.partials()) == 1
+        await desk.land_all()
+        assert desk.landed() == [("/inbox/a", b"new")]
+
+    run(work, tmp_path)
+
+
+def test_a_paper_that_moves_while_its_key_is_asked_for_is_found(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", BIG)
+        await desk.land_all()
+        ask_keys, moved = desk.keys.paper_key, []
+
+        def moving(client: str, paper: str, where: str, person: str, reason: str) -> bytes:
+            if not moved:
+                moved.append(paper)
+                desk.seal_all()
+            return ask_keys(client, paper, where, person, reason)
+
+        desk.keys.paper_key = moving  # type: ignore[method-assign]
+        assert await session.get("/inbox/a") == BIG
+        assert moved
+
+    run(work, tmp_path)
+
+
+def test_two_sessions_change_names_at_random_and_every_acknowledged_paper_lands(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        acknowledged: list[bytes] = []
+
+        async def client(seed: int) -> None:
+            choose = random.Random(seed)
+            session = desk.session()
+            for number in range(60):
+                name = f"/inbox/{choose.randrange(4)}"
+                match choose.randrange(6):
+                    case 0 | 1 | 2:
+                        content = f"{seed}:{number}".encode() * choose.choice((1, 9000))
+                        handle = await session.open(f"{name}.{seed}.part", WRITE)
+                        await session.write(handle, 0, content)
+                        await asyncio.sleep(choose.random() / 500)
+                        await session.close(handle)
+                        acknowledged.append(content)
+                        await session.rename(f"{name}.{seed}.part", name, replace=True)
+                    case 3:
+                        with contextlib.suppress(Refusal):
+                            await session.remove(name)
+                    case 4:
+                        with contextlib.suppress(Refusal):
+                            await session.get(name)
+                    case 5:
+                        session, old = desk.session(), session
+                        await old.open(f"/inbox/lost{seed}", WRITE)
+                        await old.lost()
+
+        await asyncio.gather(*(client(seed) for seed in range(5)))
+        await desk.land_all()
+        assert sorted(content for _, content in desk.landed()) == sorted(acknowledged)
+        assert desk.papers.book.turns.idle and not desk.papers.book.drafts
+
+    run(work, tmp_path, settle=0.01)
+
+
+def test_after_a_kill_a_broken_upload_shows_what_reached_the_disk(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        handle = await session.open("/inbox/a", WRITE)
+        for start in range(0, 150_000, 30_000):
+            await session.write(handle, start, BIG[start : start + 30_000])
+        desk.again()
+        session = desk.session()
+        size = (await session.stat("/inbox/a")).size
+        assert size == 131_072, "whole blocks are written at once"
+        handle = await session.open("/inbox/a", APPEND)
+        await session.write(handle, size, BIG[size:])
+        await session.close(handle)
+        await desk.land_all()
+        assert desk.landed() == [("/inbox/a", BIG)]
+
+    run(work, tmp_path)
+
+
+def test_a_flood_of_failed_logins_does_not_fill_the_disk(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        for number in range(1000):
+            desk.recorder.login_failed(person=f"p{number}", address="192.0.2.7", software="x", attempts=1, reason="no")
+        assert 200 <= desk.events().count("login.failed") < 300
+
+    run(work, tmp_path)
+
+
+def test_refusals_of_one_session_are_counted_when_they_are_too_many(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        for _ in range(300):
+            with contextlib.suppress(Refusal):
+                await session.remove("/receipts/x")
+        assert desk.events().count("operation.refused") == 200
 
     run(work, tmp_path)
