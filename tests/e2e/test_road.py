@@ -17,7 +17,7 @@ from tests.e2e.trees import GIB, hashes, make_tree
 # All that the kit's script may need beside restic and age.
 POSIX_TOOLS = (
     *("restic", "age"),
-    *("sh", "find", "sed", "mkdir", "cat", "rm", "mv", "wc", "tr", "dirname", "basename", "mktemp", "head"),
+    *("sh", "find", "sed", "mkdir", "cat", "rm", "mv", "cp", "wc", "tr", "dirname", "basename", "mktemp", "head"),
     *("tail", "cut", "grep", "touch", "date", "sort", "test", "expr", "rmdir", "ls", "chmod"),
 )
 
