@@ -18,11 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backup.drill.repositories import open_for_reading
+from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.repositories import open_for_reading, probe
 from backup.drill.scratch import scratch_folder
 from backup.drill.verify import vault_path
-from backup.restic import Restic, Snapshot
+from backup.restic import DiskFull, Restic, Snapshot
 from backup.restic.arguments import literal
+from backup.restic.errors import classify
 from backup.target import Target, full_disk
 from config.console import Progress, Silent
 from config.errors import CheckFailed, Exit, NightsafeError, UsageError
@@ -30,7 +32,7 @@ from config.loading import Installation
 from gateway.age import AgeError, open_payload, read_header
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Paper, check_name
+from gateway.catalog import Catalog, Client, Paper, check_name
 from gateway.catalog.rows import RunState
 from gateway.keys.client import KeyAgent
 from gateway.keys.secrets import RoleSecrets, role_secrets
@@ -125,6 +127,7 @@ def restore_papers(
         audit.append(Event.RESTORE_STARTED, durable=True, run=run, client=client, paths=len(paths))
         try:
             scratch = stack.enter_context(scratch_folder(installation, "restore"))
+            probe(installation, secrets)
             source = open_for_reading(installation, "papers", secrets, scratch)
             snapshot = _snapshot(source, installation.settings.backup.host, at)
             opened = stack.enter_context(Target(target))
@@ -168,17 +171,24 @@ class _Restore:
     def restore(self) -> None:
         """Fetch, then write name by name."""
         self._progress.update(0, 1, "fetching names")
-        self._source.restore(self._snapshot.id, self._root, includes=["/dump", *(f"/jails/{literal(self._wish.client)}/{top}" for top in FOLDERS)])
+        self._fetch(["/dump", *(f"/jails/{literal(self._wish.client)}/{top}" for top in FOLDERS)])
         names, total = self._names(), sum(1 for _ in self._names())
-        if self._wish.paths:
-            self._report_unmatched()
-        self._fetch_papers()
         with _dump(self._root / "dump") as dump:
+            if _client(dump, self._wish.client) is None:
+                raise UsageError(f"there was no client '{self._wish.client}' when the snapshot was taken", "see: nightsafe client list")
+            self._report_unmatched()
+            self._fetch_papers()
             done = 0
             while batch := list(itertools.islice(names, BATCH)):
                 self._restore_batch(batch, dump)
                 done += len(batch)
                 self._progress.update(done, total, "papers")
+
+    def _fetch(self, includes: Sequence[str]) -> None:
+        """What cannot be restored is missed name by name, unless it is our disk that refuses."""
+        faults = self._source.restore(self._snapshot.id, self._root, includes=includes).faults
+        if any(isinstance(classify("restoring", 1, fault.message), DiskFull) for fault in faults):
+            raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH)
 
     def _names(self) -> Iterator[_Name]:
         """The names that were asked for."""
@@ -197,7 +207,7 @@ class _Restore:
         if patterns:
             self._progress.update(0, 1, "fetching papers")
             includes = [f"/vault/{literal(self._wish.client)}"] if whole else sorted(patterns)
-            self._source.restore(self._snapshot.id, self._root, includes=includes)
+            self._fetch(includes)
 
     def _restore_batch(self, batch: Sequence[_Name], dump: Catalog) -> None:
         ready: list[tuple[_Name, Paper, bytes]] = []
@@ -285,6 +295,13 @@ def parse_pointer(raw: bytes) -> tuple[str, str] | None:
     written down there and in the kit's script: a restore must read it without the gateway."""
     found = POINTER.fullmatch(raw)
     return (found[1].decode("ascii"), found[2].decode("ascii")) if found else None
+
+
+def _client(dump: Catalog, name: str) -> Client | None:
+    try:
+        return dump.client(name)
+    except (NightsafeError, ValueError, TypeError, OverflowError) as error:
+        raise _dump_unusable(error) from error
 
 
 def _known(dump: Catalog, name: _Name) -> Paper | None:

@@ -20,6 +20,8 @@ class Target:
     """An empty folder of ours, 0700. Raises UsageError when there is anything in it already, OutOfReach when it cannot be made."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made = not os.path.lexists(path)
         try:
             path.mkdir(0o700, parents=True, exist_ok=True)
             self._root = os.open(path, FOLDER_FLAGS)
@@ -67,6 +69,9 @@ class Target:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+        if error is not None and self._made:
+            with suppress(OSError):  # it stays when something was written
+                self._path.rmdir()
 
     def _folder(self, parts: Sequence[str]) -> int:
         current = os.dup(self._root)

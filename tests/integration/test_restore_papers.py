@@ -1,0 +1,191 @@
+"""A client's papers come back under their own names, or are reported; nothing leads outside the target. Real restic, S3 and age files."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.restore import RestoreReport, parse_pointer, restore_papers
+from config.errors import CheckFailed, Exit, OutOfReach, UsageError
+from gateway.audit.events import Event
+from gateway.catalog import Paper
+from gateway.jail.pointers import Pointer
+from tests.integration.conftest import S3Server, make_installation
+from tests.integration.drill_house import DrillHouse
+
+pytestmark = pytest.mark.xdist_group("restore")
+CANARY = b"canary-of-restores-" + secrets.token_hex(8).encode()
+
+
+@pytest.fixture(scope="module")
+def house(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillHouse]:
+    root = tmp_path_factory.mktemp("restores")
+    made = DrillHouse(make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}")))
+    made.fill(9)
+    made.add_paper("acme", "/inbox/secret", CANARY * 1000)
+    made.add_paper("acme", "/inbox/twice", b"first")
+    made.save()
+    made.add_paper("acme", "/inbox/twice", b"second, later")
+    made.save()
+    yield made
+    made.close()
+
+
+def restore(house: DrillHouse, target: Path, *paths: str, client: str = "acme", at: datetime | None = None) -> RestoreReport:
+    with house.agent() as agent:
+        report = restore_papers(house.installation, client, paths, at, target, agent)
+    assert list(house.installation.path(house.installation.settings.drill.scratch).iterdir()) == []
+    return report
+
+
+def newest(house: DrillHouse, client: str) -> dict[str, Paper]:
+    return {paper.path: paper for paper in house.catalog.papers(client=client, state="accepted")}
+
+
+def below(target: Path) -> dict[str, bytes]:
+    found = {}
+    for folder, _, names in os.walk(target):
+        for name in names:
+            path = Path(folder) / name
+            found["/" + path.relative_to(target).as_posix()] = path.read_bytes()
+    return found
+
+
+@pytest.mark.parametrize("client", ["acme", "zeta"])
+def test_every_paper_comes_back_under_its_own_name(house: DrillHouse, tmp_path: Path, client: str) -> None:
+    report = restore(house, tmp_path / "back", client=client)
+    assert report.exit_code == Exit.DONE
+    expected = {path: house.contents[paper.id] for path, paper in newest(house, client).items()}
+    assert below(tmp_path / "back") == expected
+    assert (report.restored, report.restored_bytes) == (len(expected), sum(map(len, expected.values())))
+    assert stat.S_IMODE((tmp_path / "back").stat().st_mode) == 0o700
+    assert {path.stat().st_mtime for path in (tmp_path / "back" / "inbox").iterdir() if path.is_file()} == {1_700_000_000.0}
+
+
+def test_chosen_papers_and_folders_only(house: DrillHouse, tmp_path: Path) -> None:
+    report = restore(house, tmp_path / "back", "/inbox/a b/it's [1]*?.txt", "inbox/secret/")
+    assert report.exit_code == Exit.DONE
+    assert set(below(tmp_path / "back")) == {"/inbox/a b/it's [1]*?.txt", "/inbox/secret"}
+    assert restore(house, tmp_path / "folder", "/inbox/a b").restored == 1
+
+
+def test_as_it_was_at_a_time(house: DrillHouse, tmp_path: Path) -> None:
+    first = house.repository("papers").snapshots()[0]
+    report = restore(house, tmp_path / "then", "/inbox/twice", at=first.time + timedelta(milliseconds=1))
+    assert report.snapshot == first.id
+    assert below(tmp_path / "then") == {"/inbox/twice": b"first"}
+    assert below_after(house, tmp_path) == {"/inbox/twice": b"second, later"}
+    with pytest.raises(UsageError, match="no snapshot of that time"):
+        restore(house, tmp_path / "never", at=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def below_after(house: DrillHouse, tmp_path: Path) -> dict[str, bytes]:
+    restore(house, tmp_path / "now", "/inbox/twice")
+    return below(tmp_path / "now")
+
+
+def test_what_cannot_come_is_reported_and_the_rest_comes(house: DrillHouse, tmp_path: Path) -> None:
+    house.add_partial("zeta", "/inbox/on its way")
+    lost = house.add_paper("zeta", "/inbox/lost", b"lost")
+    wrong = house.add_paper("zeta", "/inbox/wrong", b"wrong")
+    sealed = house.vault_file(lost).read_bytes()
+    house.vault_file(lost).unlink()
+    (house.folder.jail("zeta") / "inbox" / "torn").write_bytes(b"{")
+    (house.folder.jail("zeta") / "inbox" / "link").symlink_to("/etc/passwd")
+    house.save(lambda dump: house.alter(dump, wrong.id, sha256="0" * 64))
+    report = restore(house, tmp_path / "back", "/inbox", "/inbox/never there", client="zeta")
+    house.vault_file(lost).write_bytes(sealed)
+    for name in ("torn", "link"):
+        (house.folder.jail("zeta") / "inbox" / name).unlink()
+    house.save()
+    assert report.exit_code == Exit.PARTLY
+    assert sorted(line.partition(":")[0] for line in report.unsealed) == ["/inbox/on its way", "/inbox/torn"]
+    assert sorted(line.partition(":")[0] for line in report.problems) == ["/inbox/lost", "/inbox/never there", "/inbox/wrong"]
+    assert report.not_restored == 5
+    back = below(tmp_path / "back")
+    assert not {"/inbox/lost", "/inbox/wrong", "/inbox/torn", "/inbox/link"} & set(back)
+    assert len(back) == report.restored > 0
+    assert not [name for name in back if ".tmp-" in name]
+    run = house.catalog.runs("restore")[0]
+    assert (run.state, run.detail["not_restored"]) == ("partial", 5)
+
+
+def test_a_target_that_is_not_ours_alone_is_refused(house: DrillHouse, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "something").write_text("theirs")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    for target in (full, link, house.folder.root / "back", full / "something"):
+        with pytest.raises(UsageError):
+            restore(house, target)
+    assert below(full) == {"/something": b"theirs"}
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["/inbox/../../etc", "/receipts/x", "/etc/passwd", "/inbox/./a", "/inbox/a\0b"])
+def test_paths_that_lead_elsewhere_are_refused(house: DrillHouse, tmp_path: Path, path: str) -> None:
+    with pytest.raises(UsageError):
+        restore(house, tmp_path / "back", path)
+    assert not (tmp_path / "back").exists()
+
+
+def test_no_plaintext_touches_the_scratch_folder(house: DrillHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    def look_and_remove(folder: Path) -> None:
+        seen.extend(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+        remove(folder)
+
+    from backup.drill import scratch
+
+    remove = scratch.remove_tree
+    monkeypatch.setattr(scratch, "remove_tree", look_and_remove)
+    restore(house, tmp_path / "back", "/inbox/secret")
+    assert CANARY in below(tmp_path / "back")["/inbox/secret"]
+    assert seen
+    assert not [data for data in seen if CANARY in data]
+
+
+def test_events_and_unknown_clients(house: DrillHouse, tmp_path: Path) -> None:
+    restore(house, tmp_path / "back", "/inbox/secret")
+    assert [event for event in house.events() if event.startswith("restore.")][-2:] == [Event.RESTORE_STARTED, Event.RESTORE_FINISHED]
+    with pytest.raises(UsageError, match="no client 'nobody'"):
+        restore(house, tmp_path / "none", client="nobody")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(UsageError):
+        restore(house, tmp_path / "bad", client="../acme")
+
+
+def test_deposit_only_papers_are_refused(house: DrillHouse, tmp_path: Path) -> None:
+    key = house.keyring.add_client("closed")
+    house.catalog.add_client("closed", custody="deposit-only", recipient=str(key.recipient))
+    with pytest.raises(UsageError, match="deposit-only"):
+        restore(house, tmp_path / "back", client="closed")
+
+
+def test_a_dump_that_is_rubbish_and_an_s3_that_is_away(house: DrillHouse, tmp_path: Path) -> None:
+    house.save(lambda dump: dump.write_bytes(b"no database") and None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(CheckFailed):
+        restore(house, tmp_path / "back")
+    house.save()
+    settings = house.installation.settings
+    away = type(house.installation)(
+        house.folder, settings.model_copy(update={"s3": settings.s3.model_copy(update={"endpoint": "http://127.0.0.1:9"})})
+    )
+    with house.agent() as agent, pytest.raises(OutOfReach):
+        restore_papers(away, "acme", (), None, tmp_path / "away", agent)
+
+
+def test_pointers_are_read_as_the_gateway_writes_them() -> None:
+    for pointer in (Pointer("0" * 32, 0, "whole"), Pointer("f" * 32, 2**63 - 1, "partial")):
+        assert parse_pointer(pointer.encode()) == (pointer.paper, pointer.state)
+    for raw in (b"", b"{", Pointer("0" * 32, 1, "whole").encode()[:-1], Pointer("0" * 32, 1, "whole").encode() + b" "):
+        assert parse_pointer(raw) is None
