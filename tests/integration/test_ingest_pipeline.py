@@ -9,8 +9,10 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,6 +123,30 @@ def test_a_receipt_that_was_damaged_is_written_anew(world: World) -> None:
     world.ingest()
     world.check_all_safe()
     assert world.ssh_keygen_verifies(receipt)
+
+
+class Noted:
+    """A store that works, and of which each call is noted."""
+
+    def __init__(self, store: object, notes: list[str]) -> None:
+        self._store = store
+        self._notes = notes
+
+    def __getattr__(self, name: str) -> Any:
+        self._notes.append(name)
+        return getattr(self._store, name)
+
+
+def test_the_audit_log_is_durable_before_the_row_and_the_row_before_the_spool_file_goes(world: World) -> None:
+    paper = world.land("a.pdf", b"content")
+    notes: list[str] = []
+    with AuditLog(world.folder.audit, "ingest") as audit:
+        parts = world.parts(audit)
+        noted = {name: Noted(getattr(parts, name), notes) for name in ("audit", "catalog", "spool")}
+        with Pipeline(replace(parts, **noted)) as pipeline:
+            pipeline.handle([paper])
+    order = [note for note in notes if note in ("open_landed", "sync", "record", "mark_receipted", "remove_landed")]
+    assert order == ["open_landed", "sync", "record", "mark_receipted", "remove_landed"]
 
 
 def test_two_versions_landed_while_ingest_was_down_exist_in_order(world: World) -> None:

@@ -122,6 +122,7 @@ def test_a_second_one_is_refused_and_the_first_goes_on(world: World) -> None:
 
 
 def test_a_large_paper_passes_through_and_small_ones_pass_by(world: World) -> None:
+    world.folder.settings.write_text("[ingest]\nsweep_seconds = 3600\n")
     large = world.land("large.bin", os.urandom(70 * 1024 * 1024))
     small = world.land("small.pdf", b"small")
     newer = world.land("large.bin", b"a newer version, and small")
