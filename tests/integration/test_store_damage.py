@@ -10,7 +10,7 @@ import pytest
 
 from gateway.age import AgeError
 from gateway.store import SpoolDamaged, SpoolGone, SpoolTorn, StoreError
-from gateway.store.format import BLOCK, HEAD, HEADER_SIZE, STRIDE, TRAILER, slot_offset
+from gateway.store.format import BLOCK, HEAD, HEADER_SIZE, STRIDE, TRAILER, slot_offset, slot_size
 from tests.integration.store_parts import Place, arrival_of
 
 
@@ -103,7 +103,7 @@ CHANGES: dict[str, Change] = {
     "a block blanked": _blank,
     "the last block cut off": lambda data: data[: slot_offset(2)] + data[slot_offset(2) + STRIDE :],
     "a byte appended": lambda data: data + b"\0",
-    "a byte put before the footer": lambda data: data[:-600] + b"\0" + data[-600:],
+    "a byte put before the footer": lambda data: data[: slot_offset(3)] + b"\0" + data[slot_offset(3) :],
     "a byte missing at the end": lambda data: data[:-1],
     "the trailer missing": lambda data: data[:-TRAILER],
     "the footer twice": lambda data: data + data[slot_offset(3) :],
@@ -120,6 +120,16 @@ def test_blocks_moved_missing_or_added(place: Place, name: str) -> None:
     key = place.key(paper)
     path = place.landed / paper
     path.write_bytes(CHANGES[name](bytearray(path.read_bytes())))
+    assert is_refused(place, paper, key)
+
+
+def test_a_byte_put_behind_a_short_last_block(place: Place) -> None:
+    paper = place.landed_paper(b"short")
+    key = place.key(paper)
+    path = place.landed / paper
+    data = path.read_bytes()
+    end = slot_offset(0) + slot_size(5)
+    path.write_bytes(data[:end] + b"\0" + data[end:])
     assert is_refused(place, paper, key)
 
 
@@ -227,6 +237,30 @@ def test_a_block_that_only_the_key_finds_broken(place: Place) -> None:
         assert again.read(0, 4 * BLOCK) == data
         again.discard()
         again.close()
+
+
+@pytest.mark.parametrize("name", ["two blocks swapped", "a block in two places"])
+def test_blocks_of_a_partial_keep_their_places(place: Place, name: str) -> None:
+    data = os.urandom(3 * BLOCK)
+    file = place.new(data)
+    file.close()
+    path = place.partial / file.paper
+    path.write_bytes(CHANGES[name](bytearray(path.read_bytes())))
+    with pytest.raises(SpoolTorn):
+        place.reopen(file.paper)
+    kept = 0 if name == "two blocks swapped" else BLOCK
+    assert place.reopen(file.paper).read(0, 3 * BLOCK) == data[:kept]
+
+
+def test_blocks_of_another_partial_do_not_open(place: Place) -> None:
+    one, two = place.new(os.urandom(BLOCK)), place.new(os.urandom(BLOCK))
+    one.close()
+    two.close()
+    stolen = bytearray((place.partial / one.paper).read_bytes())
+    stolen[_slot(0)] = (place.partial / two.paper).read_bytes()[_slot(0)]
+    (place.partial / one.paper).write_bytes(stolen)
+    with pytest.raises(SpoolTorn):
+        place.reopen(one.paper)
 
 
 def test_a_forged_head_cannot_make_a_prefix_that_opens(place: Place) -> None:

@@ -122,6 +122,21 @@ result = [error, again.size, again.read(0, 70_000) == data[:1000]]
     assert run_on_small_disk(tmp_path, code) == ["SpoolFull", 1000, True]
 
 
+def test_what_a_failed_write_left_is_taken_away(tmp_path: Path) -> None:
+    """Else the footer would not be the end of the file."""
+    code = """
+file = place.new(data[:BLOCK])
+file.sync()
+fill()
+os.truncate(root / "filler", (root / "filler").stat().st_size - 16384)
+error = full(lambda: file.write(BLOCK, data[BLOCK:2 * BLOCK]))
+size = file.size
+free()
+result = [error, size, place.read(place.land(file)) == data[:BLOCK]]
+"""
+    assert run_on_small_disk(tmp_path, code) == ["SpoolFull", 65536, True]
+
+
 def test_new_papers_on_a_full_disk(tmp_path: Path) -> None:
     code = """
 fill()

@@ -172,6 +172,7 @@ def test_without_memory_nothing_waits(place: Place) -> None:
     file.write(50, b"abc")
     assert place.spool._buffers._taken == 0
     assert file.read(49, 5) == pattern(49 + 5)[49:50] + b"abc" + pattern(54)[53:]
+    assert place.spool._buffers._taken == 0
 
 
 def test_continue_after_finish(place: Place) -> None:
@@ -211,6 +212,28 @@ def test_a_finished_paper_stays_finished_until_it_is_changed(place: Place) -> No
     assert place.read(file.paper) == b"acknowledged"
 
 
+def test_what_a_dead_writer_finished_is_made_durable_before_it_lands(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = place.new(b"x")
+    file.finish(arrival_of(file.paper))
+    place.crash(file)
+    taken: list[str] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: taken.append(Path(f"/proc/self/fd/{descriptor}").readlink().name) or fsync(descriptor))
+    monkeypatch.setattr(os, "rename", lambda *names, **folders: taken.append("rename") or rename(*names, **folders))
+    place.spool.land(file.paper)
+    assert taken == [file.paper, "rename", "landed", "partial"]
+
+
+def test_gaps_of_a_finished_paper_are_content_when_it_goes_on(place: Place) -> None:
+    file = place.spool.create(new_paper_id(), CLIENT)
+    file.write(BLOCK + 10, b"x")
+    assert file.prefix == 0
+    file.finish(arrival_of(file.paper))
+    file.continue_writing()
+    file.write(BLOCK + 11, b"y")
+    assert file.prefix == file.size == BLOCK + 12
+
+
 def test_reopened_and_changed_is_a_partial(place: Place) -> None:
     file = place.new(pattern(BLOCK + 20))
     file.finish(arrival_of(file.paper))
@@ -220,6 +243,17 @@ def test_reopened_and_changed_is_a_partial(place: Place) -> None:
     place.crash(again)
     assert place.spool.finished_unlanded() == []
     assert place.spool.prefix_size(file.paper) == BLOCK + 20
+
+
+def test_a_short_last_block_that_outlived_a_crash_is_written_whole(place: Place) -> None:
+    file = place.new(pattern(1000))
+    file.finish(arrival_of(file.paper))
+    file.continue_writing()
+    file.truncate(1000)  # no change, but the footer is gone
+    place.crash(file)
+    again = place.reopen(file.paper)
+    again.write(4 * BLOCK, b"far")
+    assert place.read(place.land(again)) == pattern(1000).ljust(4 * BLOCK, b"\0") + b"far"
 
 
 def test_finishing_twice_keeps_the_first_facts(place: Place) -> None:
