@@ -5,8 +5,10 @@ The tests share one installation with one snapshot. Each spoils something, drill
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,7 +18,8 @@ from typing import Any
 import pytest
 
 from backup.drill.run import run_drill
-from config.errors import Busy
+from backup.run import run_backup
+from config.errors import Busy, Exit
 from config.loading import Installation
 from config.roles import exclusive
 from gateway.audit.events import Event
@@ -302,3 +305,30 @@ def test_without_a_backup_there_is_nothing_to_rely_on(installation: Installation
     run = run_drill(installation, "full")
     assert run.state == "failed"
     assert run.detail["cause"] == "there is no backup yet"
+
+
+def test_with_the_real_backup_and_the_command(house: DrillHouse, papers: list[Paper]) -> None:
+    """What `backup run` makes is what a drill reads; the command ends 0, 1 and 5."""
+    saved = run_backup(house.installation)
+    assert saved.state == "passed", saved.detail
+    command = [sys.executable, "-m", "nightsafe", "drill", "run", "--full", "--data", str(house.folder.root), "--json"]
+    good = subprocess.run(command, capture_output=True)
+    assert good.returncode == Exit.DONE, good.stderr.decode()
+    told = json.loads(good.stdout)
+    assert (told["state"], told["snapshot"]) == ("passed", saved.snapshot)
+    house.alter(house.folder.catalog, papers[0].id, sha256="1" * 64)
+    try:
+        bad = subprocess.run(command, capture_output=True)
+    finally:
+        house.alter(house.folder.catalog, papers[0].id, sha256=papers[0].sha256)
+    assert bad.returncode == Exit.BAD
+    assert papers[0].path in json.loads(bad.stdout)["detail"]["bad"][0]
+    settings = house.folder.settings.read_text()
+    house.folder.settings.write_text(settings.replace(house.installation.settings.s3.endpoint, "http://127.0.0.1:9"))
+    try:
+        away = subprocess.run(command, capture_output=True)
+    finally:
+        house.folder.settings.write_text(settings)
+    assert away.returncode == Exit.OUT_OF_REACH
+    for one in (good, bad, away):
+        assert b"Traceback" not in one.stderr
