@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _CONFIG = Config(
     connect_timeout=3,
-    read_timeout=10,
+    read_timeout=7,
     retries={"max_attempts": 1, "mode": "standard"},
     s3={"addressing_style": "path"},
     user_agent_extra="nightsafe",
@@ -55,6 +55,8 @@ def list_names(access: S3Access, folder: str, limit: int = 1000) -> list[str]:
     """Names of up to `limit` (at most 1000) objects below `folder` ('' for the whole bucket, else with a slash at its end)."""
     with _foreign(access) as client:
         answer = client.list_objects_v2(Bucket=access.bucket, Prefix=folder, MaxKeys=limit)
+        if "Name" not in answer:  # a login page of a router is parsed as an empty list
+            raise BucketUnreachable(f"what answers at {access.endpoint} is no S3 service", "check s3.endpoint in the settings")
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
 
@@ -71,7 +73,7 @@ def count_objects(access: S3Access, folder: str, limit: int | None = None) -> in
 
 def is_empty(access: S3Access, folder: str) -> bool:
     """Whether nothing lies below `folder`."""
-    return count_objects(access, folder, limit=1) == 0
+    return not list_names(access, folder, limit=1)
 
 
 def remove_names(access: S3Access, names: Sequence[str]) -> None:
@@ -112,6 +114,8 @@ def _foreign(access: S3Access) -> Iterator[S3Client]:
         raise BucketUnreachable(
             f"{access.endpoint} cannot be reached: {_brief(error)}", "check s3.endpoint in the settings and the network"
         ) from error
+    except RecursionError as error:  # botocore asks a server that redirects without end where the bucket is
+        raise BucketRefused(f"{where} redirects to another region without end", "correct s3.region or s3.endpoint in the settings") from error
     except (BotoCoreError, ValueError) as error:
         raise BucketUnreachable(f"{where} cannot be used: {_brief(error)}", "check the section s3 of the settings") from error
 

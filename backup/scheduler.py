@@ -7,6 +7,7 @@ backup would measure the traffic of both. A job that fails is logged (its own ru
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,8 +97,9 @@ def _guarded(installation: Installation, job: Job, stop: threading.Event) -> Non
         log.info("stopped", job=job.kind)
     except NightsafeError as error:
         log.error("failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
-    except Exception:
-        log.exception("failed unexpectedly", job=job.kind)
+    except Exception as error:  # noqa: BLE001 - a defect in a job must not end the other
+        trace = traceback.format_exc()  # as text: some renderers print local variables, and among ours are secrets
+        log.error("failed unexpectedly", job=job.kind, error=type(error).__name__, trace=trace)  # noqa: TRY400
     else:
         tell = log.info if done.state == "passed" else log.error
         cause = done.detail.get("error", done.detail.get("cause"))

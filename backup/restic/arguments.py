@@ -89,11 +89,6 @@ def key_add(new_password_file: str, *, host: str, user: str) -> list[str]:
     return ["key", "add", "--new-password-file", new_password_file, "--host", host, "--user", user]
 
 
-def key_list() -> list[str]:
-    """List the keys as JSON."""
-    return ["key", "list", "--json", "--no-lock"]
-
-
 def unlock() -> list[str]:
     """Remove the locks of processes that are dead; those of live ones stay."""
     return ["unlock"]

@@ -28,7 +28,7 @@ def test_no_cache_means_none() -> None:
     assert a.common(a.Repository("s3:x", Path("/c")), "/dev/fd/3")[-2:] == ["--cache-dir", "/c"]
 
 
-@pytest.mark.parametrize("words", [a.cat_config(), a.snapshots(), a.restore("latest", Path("/t")), a.key_list(), a.check(lock=False), a.list_locks()])
+@pytest.mark.parametrize("words", [a.cat_config(), a.snapshots(), a.restore("latest", Path("/t")), a.check(lock=False), a.list_locks()])
 def test_reading_takes_no_lock(words: list[str]) -> None:
     assert "--no-lock" in words
 

@@ -1,0 +1,539 @@
+"""Whole backups with real restic and a real S3 server: the good road, and every bad input of the road's first part."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from backup.access import access
+from backup.bucket import BucketRefused, BucketUnreachable, count_objects, list_names
+from backup.plan import SourceMissing
+from backup.repository import PlaceTaken, RepositoryLost
+from backup.restic import CredentialsRefused, Interrupted, Locked, Unreachable, WrongPassword
+from backup.run import run_backup, snapshots
+from backup.status import NOT_OFFSITE, backup_status
+from config.errors import Busy, Exit, NightsafeError, OutOfReach, SettingsError
+from config.loading import Installation
+from config.roles import exclusive
+from gateway.audit.events import Event
+from gateway.audit.read import read
+from gateway.catalog import Catalog, CatalogError, Run
+from gateway.keys.keyring import Keyring
+from gateway.keys.master import load_master
+from gateway.keys.secrets import RoleSecrets, role_secrets
+from tests.integration.conftest import S3Server, make_installation
+from tests.integration.s3_parts import proxy
+
+
+@dataclass(frozen=True)
+class House:
+    """An installation that backs up to the shared server, and what a test wants to know of it."""
+
+    installation: Installation
+
+    @property
+    def secrets(self) -> RoleSecrets:
+        return role_secrets(self.installation, "scheduler")
+
+    @property
+    def runs(self) -> list[Run]:
+        with Catalog.open(self.installation.folder.catalog) as catalog:
+            return catalog.runs("backup")
+
+    def repository(self, name: str) -> Any:
+        with Catalog.open(self.installation.folder.catalog) as catalog:
+            return catalog.repository(name)
+
+    def events(self, event: Event) -> list[dict[str, Any]]:
+        return list(read(self.installation.folder.audit, event=event))
+
+    def objects(self, name: str = "") -> int:
+        one = access(self.installation, "reader")
+        return count_objects(one, one.folder(name) if name else one.folder("x").removesuffix("x/"))
+
+    def restic(self, *words: str, name: str = "papers", role: str = "reader", password: bytes | None = None, **extra: Any) -> Any:
+        """The real restic, by hand."""
+        one = access(self.installation, role)  # type: ignore[arg-type]
+        key = password or self.secrets[f"restic-{name}"]
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.installation.folder.cache), "RESTIC_PASSWORD": key.decode(), **one.environment()}
+        lock = ["--no-lock"] if role == "reader" else []
+        return subprocess.run(["restic", "--no-cache", *lock, "-r", one.url(name), *words], env=environment, capture_output=True, text=True, **extra)
+
+    def put(self, key: str, body: bytes = b"x") -> None:
+        one = access(self.installation, "pruner")
+        self.client("pruner").put_object(Bucket=one.bucket, Key=f"{one.prefix}/{key}", Body=body)
+
+    def client(self, role: str) -> Any:
+        one = access(self.installation, role)  # type: ignore[arg-type]
+        return boto3.client(
+            "s3", endpoint_url=one.endpoint, region_name=one.region, aws_access_key_id=one.access_key, aws_secret_access_key=one.secret_key
+        )
+
+    def change(self, **sections: Mapping[str, object]) -> House:
+        """The same installation with other settings."""
+        values = self.installation.settings.model_dump()
+        for section, changes in sections.items():
+            values[section] |= changes
+        return House(Installation(self.installation.folder, type(self.installation.settings).model_validate(values)))
+
+
+def furnish(installation: Installation) -> None:
+    folder = installation.folder
+    for number in range(5):
+        paper = folder.vault / "acme" / f"{number:02x}" / (secrets.token_hex(16) + ".age")
+        paper.parent.mkdir(parents=True, exist_ok=True)
+        paper.write_bytes(random.Random(number).randbytes(40_000))
+    inbox = folder.jails / "acme" / "inbox"
+    inbox.mkdir(parents=True)
+    (inbox / "with [brackets] * and \\ and\nnewline").write_text("{}")
+    (inbox / ".tmp-not-ours").write_text("{}")
+    (folder.jails / "acme" / ".tmp").mkdir()
+    (folder.jails / "acme" / ".tmp" / "half").write_text("half")
+    (paper.parent / ".tmp-0011223344556677").write_bytes(b"half")
+    client_keys = folder.client_keys("acme")
+    client_keys.mkdir(parents=True)
+    (client_keys / "1.age").write_text("sealed")
+    spooled = folder.spool_landed / "x"
+    spooled.write_text("spooled")
+
+
+@pytest.fixture(scope="module")
+def ready(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> House:
+    """One with a first backup; every test leaves it able to back up."""
+    root = tmp_path_factory.mktemp("ready")
+    installation = make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}"))
+    furnish(installation)
+    run_backup(installation)
+    return House(installation)
+
+
+@pytest.fixture
+def fresh(installation: Installation) -> House:
+    """One without any backup."""
+    return House(installation)
+
+
+def failed(house: House, kind: type[NightsafeError], code: Exit, **arguments: Any) -> NightsafeError:
+    """The backup fails with this error, is recorded so, and the error can be shown."""
+    before = len(house.runs)
+    with pytest.raises(kind) as error:
+        run_backup(house.installation, **arguments)
+    assert error.value.exit_code == code
+    assert error.value.message.count("\n") == 0
+    assert error.value.hint
+    for name in house.secrets:
+        if name != "checkpoint-signing" and name != "evidence-signing":
+            assert house.secrets.text(name) not in str(error.value)
+    [run, *rest] = house.runs
+    assert len(rest) == before
+    assert (run.state, run.detail["error"]) == ("failed", error.value.message)
+    assert house.events(Event.BACKUP_FAILED)[-1]["error"] == error.value.message
+    return error.value
+
+
+# the good road
+
+
+def test_a_backup_holds_everything_but_what_must_stay(ready: House) -> None:
+    run = run_backup(ready.installation)
+    assert run.state == "passed"
+    assert run.snapshot and len(run.snapshot) == 64
+    assert run.keys_snapshot and len(run.keys_snapshot) == 64
+    papers = set(ready.restic("ls", "latest").stdout.splitlines()[1:])
+    keys = set(ready.restic("ls", "latest", name="keys").stdout.splitlines()[1:])
+    assert {"/VERSION", "/nightsafe.toml", "/dump/catalog.sqlite3", "/keys/allowed_signers", "/keys/secrets/restic-papers.age"} <= papers
+    assert len([name for name in papers if name.endswith(".age") and name.startswith("/vault/")]) == 5
+    assert "/jails/acme/inbox/.tmp-not-ours" in papers, "no client's name is taken for a leftover"
+    assert not [name for name in papers if "/.tmp-0011" in name or name.endswith("/half")]
+    assert not [name for name in papers if name.startswith(("/spool", "/ingest-keys", "/run", "/cache", "/keys/clients", "/catalog"))]
+    assert "/keys/host/ssh_host_ed25519_key" not in papers, "only its sealed copy"
+    assert "/keys/secrets/host-key.age" in papers
+    assert {name for name in keys if "." in name} == {"/keys/clients/acme/1.age", "/keys/master.recipient", "/keys/recovery.recipients"}
+
+
+def test_a_snapshot_is_pinned_and_tagged_with_the_head_of_the_audit_chain(ready: House) -> None:
+    run = run_backup(ready.installation)
+    found = dict(reversed(snapshots(ready.installation)))
+    newest = found["papers"]
+    assert newest.id == run.snapshot
+    assert found["keys"].id == run.keys_snapshot
+    assert newest.host == "nightsafe"
+    assert newest.tag("run") == str(run.id)
+    assert newest.tag("audit") == run.detail["audit_head"]
+    assert ready.events(Event.CHECKPOINT_SIGNED)[-1]["checkpoint"] == run.detail["audit_head"]
+    assert ready.events(Event.BACKUP_FINISHED)[-1]["snapshot"] == run.snapshot
+
+
+def test_the_counts_are_restics_own(ready: House) -> None:
+    run = run_backup(ready.installation)
+    stats = json.loads(ready.restic("stats", "--json", "--mode", "restore-size", run.snapshot).stdout)
+    keys = json.loads(ready.restic("stats", "--json", "--mode", "restore-size", run.keys_snapshot, name="keys").stdout)
+    assert run.detail["bytes"] == stats["total_size"] + keys["total_size"]
+    assert run.detail["files"] > 20
+    assert run.detail["papers"] == 0
+    assert run.detail["added_bytes"] < run.detail["bytes"], "what was there already was not sent again"
+
+
+def test_the_repository_is_sound_and_the_kits_key_opens_it(ready: House) -> None:
+    assert ready.restic("check", "--read-data").returncode == 0
+    kit = Keyring(ready.installation.folder).open_secret("restic-kit", load_master(ready.installation))
+    for name in ("papers", "keys"):
+        assert ready.restic("cat", "config", name=name, password=kit).returncode == 0
+        assert len(json.loads(ready.restic("key", "list", "--json", name=name, role="writer").stdout)) == 2
+
+
+def test_repositories_are_recorded_once(ready: House) -> None:
+    assert {ready.repository(name).restic_id for name in ("papers", "keys")} == {
+        json.loads(ready.restic("cat", "config", name=name).stdout)["id"] for name in ("papers", "keys")
+    }
+    assert len(ready.events(Event.REPOSITORY_CREATED)) == 2
+
+
+def test_status_of_a_server_on_this_machine_is_never_green(ready: House) -> None:
+    run_backup(ready.installation)
+    found = backup_status(ready.installation)
+    assert NOT_OFFSITE in found.reasons
+    assert not found.green
+
+
+def test_progress_comes_in_bytes(ready: House) -> None:
+    (ready.installation.folder.vault / "acme" / "big.age").write_bytes(os.urandom(30_000_000))
+    seen: list[tuple[int, int]] = []
+
+    class Watching:
+        def update(self, done: int, total: int, note: str = "") -> None:
+            seen.append((done, total))
+
+    run_backup(ready.installation, Watching())
+    assert seen
+    assert max(total for _, total in seen) >= 30_000_000
+
+
+# only one at a time
+
+
+def test_a_second_run_says_busy(ready: House) -> None:
+    before = len(ready.runs)
+    with exclusive(ready.installation.folder, "backup", "x"), pytest.raises(Busy) as error:
+        run_backup(ready.installation)
+    assert error.value.exit_code == Exit.BUSY
+    assert len(ready.runs) == before
+
+
+def test_a_lock_that_a_dead_process_left_is_removed(ready: House) -> None:
+    with _locked_by_a_stopped_restic(ready) as (process, locks):
+        process.kill()
+        process.wait()
+        assert locks() == 1
+        assert run_backup(ready.installation).state == "passed"
+        assert locks() == 0
+    assert ready.restic("check").returncode == 0
+
+
+def test_a_lock_of_a_live_process_is_respected(ready: House) -> None:
+    with _locked_by_a_stopped_restic(ready) as (process, locks):
+        failed(ready, Locked, Exit.BUSY)
+        assert locks() == 1
+        process.send_signal(signal.SIGCONT)
+        process.wait(60)
+    assert run_backup(ready.installation).state == "passed"
+
+
+@contextlib.contextmanager
+def _locked_by_a_stopped_restic(house: House) -> Iterator[tuple[subprocess.Popen[bytes], Callable[[], int]]]:
+    """`restic check`, stopped while it holds its exclusive lock."""
+    one = access(house.installation, "writer")
+    environment = {"PATH": os.environ["PATH"], "HOME": "/", "RESTIC_PASSWORD": house.secrets.text("restic-papers"), **one.environment()}
+
+    def locks() -> int:
+        return len(list_names(one, one.folder("papers") + "locks/"))
+
+    process = subprocess.Popen(
+        ["restic", "--no-cache", "-r", one.url("papers"), "check", "--read-data"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not locks():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGSTOP)
+        assert locks() == 1, "it was too quick"
+        yield process, locks
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+# never initialised because something failed
+
+
+def test_an_emptied_bucket_is_an_error_and_stays_empty(fresh: House) -> None:
+    with Catalog.open(fresh.installation.folder.catalog) as catalog:
+        catalog.add_repository("papers", "s3:somewhere", "a" * 64)
+    error = failed(fresh, RepositoryLost, Exit.BAD)
+    assert "emptied, or swapped" in error.message
+    assert "s3:somewhere" in error.hint
+    assert fresh.objects() == 0
+
+
+def test_another_repository_in_its_place_is_an_error(ready: House, fresh: House) -> None:
+    elsewhere = fresh.change(s3={"prefix": ready.installation.settings.s3.prefix})
+    with Catalog.open(fresh.installation.folder.catalog) as catalog:
+        catalog.add_repository("papers", "s3:somewhere", "a" * 64)
+    count = ready.objects("papers/snapshots")
+    failed(elsewhere, RepositoryLost, Exit.BAD, secrets=ready.secrets)
+    assert ready.objects("papers/snapshots") == count
+
+
+def test_a_place_with_something_else_in_it_is_left_alone(fresh: House) -> None:
+    fresh.put("papers/holiday.jpg")
+    error = failed(fresh, PlaceTaken, Exit.USAGE)
+    assert "not empty" in error.message
+    assert fresh.objects() == 1
+    assert fresh.repository("papers") is None
+
+
+def test_a_repository_that_our_password_does_not_open_is_left_alone(ready: House, fresh: House) -> None:
+    elsewhere = fresh.change(s3={"prefix": ready.installation.settings.s3.prefix})
+    count = ready.objects()
+    failed(elsewhere, PlaceTaken, Exit.USAGE)
+    assert ready.objects() == count
+
+
+def test_a_wrong_password_is_named(ready: House) -> None:
+    wrong = RoleSecrets("scheduler", {**dict(ready.secrets), "restic-papers": b"another password"})
+    count = ready.objects()
+    failed(ready, WrongPassword, Exit.USAGE, secrets=wrong)
+    assert ready.objects() == count
+
+
+def test_an_init_that_died_is_begun_anew(fresh: House) -> None:
+    fresh.put("papers/keys/" + "ab" * 32)
+    assert run_backup(fresh.installation).state == "passed"
+    keys = list_names(access(fresh.installation, "reader"), f"{fresh.installation.settings.s3.prefix}/papers/keys/")
+    assert not any(name.endswith("ab" * 32) for name in keys)
+    assert len(keys) == 2
+
+
+def test_a_repository_that_the_catalog_never_came_to_know_is_taken_up(fresh: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+
+        def no_space(*_: object) -> None:
+            raise CatalogError("the catalog cannot be used", "make space")
+
+        broken.setattr(Catalog, "add_repository", no_space)
+        failed(fresh, CatalogError, Exit.OUT_OF_REACH)
+    assert run_backup(fresh.installation).state == "passed"
+    created = {event["repository"]: event for event in fresh.events(Event.REPOSITORY_CREATED)}
+    assert (created["papers"]["adopted"], created["keys"]["adopted"]) == (True, False)
+    assert len(json.loads(fresh.restic("key", "list", "--json", role="writer").stdout)) == 2, "the kit was let in once"
+
+
+def test_credentials_that_may_not_write_leave_nothing(fresh: House, s3: S3Server, tmp_path: Path) -> None:
+    reader = s3.access("reader")
+    file = tmp_path / "s3.toml"
+    text = file.read_text()
+    writer = s3.access("writer")
+    file.write_text(text.replace(writer.access_key, reader.access_key).replace(writer.secret_key, reader.secret_key))
+    failed(fresh, CredentialsRefused, Exit.USAGE)
+    assert fresh.objects() == 0
+    assert fresh.repository("papers") is None
+
+
+# out of reach
+
+
+def test_an_endpoint_that_refuses(fresh: House) -> None:
+    failed(fresh.change(s3={"endpoint": "http://127.0.0.1:9"}), BucketUnreachable, Exit.OUT_OF_REACH)
+
+
+def test_wrong_credentials(fresh: House, tmp_path: Path) -> None:
+    file = tmp_path / "s3.toml"
+    file.write_text(file.read_text().replace('secret_key = "', 'secret_key = "wrong'))
+    failed(fresh, BucketRefused, Exit.USAGE)
+
+
+def test_a_bucket_that_is_not_there(fresh: House) -> None:
+    failed(fresh.change(s3={"bucket": "no-such-bucket"}), BucketRefused, Exit.USAGE)
+
+
+def test_an_embedded_server_that_does_not_run(new_installation: Callable[..., Installation]) -> None:
+    failed(House(new_installation()), OutOfReach, Exit.OUT_OF_REACH)
+
+
+def test_restic_missing_and_too_old(fresh: House, tmp_path: Path) -> None:
+    failed(fresh.change(backup={"restic": "no-such-restic"}), OutOfReach, Exit.OUT_OF_REACH)
+    old = _script(tmp_path, "echo restic 0.12.0 compiled with go1.15")
+    failed(fresh.change(backup={"restic": str(old)}), SettingsError, Exit.USAGE)
+
+
+def test_a_bucket_that_dies_in_the_middle_is_given_up_after_the_stall_limit(ready: House) -> None:
+    big = ready.installation.folder.vault / "acme" / "uploading.age"
+    big.write_bytes(os.urandom(40_000_000))
+    with proxy(ready.installation.settings.s3.endpoint) as between:
+        between.freeze_after = 5_000_000
+        started = time.monotonic()
+        failed(ready.change(s3={"endpoint": between.endpoint}, backup={"stall_seconds": 3}), Unreachable, Exit.OUT_OF_REACH)
+        assert between.passed > 5_000_000
+        assert time.monotonic() - started < 60
+    assert run_backup(ready.installation).state == "passed"
+    assert ready.restic("check").returncode == 0
+    big.unlink()
+
+
+def test_a_full_disk_is_named_and_the_repositories_stay_good(s3: S3Server, tmp_path: Path) -> None:
+    """The data folder on a tmpfs of its own, in a mount namespace that goes with the process."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    settings = s3.settings(tmp_path, f"t-{secrets.token_hex(6)}").replace("../s3.toml", str(tmp_path / "s3.toml"))
+    code = """
+import json, os, sys
+from pathlib import Path
+from tests.integration.conftest import make_installation
+from backup.run import run_backup
+from config.errors import NightsafeError
+from gateway.catalog import Catalog
+root = Path(sys.argv[1])
+installation = make_installation(root, sys.argv[2])
+run_backup(installation)
+(root / "filler").write_bytes(b"")
+with open(root / "filler", "ab", buffering=0) as filler:
+    for size in (65536, 4096):
+        try:
+            while filler.write(bytes(size)):
+                pass
+        except OSError:
+            pass
+try:
+    run_backup(installation)
+    found = None
+except NightsafeError as error:
+    found = [int(error.exit_code), error.message + error.hint]
+half = os.listdir(installation.folder.dump)
+(root / "filler").unlink()
+again = run_backup(installation)
+with Catalog.open(installation.folder.catalog) as catalog:
+    states = [run.state for run in catalog.runs("backup")]
+print(json.dumps([found, half, again.state, states]))
+"""
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    mount = 'mount -t tmpfs -o size=8m tmpfs "$1" && shift && exec "$@"'
+    command = ["unshare", "--mount", *as_root, "sh", "-c", mount, "sh", str(mounted), sys.executable, "-c", code, str(mounted), settings]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    found, half, again, states = json.loads(done.stdout)
+    assert found is not None, "the disk was not full"
+    assert found[0] == Exit.OUT_OF_REACH
+    assert "space" in found[1] or "full" in found[1]
+    assert half == ["catalog.sqlite3"]
+    assert again == "passed"
+    assert set(states[1:-1]) <= {"failed", "interrupted"}
+
+
+# what is there to be saved
+
+
+def test_a_source_that_is_missing_is_named(fresh: House) -> None:
+    fresh.installation.folder.vault.rmdir()
+    error = failed(fresh, SourceMissing, Exit.BAD)
+    assert "vault" in error.message
+
+
+def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(ready: House, tmp_path: Path) -> None:
+    """restic in a wrapper that complains as restic does, and ends with its code 3."""
+    lost = ready.installation.folder.vault / "acme" / "lost.age"
+    fault = json.dumps({"message_type": "error", "error": {"Op": "open", "Err": 13}, "during": "archival", "item": str(lost)})
+    wrapper = _script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
+    run = run_backup(ready.change(backup={"restic": str(wrapper)}).installation)
+    assert run.state == "partial"
+    assert run.snapshot and len(run.snapshot) == 64
+    assert str(lost) in run.detail["error"]
+    assert backup_status(ready.installation).colour == "red"
+
+
+def test_a_name_that_a_client_deletes_meanwhile_is_no_fault(ready: House, tmp_path: Path) -> None:
+    gone = ready.installation.folder.jails.resolve() / "acme" / "inbox" / "deleted"
+    fault = json.dumps({"message_type": "error", "error": {"Op": "lstat", "Err": 2}, "during": "archival", "item": str(gone)})
+    wrapper = _script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
+    assert run_backup(ready.change(backup={"restic": str(wrapper)}).installation).state == "passed"
+
+
+# ends before its time
+
+
+def test_a_killed_run_becomes_interrupted_and_the_next_one_passes(ready: House) -> None:
+    (ready.installation.folder.vault / "acme" / "killed.age").write_bytes(os.urandom(60_000_000))
+    code = "import sys; from config.loading import open_installation; from backup.run import run_backup; run_backup(open_installation(sys.argv[1]))"
+    before = ready.objects("papers/data")
+    process = subprocess.Popen([sys.executable, "-c", code, str(ready.installation.folder.root)])
+    deadline = time.monotonic() + 90
+    while ready.objects("papers/data") == before:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert children, "restic runs"
+    process.kill()
+    process.wait()
+    assert run_backup(ready.installation).state == "passed"
+    assert [run.state for run in ready.runs[:2]] == ["passed", "interrupted"]
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in children)
+    assert ready.restic("check").returncode == 0
+
+
+def test_a_request_to_stop_ends_it_without_a_lock(ready: House) -> None:
+    (ready.installation.folder.vault / "acme" / "stopped.age").write_bytes(os.urandom(60_000_000))
+    cancel = threading.Event()
+
+    class Stopping:
+        def update(self, done: int, total: int, note: str = "") -> None:
+            if done:
+                cancel.set()
+
+    with pytest.raises(Interrupted):
+        run_backup(ready.installation, Stopping(), cancel=cancel)
+    assert ready.runs[0].state == "interrupted"
+    one = access(ready.installation, "reader")
+    assert list_names(one, one.folder("papers") + "locks/") == []
+    assert run_backup(ready.installation).state == "passed"
+
+
+def test_the_embedded_server_and_a_first_backup(
+    new_installation: Callable[..., Installation], s3_role: Callable[[Installation], AbstractContextManager[Any]]
+) -> None:
+    house = House(new_installation('[s3]\nprefix = "deep/inside"\n'))
+    assert snapshots(house.installation) == []
+    with s3_role(house.installation):
+        assert run_backup(house.installation).state == "passed"
+        assert len(snapshots(house.installation)) == 2
+    assert house.repository("papers").url == "s3:embedded/nightsafe/deep/inside/papers"
+    with pytest.raises(OutOfReach):
+        snapshots(house.installation)
+
+
+def _script(tmp_path: Path, body: str) -> Path:
+    path = tmp_path / "restic-in-a-wrapper"
+    path.write_text("#!/bin/sh\n" + body + "\n")
+    path.chmod(0o755)
+    return path
