@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -121,20 +122,29 @@ def peek(parts: Parts, paper: str) -> Arrival | None:
 def _through(parts: Parts, landed: LandedPaper, recipient: Recipient) -> tuple[str, SealedPaper]:
     """SHA-256 of the plaintext and what the vault made of it. Raises SpoolDamaged unless every byte was there."""
     digest = hashlib.sha256()
-    writer = parts.vault.writer(landed.arrival.client, landed.arrival.paper, recipient)
-    try:
-        buffer = memoryview(bytearray(max(1, min(landed.size, PIECE_BYTES))))
-        left = landed.size
-        while left:
-            count = landed.readinto(buffer[: min(left, PIECE_BYTES)])
-            if not count:
-                raise SpoolDamaged("the spool file ends before the length that its footer tells")
-            digest.update(buffer[:count])
-            writer.write(buffer[:count])
-            left -= count
-            if left:
-                parts.between_pieces()
+    with parts.vault.writer(landed.arrival.client, landed.arrival.paper, recipient) as writer:
+        if landed.size <= PIECE_BYTES:
+            for piece in _pieces(parts, landed):
+                digest.update(piece)
+                writer.write(piece)
+        else:  # both let go of the interpreter over a whole piece: hashing beside sealing makes use of a second core
+            with ThreadPoolExecutor(1, thread_name_prefix="ingest-hash") as helper:
+                for piece in _pieces(parts, landed):
+                    hashed = helper.submit(digest.update, piece)
+                    writer.write(piece)
+                    hashed.result()
         return digest.hexdigest(), writer.commit()
-    except BaseException:
-        writer.abandon()
-        raise
+
+
+def _pieces(parts: Parts, landed: LandedPaper) -> Iterator[memoryview]:
+    """The plaintext in pieces of PIECE_BYTES, each valid until the next is asked for."""
+    buffer = memoryview(bytearray(min(landed.size, PIECE_BYTES)))
+    left = landed.size
+    while left:
+        count = landed.readinto(buffer[: min(left, PIECE_BYTES)])
+        if not count:
+            raise SpoolDamaged("the spool file ends before the length that its footer tells")
+        yield buffer[:count]
+        left -= count
+        if left:
+            parts.between_pieces()
