@@ -18,7 +18,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 COMMAND = re.compile(r"(?:^|[`$|(;]|&& )\s*(?:\.venv/bin/)?(nightsafe [^`#\n]*)", re.MULTILINE)
 SETTING = re.compile(r"`((?:gateway|ingest|keys|s3|backup|drill|log)\.[a-z_]+)`")
 PACKAGES = {f"gateway.{name}" for name in ("age", "audit", "catalog", "ingest", "jail", "keys", "sftp", "store")} | {"backup.report"}
-NOT_SETTINGS = PACKAGES | {event.value for event in Event}
+NOT_SETTINGS = PACKAGES | {"s3.toml"} | {event.value for event in Event}
 NOT_COMMANDS = {"spool"}  # `nightsafe spool v1` is a label of the spool's keys
 
 
