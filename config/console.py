@@ -67,9 +67,9 @@ def facts(values: Mapping[str, object]) -> None:
 
 def complain(error: NightsafeError) -> None:
     """An error on standard error: what is wrong, then what to do."""
-    sys.stderr.write(f"nightsafe: {printable(error.message)}\n")
-    if error.hint:
-        sys.stderr.write("".join(f"  {printable(line)}\n" for line in error.hint.splitlines()))
+    first, *more = error.message.split("\n")
+    lines = [f"nightsafe: {first}", *more, *(f"  {line}" for line in error.hint.split("\n") if line)]
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 class Progress(Protocol):

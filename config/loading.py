@@ -17,6 +17,7 @@ from config.folder import FORMAT_VERSION, DataFolder
 from config.settings import Settings
 
 ENVIRONMENT_PREFIX = "NIGHTSAFE_SET_"  # NIGHTSAFE_SET_GATEWAY__PORT=2022
+WORDS = {"extra_forbidden": "is not a known setting", "model_type": "must be a table", "model_attributes_type": "must be a table"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ def locate(data: Path | str | None, environment: Mapping[str, str] | None = None
 
 def check_version(folder: DataFolder) -> None:
     """Refuse a data folder that this program does not understand."""
-    text = folder.version_file.read_text(encoding="ascii", errors="replace").strip()
+    try:
+        text = folder.version_file.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        raise SettingsError(
+            f"{folder.version_file} cannot be read: {error.strerror}", "it must be a file that this user may read; restore it from a backup"
+        ) from error
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise SettingsError(f"{folder.version_file} does not hold a number", "restore it from a backup; its content is the format's version, now 1")
     if int(text) > FORMAT_VERSION:
@@ -74,8 +80,10 @@ def load_settings(path: Path, environment: Mapping[str, str] | None = None) -> S
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SettingsError(f"the settings file {path} is missing", "restore it, or write an empty file to take all defaults") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"the settings file {path} is not text in UTF-8", "save it as UTF-8, or restore it from a backup") from error
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}", "it must be a file that this user may read") from error
     return parse_settings(text, str(path), environment)
 
 
@@ -89,8 +97,9 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str] | None =
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        faults = [_fault(text, name, overridden, fault["loc"], fault["msg"], fault["type"]) for fault in error.errors()]
-        raise SettingsError(f"{len(faults)} mistake{'s' if len(faults) > 1 else ''} in the settings:\n" + "\n".join(faults)) from None
+        faults = sorted(_fault(text, name, overridden, fault["loc"], fault["msg"], fault["type"]) for fault in error.errors())
+        lines = [line for _, line in faults]
+        raise SettingsError(f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the settings:\n" + "\n".join(lines)) from None
 
 
 def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tuple[str, ...]]:
@@ -103,21 +112,26 @@ def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tup
         for section in sections:
             inner = table.setdefault(section, {})
             if not isinstance(inner, dict):
-                break
+                break  # the file has no table there, which is a mistake of its own
             table = inner
-        table[key] = value
-        laid.add((*sections, key))
+        else:
+            table[key] = value
+            laid.add((*sections, key))
     return laid
 
 
-def _fault(text: str, name: str, overridden: set[tuple[str, ...]], location: Sequence[str | int], message: str, kind: str) -> str:
+def _fault(text: str, name: str, overridden: set[tuple[str, ...]], location: Sequence[str | int], message: str, kind: str) -> tuple[int, str]:
+    """The line of a fault (0 when it is not in the file), and the fault in words."""
     keys = tuple(str(part) for part in location)
     dotted = ".".join(keys)
-    message = "is not a known setting" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+    message = WORDS.get(kind, message.removeprefix("Value error, "))
     if keys in overridden:
-        return f"  environment {ENVIRONMENT_PREFIX}{'__'.join(keys).upper()}: {message}"
-    line = line_of(text, keys)
-    return f"  {name}:{line}: {dotted}: {message}" if line else f"  {name}: {dotted}: {message}"
+        return 0, f"  environment {ENVIRONMENT_PREFIX}{'__'.join(keys).upper()}: {message}"
+    line = next((found for length in range(len(keys), 0, -1) if (found := line_of(text, keys[:length]))), None)
+    laid = next((variable for variable in sorted(overridden) if variable[: len(keys)] == keys), None)
+    if laid is not None and line is None:  # a table that only the environment names
+        return 0, f"  environment {ENVIRONMENT_PREFIX}{'__'.join(laid).upper()}: {dotted} {message}"
+    return line or 0, f"  {name}:{line}: {dotted}: {message}" if line else f"  {name}: {dotted}: {message}"
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
