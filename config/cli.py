@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from config.console import complain
-from config.errors import Exit, NightsafeError
+from config.errors import Exit, NightsafeError, OutOfReach, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,9 +81,25 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
         # The reader of our output has gone; what it saw was right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
+    except OSError as error:
+        if os.environ.get("NIGHTSAFE_DEBUG"):
+            raise
+        refused = _refused_by_the_system(error)
+        complain(refused)
+        return refused.exit_code
     except Exception as error:
         if os.environ.get("NIGHTSAFE_DEBUG"):
             raise
         complain(NightsafeError(f"an unexpected error, a defect of Nightsafe: {type(error).__name__}: {error}", "NIGHTSAFE_DEBUG=1 shows where"))
         return Exit.BAD
     return result if isinstance(result, int) else Exit.DONE
+
+
+def _refused_by_the_system(error: OSError) -> NightsafeError:
+    """What no other module turned into words: the operating system said no."""
+    where = f" {error.filename!r}" if error.filename is not None else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfReach(f"a disk is full:{where or ' one that was written to'}", "free some space, then try again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(f"this user may not do that:{where} ({error.strerror})", "run as the user that owns the data folder")
+    return NightsafeError(f"the system refused:{where} {error.strerror or type(error).__name__}", "NIGHTSAFE_DEBUG=1 shows where")
