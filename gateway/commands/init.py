@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 
 from config.cli import data_option, json_option
 from config.console import emit, say
-from config.errors import UsageError
+from config.errors import Busy, UsageError
 from config.example import render_example
-from config.files import make_folder, write_whole
+from config.files import TEMPORARY_PREFIX, make_folder, opened_folder, write_whole
 from config.folder import FORMAT_VERSION, DataFolder
 from config.loading import Installation, load_settings, locate
 from gateway.age import Identity
@@ -21,8 +24,9 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import part_a
-from gateway.keys.master import load_master
+from gateway.keys.master import CREDENTIALS_DIRECTORY, load_master, make_master
 
+UNFINISHED = "INIT-UNFINISHED"  # stands in the folder as long as what is there may be thrown away
 OURS = {"nightsafe.toml", "keys", "ingest-keys", "spool", "jails", "vault", "quarantine", "audit", "evidence", "dump", "run", "cache", "lost+found"}
 
 
@@ -41,18 +45,16 @@ def init(data: Path | None, recovery_kit: Path | None, as_json: bool) -> None:
     """
     folder = locate(data)
     _check_place(folder, recovery_kit)
-    _clear_half_made(folder)
-    try:
+    with _claimed(folder), ExitStack() as undo:
         recovery = _make(folder)
         kit = part_a(recovery, Keyring(folder))
         if recovery_kit:
             write_whole(recovery_kit.absolute(), kit.encode())
+            undo.callback(_withdraw_kit, folder, recovery_kit.absolute())
         elif not as_json:
             click.echo(kit)
         write_whole(folder.version_file, f"{FORMAT_VERSION}\n".encode())
-    except BaseException:
-        _clear_half_made(folder)
-        raise
+        (folder.root / UNFINISHED).unlink()  # from here on nothing is undone any more
     if as_json:
         emit({"data": str(folder.root), "recovery_kit": str(recovery_kit) if recovery_kit else kit}, as_json)
         return
@@ -72,8 +74,8 @@ def _check_place(folder: DataFolder, recovery_kit: Path | None) -> None:
     if folder.root.exists():
         if not folder.root.is_dir():
             raise UsageError(f"{folder.root} is not a folder", "choose another name")
-        strangers = sorted(set(os.listdir(folder.root)) - OURS - {folder.catalog.name + end for end in ("", "-wal", "-shm", "-journal")})
-        strangers = [name for name in strangers if not name.startswith(".tmp-")]
+        found = set(os.listdir(folder.root)) - {"lost+found"}
+        strangers = sorted(name for name in found - _ours(folder) if not name.startswith(TEMPORARY_PREFIX)) if UNFINISHED in found else sorted(found)
         if strangers:
             raise UsageError(f"{folder.root} is not empty: it holds {strangers[0]!r}", "choose an empty folder, or one that does not exist yet")
         if any(path.is_dir() and any(path.iterdir()) for path in (folder.vault, folder.jails, folder.keys / "clients")):
@@ -90,18 +92,53 @@ def _check_place(folder: DataFolder, recovery_kit: Path | None) -> None:
             raise UsageError(f"the folder {recovery_kit.absolute().parent} does not exist", "make it, or choose another place for the kit")
 
 
+def _ours(folder: DataFolder) -> set[str]:
+    return OURS | {UNFINISHED, *(folder.catalog.name + end for end in ("", "-wal", "-shm", "-journal"))}
+
+
+@contextmanager
+def _claimed(folder: DataFolder) -> Iterator[None]:
+    """The folder, made if need be, cleared of what an interrupted init left, and ours alone; when the block fails it is as it was before."""
+    was_there = folder.root.exists()
+    try:
+        make_folder(folder.root)
+    except OSError as error:
+        raise UsageError(f"the folder {folder.root} cannot be made: {error.strerror}", "choose another place, or mend its parent folder") from error
+    with opened_folder(folder.root) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another 'nightsafe init' works on {folder.root}", "wait for it to end") from None
+        _check_place(folder, None)  # once more: another init may have ended a moment ago
+        _clear_half_made(folder)
+        try:
+            write_whole(folder.root / UNFINISHED, b"Made by 'nightsafe init', which did not come to its end. Run it again.\n")
+            yield
+        except BaseException:
+            _clear_half_made(folder)
+            if not was_there:
+                folder.root.rmdir()
+            raise
+
+
+def _withdraw_kit(folder: DataFolder, kit: Path) -> None:
+    """Remove the kit of an unfinished init: one that opens nothing must not be locked away."""
+    if (folder.root / UNFINISHED).exists():
+        kit.unlink(missing_ok=True)
+
+
 def _clear_half_made(folder: DataFolder) -> None:
-    """Without VERSION nothing here was ever in use: what an interrupted init left is removed, name by name."""
-    if not folder.root.is_dir() or folder.version_file.exists():
+    """Remove what an unfinished init made, name by name, its mark last. Without the mark nothing is touched."""
+    names = os.listdir(folder.root)
+    if UNFINISHED not in names:
         return
-    for name in os.listdir(folder.root):
+    for name in sorted(set(names) - {"lost+found", UNFINISHED}):
         path = folder.root / name
-        if name == "lost+found":
-            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+    (folder.root / UNFINISHED).unlink()
 
 
 def _make(folder: DataFolder) -> Identity:
@@ -125,8 +162,6 @@ def _make(folder: DataFolder) -> Identity:
 
 def _master(installation: Installation) -> Identity:
     """The master identity: the one that is there, or a new one."""
-    path = installation.path(installation.settings.keys.master_file)
-    if not path.exists() and "CREDENTIALS_DIRECTORY" not in os.environ:
-        make_folder(path.parent)
-        write_whole(path, (Identity.generate().encode() + "\n").encode())
-    return load_master(installation)
+    if CREDENTIALS_DIRECTORY in os.environ:
+        return load_master(installation)
+    return make_master(installation.path(installation.settings.keys.master_file), installation.folder)
