@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from config.errors import CheckFailed, NightsafeError, OutOfReach
+from config.errors import CheckFailed, Exit, NightsafeError, OutOfReach
 
 
 class KeyDamaged(CheckFailed):
     """A key file is there but is not what it should be: cut short, altered, or sealed to somebody else."""
+
+
+class KeyMismatch(KeyDamaged):
+    """A key file is sealed to others than the identity at hand: most likely it is the wrong master."""
+
+    exit_code = Exit.USAGE
 
 
 class KeydUnavailable(OutOfReach):

@@ -26,10 +26,10 @@ from config.errors import SettingsError, UsageError
 from config.files import make_folder, write_whole
 from config.folder import DataFolder
 from config.roles import exclusive
-from gateway.age import AgeError, Identity, Recipient, open_bytes, seal_bytes
+from gateway.age import AgeError, Identity, NoMatchError, Recipient, open_bytes, seal_bytes
 from gateway.audit.signatures import CHECKPOINT, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
 from gateway.catalog.names import check_name
-from gateway.keys.errors import KeyDamaged
+from gateway.keys.errors import KeyDamaged, KeyMismatch
 from gateway.keys.master import identity_file, parse_identity
 from gateway.keys.pieces import read_piece, write_new
 
@@ -269,8 +269,12 @@ def _open_pair(folder: Path, generation: int, opener: Identity) -> Identity:
 def _open(sealed: bytes, identity: Identity, path: Path) -> bytes:
     try:
         return open_bytes(sealed, [identity])
+    except NoMatchError as error:
+        raise KeyMismatch(
+            f"{path} does not open: it is sealed to another key than the one at hand", "is it the right master? see keys.master_file in the settings"
+        ) from error
     except AgeError as error:
-        raise KeyDamaged(f"{path} does not open: {error.message}", "is it the right master? if so, restore the file from a backup") from error
+        raise KeyDamaged(f"{path} does not open: {error.message}", "restore the file from a backup") from error
 
 
 def _recipients(path: Path) -> list[Recipient]:
