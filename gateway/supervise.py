@@ -37,7 +37,7 @@ class RoleFailed(NightsafeError):
     """A role ended before it was ready; its own message stands above on standard error."""
 
     def __init__(self, role: str, code: int) -> None:
-        super().__init__(f"the role '{role}' ended before it was ready", "the line above says why")
+        super().__init__(f"the role '{role}' ended before it was ready", "its own message above says why")
         self.exit_code = Exit(code) if code in set(Exit) and code != Exit.DONE else Exit.BAD
 
 

@@ -36,7 +36,7 @@ class Catalog(PeopleQueries, PaperQueries, RunQueries):
     def open(cls, path: Path) -> Self:
         """Open a catalog that is there. Raises SettingsError when it is missing, or of another revision than this program's."""
         if not path.exists():
-            raise SettingsError(f"the catalog {path} is missing", "restore it from a backup: nightsafe restore")
+            raise SettingsError(f"the catalog {path} is missing", "restore it from a backup; no new one is made in its place")
         database = Database(path)
         with database.reading() as connection:
             schema.check_current(connection)

@@ -11,7 +11,9 @@ from pathlib import Path
 import click
 
 from config.cli import data_option
+from config.errors import SettingsError, UsageError
 from config.files import write_whole
+from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
 from config.roles import running_role, set_on_signals
@@ -34,13 +36,16 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
     Example: nightsafe up --data /srv/nightsafe/data --sftp-port 2022 --ready-file /run/nightsafe.json
     """
     installation = open_installation(data)
+    if ready_file and not ready_file.absolute().parent.is_dir():
+        raise UsageError(f"the folder {ready_file.absolute().parent} does not exist", "make it, or choose another place for the ready file")
     set_up_logging("up", installation.settings.log.level, installation.settings.log.json_lines)
     harden_process()
     stop = threading.Event()
     set_on_signals(stop)
     with running_role(installation.folder, "up"):
-        Catalog.create(installation.folder.catalog).close()  # migrates a catalog of an older program
-        supervisor = Supervisor(installation.folder, role_commands(installation, sftp_host, sftp_port))
+        commands = role_commands(installation, sftp_host, sftp_port)
+        migrate_catalog(installation.folder)
+        supervisor = Supervisor(installation.folder, commands)
         if ready_file:
             ready_file.unlink(missing_ok=True)
         announced = supervisor.start(stop)
@@ -52,6 +57,15 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
             if ready_file:
                 ready_file.unlink(missing_ok=True)
             supervisor.stop()
+
+
+def migrate_catalog(folder: DataFolder) -> None:
+    """Raise a catalog of an older program to this one's revision. Raises SettingsError when there is none: a new one in its place would forget
+    every client and every paper."""
+    if not folder.catalog.exists() or not folder.catalog.stat().st_size:
+        state = "is empty" if folder.catalog.exists() else "is missing"
+        raise SettingsError(f"the catalog {folder.catalog} {state}", "restore it from a backup; no new one is made in its place")
+    Catalog.create(folder.catalog).close()
 
 
 def role_commands(installation: Installation, host: str | None, port: int | None) -> list[RoleCommand]:
