@@ -16,16 +16,15 @@ from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.jail import Entry, Refused, VirtualPath, parse
 from gateway.jail.permissions import Action, check, check_rename, mode_bits
-from gateway.keys.errors import KeydUnavailable, KeyRefused
 from gateway.sftp import replies
 from gateway.sftp import requests as ask
+from gateway.sftp.explaining import explain
 from gateway.sftp.handles import FolderHandle, Handle, HandleTable, ReadingHandle, WritingHandle
 from gateway.sftp.papers import Papers
 from gateway.sftp.recording import SessionRecord
-from gateway.sftp.space import NO_SPACE, SpaceGuard
+from gateway.sftp.space import SpaceGuard
 from gateway.sftp.visitor import Visitor
 from gateway.sftp.wire import MAX_PAYLOAD, VERSION, OpenFlag, Status
-from gateway.store.errors import SpoolTooLarge, SpoolTorn, StoreFull
 
 log = structlog.get_logger()
 
@@ -35,14 +34,7 @@ PAGE_ENTRIES = 256
 PAGE_BYTES = 64 * 1024
 FILES_SHOWN = 2**31  # "files" of a disk that statvfs speaks of; a jail has no such limit yet
 
-_STATUS: dict[str, Status] = {
-    "no_such_file": Status.NO_SUCH_FILE,
-    "permission": Status.PERMISSION_DENIED,
-    "bad_message": Status.BAD_MESSAGE,
-    "unsupported": Status.OP_UNSUPPORTED,
-}
 _WRITES = OpenFlag.WRITE | OpenFlag.APPEND
-_KEYS_AWAY = "papers cannot be read at the moment; uploads go on; try again in a few minutes"
 
 
 class Operations:
@@ -116,31 +108,11 @@ class Operations:
             return self._refuse(request, error)
 
     def _refuse(self, request: Any, error: Exception) -> bytes:
-        code, text = self._explain(error)
+        code, text = explain(error, self._visitor.session)
         if code is Status.PERMISSION_DENIED:
             path: bytes = getattr(request, "path", b"") or getattr(request, "source", b"")
             self._record.refused(type(request).__name__, path.decode("utf-8", "replace"), text)
         return replies.status(request.id, code, text)
-
-    def _explain(self, error: Exception) -> tuple[Status, str]:
-        if isinstance(error, Refused):
-            return _STATUS.get(error.code, Status.FAILURE), error.text
-        if isinstance(error, StoreFull):
-            return Status.FAILURE, NO_SPACE
-        if isinstance(error, SpoolTooLarge):
-            return Status.FAILURE, "papers may not be that large"
-        if isinstance(error, SpoolTorn):
-            return Status.FAILURE, "the upload is shorter than it was said to be; look at its size again and resume from there"
-        if isinstance(error, KeydUnavailable):
-            log.warning("keyd.unavailable", error=error.message)
-            return Status.FAILURE, _KEYS_AWAY
-        if isinstance(error, KeyRefused):
-            return Status.PERMISSION_DENIED, "the paper's key was refused; too many requests, or no longer permitted"
-        if isinstance(error, NightsafeError):
-            log.warning("request.failed", error=error.message, kind=type(error).__name__, session=self._visitor.session)
-            return Status.FAILURE, "the server could not do this"
-        log.error("request.crashed", exc_info=error, session=self._visitor.session)
-        return Status.FAILURE, "the server could not do this"
 
     # the session itself
 

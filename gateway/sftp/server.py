@@ -109,6 +109,7 @@ class Gateway:
                 session.stop()
         for connection in list(self._connections):
             connection.disconnect(asyncssh.DISC_BY_APPLICATION, "the server is stopping; uploads can be resumed")
+        await self._all_gone()
         if not await self._tasks.drained(STOP_SECONDS):
             log.warning("gateway.stopped_hard")
         await land_all(self._papers.values())
@@ -116,6 +117,12 @@ class Gateway:
         self._pool.close()
         for papers in self._papers.values():
             papers.tree.close()
+
+    async def _all_gone(self) -> None:
+        """Connections end a turn of the loop or two after they were told to; only then are their sessions given up."""
+        until = asyncio.get_running_loop().time() + STOP_SECONDS
+        while self._connections and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.005)
 
     async def _options(self) -> SSHServerConnectionOptions:
         try:
