@@ -147,9 +147,13 @@ class Finding:
 
 
 def is_newer(live: Record | None, dump: Record | None, dump_at: datetime) -> bool:
-    """Whether a paper is too new for the snapshot: only the live catalog has it, and it was sealed after the dump (or so shortly before that
-    its row may have come later)."""
-    return live is not None and dump is None and live.sealed_at > dump_at - GRACE
+    """Whether a paper is too new for the snapshot, so that nobody expects it there."""
+    return live is not None and is_too_new(dump is not None, live.sealed_at, dump_at)
+
+
+def is_too_new(in_dump: bool, sealed_at: datetime, dump_at: datetime) -> bool:
+    """The dump lacks it, and it was sealed after the dump, or so shortly before that its row may have come later."""
+    return not in_dump and sealed_at > dump_at - GRACE
 
 
 def judge(case: Case) -> list[Finding]:

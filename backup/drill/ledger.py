@@ -12,16 +12,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from backup.drill.errors import ScratchFailed
-from backup.drill.judge import Receipt, Record
+from backup.drill.judge import CLAIMED, Receipt, Record
 
 Source = Literal["live", "dump"]
 CODES: dict[Source, int] = {"live": 0, "dump": 1}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH = 1000
+MICROSECOND = timedelta(microseconds=1)
+FIELDS = attrgetter(*CLAIMED)  # many times quicker than dataclasses.astuple, over millions
 TABLES = """
 CREATE TABLE record (id TEXT, source INTEGER, client TEXT, path TEXT, version INTEGER, size INTEGER, sha256 TEXT, sealed_size INTEGER,
   sealed_sha256 TEXT, header_mac TEXT, generation INTEGER, received_at INTEGER,
@@ -74,10 +77,11 @@ class Ledger:
             for paper, rows in itertools.groupby(self._base.execute(query), key=lambda row: row[0]):
                 yield _entry(str(paper), list(rows))
 
-    def entry(self, paper: str) -> Entry | None:
-        """One paper, or None when no catalog knows it."""
-        rows = self._base.execute("SELECT r.*, q.* FROM record r LEFT JOIN receipt q ON q.id = r.id WHERE r.id = ?", (paper,)).fetchall()
-        return _entry(paper, rows) if rows else None
+    def seals(self) -> Iterator[tuple[str, bool, datetime]]:
+        """(paper id, whether the dump has it, when it was sealed) of all papers, by id: what a draw needs, without the rest."""
+        with _translated():
+            for paper, newest_source, sealed_at in self._base.execute("SELECT id, MAX(source), sealed_at FROM record GROUP BY id ORDER BY id"):
+                yield paper, newest_source == CODES["dump"], _moment(sealed_at)
 
     def explained(self, papers: Iterable[str]) -> set[tuple[str, str]]:
         """The (client, paper) pairs that a catalog has among `papers` (a few hundred)."""
@@ -130,8 +134,7 @@ def _translated() -> Iterator[None]:
 
 
 def _row(record: Record) -> tuple[Any, ...]:
-    *fields, received_at, sealed_at, receipted = astuple(record)
-    return (*fields, _stored(received_at), _stored(sealed_at), int(receipted))
+    return (*FIELDS(record), _stored(record.received_at), _stored(record.sealed_at), int(record.receipted))
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -140,7 +143,7 @@ def _record(row: tuple[Any, ...]) -> Record:
 
 
 def _stored(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // MICROSECOND
 
 
 def _moment(stored: int) -> datetime:

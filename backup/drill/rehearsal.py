@@ -20,7 +20,7 @@ from typing import Literal
 from backup.bucket import BucketMissing
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
-from backup.drill.judge import LIVE, Finding, is_newer
+from backup.drill.judge import LIVE, Finding, is_too_new
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
 from backup.drill.ledger import Entry, Ledger
 from backup.drill.sample import Draw, Group, draw
@@ -230,7 +230,7 @@ class Rehearsal:
 
     def _draw(self, ledger: Ledger, snapshot: Snapshot) -> None:
         found = self.findings
-        found.draw = draw(self._is.seed, self._is.wanted, ((entry.paper, self._group(entry)) for entry in self._expected(ledger)))
+        found.draw = draw(self._is.seed, self._is.wanted, self._population(ledger))
         ledger.choose(found.draw.papers)
         patterns = [pattern for entry in ledger.entries(chosen_only=True) for pattern in _patterns(entry)]
         check_room(self._is.scratch, sum(_sealed_size(entry) for entry in ledger.entries(chosen_only=True)))
@@ -268,20 +268,16 @@ class Rehearsal:
 
     # what the stages need
 
-    def _expected(self, ledger: Ledger) -> Iterator[Entry]:
-        """Papers that the snapshot should hold."""
+    def _population(self, ledger: Ledger) -> Iterator[tuple[str, Group]]:
+        """Papers that the snapshot should hold, with what earlier drills knew of them."""
         dump_at = self.findings.dump_at or self._is.started_at
-        for entry in ledger.entries():
-            if is_newer(entry.live, entry.dump, dump_at):
+        for paper, in_dump, sealed_at in ledger.seals():
+            if is_too_new(in_dump, sealed_at, dump_at):
                 self.findings.tally.newer += 1
+            elif self._is.drilled(paper, sealed_at):
+                yield paper, Group.BEFORE
             else:
-                yield entry
-
-    def _group(self, entry: Entry) -> Group:
-        record = entry.dump or entry.live
-        if record is None or self._is.drilled(entry.paper, record.sealed_at):
-            return Group.BEFORE
-        return Group.NEW if record.sealed_at > self._is.started_at - NEW else Group.NEVER
+                yield paper, Group.NEW if sealed_at > self._is.started_at - NEW else Group.NEVER
 
     def _room_for_all(self) -> int:
         count, size = self._is.live.count_papers()
