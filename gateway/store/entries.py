@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from gateway.store.errors import SpoolDamaged, SpoolGone, spool_failure
 from gateway.store.format import HEADER_SIZE, FormatError, SpoolHeader, decode_header
+from gateway.store.ids import is_paper_id
 
 
 @contextmanager
@@ -19,6 +20,15 @@ def translated(doing: str) -> Iterator[None]:
         raise spool_failure(error, doing) from error
     except FormatError as error:
         raise SpoolDamaged(f"a paper in the spool is damaged: {error}") from error
+
+
+def papers_in(folder: int) -> list[str]:
+    """Ids of the papers in a folder, oldest first. A descriptor of its own each time: threads that list one at once would share its offset."""
+    descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return sorted(name for name in os.listdir(descriptor) if is_paper_id(name))
+    finally:
+        os.close(descriptor)
 
 
 def open_file(folder: int, paper: str, flags: int) -> int | None:

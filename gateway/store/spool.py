@@ -17,11 +17,11 @@ from gateway.store import locks
 from gateway.store.arrival import Arrival
 from gateway.store.blocks import PaperCipher
 from gateway.store.buffers import Buffers
-from gateway.store.entries import exists, has_nothing, open_file, read_header, read_partial_header, same_file, translated, unlink
+from gateway.store.entries import exists, has_nothing, open_file, papers_in, read_header, read_partial_header, same_file, translated, unlink
 from gateway.store.errors import SpoolBusy, SpoolGone, SpoolTorn
 from gateway.store.file import SpoolFile
 from gateway.store.format import SpoolHeader
-from gateway.store.ids import check_client, check_paper, is_paper_id
+from gateway.store.ids import check_client, check_paper
 from gateway.store.landed import LandedPaper
 from gateway.store.registry import OpenFiles
 from gateway.store.resume import resume
@@ -161,7 +161,7 @@ class Spool:
     def landed_papers(self) -> list[str]:
         """Landed papers, oldest first."""
         with translated("listing the spool"):
-            return sorted(name for name in os.listdir(self._landed) if is_paper_id(name))
+            return papers_in(self._landed)
 
     def open_landed(self, paper: str, *, identities: Sequence[Identity] | None = None, file_key: bytes | None = None) -> LandedPaper:
         """A landed paper, verified against its footer. One of `identities` and `file_key` opens it. Raises SpoolGone, SpoolDamaged, and
@@ -324,7 +324,7 @@ class Spool:
     def _unheld(self) -> Iterator[tuple[str, int]]:
         """Partials that nobody holds, with a descriptor that lives until the next one."""
         with translated("listing the spool"):
-            names = sorted(name for name in os.listdir(self._partial) if is_paper_id(name))
+            names = papers_in(self._partial)
             for paper in names:
                 descriptor = open_file(self._partial, paper, os.O_RDONLY)
                 if descriptor is None:
