@@ -141,9 +141,14 @@ class Finding:
 
     @property
     def text(self) -> str:
-        """`CLIENT PATH (version N): what is wrong`."""
-        detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.client} {self.path} (version {self.version}): {EXPLAINED[self.cause]}{detail}"
+        """`CLIENT PATH (version N): what is wrong`; what is no paper has no version."""
+        version = f" (version {self.version})" if self.version else ""
+        return f"{self.client} {self.path}{version}: {self.what}".lstrip()
+
+    @property
+    def what(self) -> str:
+        """What is wrong, in words."""
+        return EXPLAINED[self.cause] + (f" ({self.detail})" if self.detail else "")
 
 
 def is_newer(live: Record | None, dump: Record | None, dump_at: datetime) -> bool:

@@ -20,7 +20,7 @@ from typing import Literal
 from backup.bucket import BucketMissing
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
-from backup.drill.judge import LIVE, Finding, is_too_new
+from backup.drill.judge import LIVE, is_too_new
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
 from backup.drill.ledger import Entry, Ledger
 from backup.drill.sample import Draw, Group, draw
@@ -307,11 +307,6 @@ class Rehearsal:
             yield
         finally:
             self.findings.stages.append(Stage(name, time.monotonic() - started))
-
-
-def bad_text(finding: Finding) -> str:
-    """A finding for lists of people; keys have no version."""
-    return finding.text if finding.version else finding.text.replace(" (version 0)", "", 1)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import structlog
 
 from backup.drill.history import drilled_before
 from backup.drill.judge import Cause, Finding
-from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting, bad_text
+from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting
 from backup.drill.repositories import open_for_reading, probe, restic_version
 from backup.drill.sample import digest, state
 from backup.drill.scratch import scratch_folder
@@ -194,7 +194,7 @@ def _named(findings: list[Finding]) -> dict[str, list[str]]:
     for finding in findings:
         group = named[kinds.get(finding.cause, "bad")]
         if len(group) < LISTED:
-            group.append(bad_text(finding))
+            group.append(finding.text)
     return named
 
 
@@ -230,7 +230,7 @@ def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, en
             restored_bytes=findings.restored_bytes,
             keys_compared=findings.keys_compared,
         ),
-        bad=[BadPaper(f.paper, f.client, f.path, f.version, f.cause.value, bad_text(f)) for f in tally.findings],
+        bad=[BadPaper(f.paper, f.client, f.path, f.version, f.cause.value, f.what) for f in tally.findings],
         bad_total=tally.by_cause.total(),
         by_cause=causes(tally),
         draw=_draw_facts(findings),

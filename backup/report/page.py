@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,19 @@ def render(evidence: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(size=human_bytes, span=human_seconds, shown=lambda text: printable(str(text)), when=_when)
+    environment.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when)
     mark, word, meaning = WORDS[str(evidence["verdict"])]
     slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
     return environment.get_template("page.html").render(e=evidence, mark=mark, word=word, meaning=meaning, slowest=slowest)
+
+
+def shown(text: object) -> str:
+    """`text` with everything visible that would steer a terminal or turn the direction of writing around."""
+    return "".join(_visible(character) for character in printable(str(text)))
+
+
+def _visible(character: str) -> str:
+    return f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cf", "Cs", "Zl", "Zp") else character
 
 
 def human_seconds(seconds: float | None) -> str:
@@ -36,11 +46,15 @@ def human_seconds(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return _two(minutes, "min", rest, "s")
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
+        return _two(hours, "h", minutes, "min")
+    return _two(hours // 24, "d", hours % 24, "h")
+
+
+def _two(large: int, unit: str, small: int, part: str) -> str:
+    return f"{large} {unit} {small} {part}" if small else f"{large} {unit}"
 
 
 def _when(moment: str) -> str:

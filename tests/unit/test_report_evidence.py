@@ -126,8 +126,9 @@ def test_a_hostile_name_is_text_and_nothing_else() -> None:
     assert "\x1b" not in text
     assert "{{ 7*7 }}" in text
     shown = "".join(Page(text).words)
-    assert '<script>alert("x")</script>\\x1b[2J' in shown
-    assert "the newest snapshots were deleted" in shown
+    assert '<script>alert("x")</script>\\x1b[2J\\u202e' in shown
+    assert "\u202e" not in text
+    assert "The newest snapshots were deleted." in shown
 
 
 def test_a_disk_that_refuses_is_out_of_reach(tmp_path: Path) -> None:
@@ -136,6 +137,8 @@ def test_a_disk_that_refuses_is_out_of_reach(tmp_path: Path) -> None:
         write_evidence(tmp_path, GOOD, SigningKey.generate("e"))
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(None, "unknown"), (0.04, "0.0 s"), (75, "1 min 15 s"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "unknown"), (0.04, "0.0 s"), (75, "1 min 15 s"), (1800, "30 min"), (7260, "2 h 1 min"), (200_000, "2 d 7 h")]
+)
 def test_durations_for_people(seconds: float | None, text: str) -> None:
     assert human_seconds(seconds) == text
