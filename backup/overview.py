@@ -6,18 +6,18 @@ Green means proven: the embedded S3 server shares this machine, so nothing that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
+from backup.status import NOT_OFFSITE, Colour, backup_status
 from config.console import human_bytes
 from config.loading import Installation
 from config.roles import role_state
-from gateway.catalog import Catalog, Run
+from gateway.catalog import Catalog
 
-Colour = Literal["green", "yellow", "red"]
 BACKLOG_MINUTES = 10
 
 
@@ -44,15 +44,27 @@ def overview(installation: Installation, now: datetime | None = None) -> list[Li
             *_papers(catalog),
             _backlog(installation, now),
             Line("virus scan", "yellow", "off", "scanning by clamd is not part of this version"),
-            *backup_lines(installation, catalog, now),
+            *backup_lines(installation, now),
             _disk(installation),
         ]
 
 
-def backup_lines(installation: Installation, catalog: Catalog, now: datetime) -> list[Line]:
+def backup_lines(installation: Installation, now: datetime) -> list[Line]:
     """The lines about backups and drills alone."""
-    backups, drills = catalog.runs("backup"), catalog.runs("drill")
-    return [_newest_backup(installation, backups, now), _proven(installation, drills, now), _last_drill(drills), _offsite(installation)]
+    found = backup_status(installation, now)
+    good: Colour = "green" if found.offsite else "yellow"
+    newest = f"{found.snapshot[:8]}, {_hours(now - found.saved_at)} ago" if found.snapshot and found.saved_at else "there is none"
+    proven = f"proven {_hours(now - found.proven_at)} ago" if found.proven_at else "never proven"
+    others = [note for note in found.notes if note != NOT_OFFSITE]
+    return [
+        _judged("newest backup", good, newest, found.backup_faults, "look at the scheduler's log lines, then: nightsafe backup run"),
+        _judged("proven backup", "yellow" if others else good, "; ".join([proven, *others]), found.drill_faults, "nightsafe drill run --full"),
+        _offsite(installation, found.offsite),
+    ]
+
+
+def _judged(name: str, good: Colour, text: str, faults: Sequence[str], todo: str) -> Line:
+    return Line(name, "red", f"{text}: {'; '.join(faults)}", todo) if faults else Line(name, good, text)
 
 
 def worst(lines: list[Line]) -> Colour:
@@ -94,49 +106,12 @@ def _backlog(installation: Installation, now: datetime) -> Line:
     return Line("backlog", "green", text)
 
 
-def _newest_backup(installation: Installation, backups: list[Run], now: datetime) -> Line:
-    settings = installation.settings
-    good = next((run for run in backups if run.state == "passed"), None)
-    if good is None:
-        return Line("newest backup", "red", "there is none", "make one: nightsafe backup run")
-    age = now - (good.ended_at or good.started_at)
-    text = f"{(good.snapshot or '')[:8]}, {_hours(age)} ago, {good.detail.get('papers', '?')} papers"
-    if age > timedelta(hours=settings.backup.max_age_hours):
-        return Line("newest backup", "red", f"{text}: stale", "look at the scheduler's log lines, then: nightsafe backup run")
-    last = next((run for run in backups if run.state != "running"), good)
-    if last.state != "passed":
-        return Line("newest backup", "yellow", f"{text}; a later one {last.state}: {last.detail.get('error', '')}", "nightsafe backup run")
-    return Line("newest backup", "yellow" if settings.s3.is_embedded else "green", text)
-
-
-def _proven(installation: Installation, drills: list[Run], now: datetime) -> Line:
-    settings = installation.settings
-    passed = next((run for run in drills if run.state == "passed"), None)
-    if passed is None:
-        return Line("proven backup", "red", "no backup was ever proven by a drill", "prove one: nightsafe drill run --full")
-    age = now - (passed.ended_at or passed.started_at)
-    text = f"{(passed.snapshot or '')[:8]}, proven {_hours(age)} ago ({passed.detail.get('drawn', '?')} of {passed.detail.get('of', '?')} papers)"
-    if age > timedelta(hours=settings.drill.max_age_hours):
-        return Line("proven backup", "red", f"{text}: too long ago", "nightsafe drill run")
-    return Line("proven backup", "yellow" if settings.s3.is_embedded else "green", text)
-
-
-def _last_drill(drills: list[Run]) -> Line:
-    last = next((run for run in drills if run.state != "running"), None)
-    if last is None:
-        return Line("last drill", "red", "there was none", "nightsafe drill run --full")
-    text = f"number {last.id} ({last.detail.get('kind')}) {last.state}"
-    if last.state == "passed":
-        return Line("last drill", "green", f"{text}, recovery time {last.detail.get('recovery_seconds')} s")
-    colour: Colour = "red" if last.state == "failed" else "yellow"
-    return Line("last drill", colour, f"{text}: {last.detail.get('cause', '')}", f"nightsafe drill show {last.id}")
-
-
-def _offsite(installation: Installation) -> Line:
+def _offsite(installation: Installation, offsite: bool) -> Line:
     s3 = installation.settings.s3
-    if s3.is_embedded:
-        return Line("offsite", "yellow", "not offsite: the embedded S3 server is on this machine", "name another endpoint in nightsafe.toml, [s3]")
-    return Line("offsite", "green", f"{s3.endpoint}, bucket {s3.bucket}")
+    if offsite:
+        return Line("offsite", "green", f"{s3.endpoint}, bucket {s3.bucket}")
+    which = "the embedded S3 server" if s3.is_embedded else s3.endpoint
+    return Line("offsite", "yellow", f"not offsite: {which} is on this machine", "name another endpoint in nightsafe.toml, [s3]")
 
 
 def _disk(installation: Installation) -> Line:

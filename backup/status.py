@@ -23,13 +23,24 @@ NOT_OFFSITE = "not offsite: the bucket is on this machine, so its loss takes the
 class BackupStatus:
     """What `judge` found. `snapshot`, `saved_at` are of the newest good backup; `proven_at` is the end of the newest passed drill."""
 
-    colour: Colour
-    reasons: tuple[str, ...]
+    backup_faults: tuple[str, ...]
+    drill_faults: tuple[str, ...]
+    notes: tuple[str, ...]  # what keeps it from green without being wrong
     offsite: bool
     snapshot: str | None
     saved_at: datetime | None
     proven_at: datetime | None
     newest: Run | None
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """All that is wrong, then all that is worth a note."""
+        return (*self.backup_faults, *self.drill_faults, *self.notes)
+
+    @property
+    def colour(self) -> Colour:
+        """Of the whole."""
+        return "red" if self.backup_faults or self.drill_faults else "yellow" if self.notes else "green"
 
     @property
     def green(self) -> bool:
@@ -81,14 +92,15 @@ def judge(
     ended_backups, ended_drills = _ended(backups), _ended(drills)
     saved = next((run for run in ended_backups if run.state == "passed" and run.snapshot and run.detail.get("files")), None)
     proven = next((run for run in ended_drills if run.state == "passed"), None)
-    red = [*_backup_faults(ended_backups, saved, now, backup_limit), *_drill_faults(ended_drills, proven, now, drill_limit)]
-    yellow = [] if offsite else [NOT_OFFSITE]
+    notes = [] if offsite else [NOT_OFFSITE]
+    if proven is not None and not proven.detail.get("drawn"):
+        notes.append("the last passed drill had no papers to compare: it proves little")
     if proven is not None and ended_drills[0].state == "inconclusive":
-        yellow.append(f"the newest drill was inconclusive: {ended_drills[0].detail.get('cause', 'cause unknown')}")
-    colour: Colour = "red" if red else "yellow" if yellow else "green"
+        notes.append(f"the newest drill was inconclusive: {ended_drills[0].detail.get('cause', 'cause unknown')}")
     return BackupStatus(
-        colour,
-        (*red, *yellow),
+        tuple(_backup_faults(ended_backups, saved, now, backup_limit)),
+        tuple(_drill_faults(ended_drills, proven, now, drill_limit)),
+        tuple(notes),
         offsite,
         saved.snapshot if saved else None,
         saved.started_at if saved else None,

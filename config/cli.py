@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -64,6 +65,7 @@ class LazyGroup(click.Group):
 
 def run(command: click.Command, arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; every error becomes a message, never a traceback (but with NIGHTSAFE_DEBUG=1)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # commands hold keys too: no core dumps, here or in what they start
     try:
         result = command.main(args=arguments, prog_name="nightsafe", standalone_mode=False)
     except NightsafeError as error:

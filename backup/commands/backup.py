@@ -58,8 +58,8 @@ def run(data: Path | None, as_json: bool) -> None:
 def status(data: Path | None, as_json: bool) -> int:
     """Is the newest backup good? Exit code 1 when it is stale, failed, or was never proven."""
     installation = open_installation(data)
+    lines = backup_lines(installation, datetime.now(UTC))
     with Catalog.open(installation.folder.catalog) as catalog:
-        lines = backup_lines(installation, catalog, datetime.now(UTC))
         runs = catalog.runs("backup", limit=10)
     if as_json:
         emit(

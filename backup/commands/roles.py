@@ -9,11 +9,13 @@ import click
 from config.cli import data_option
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
+from gateway.keys.process import harden_process
 
 
 def opened(data: Path | None, role: str) -> Installation:
     """The installation, with logging set up for `role`."""
     installation = open_installation(data)
+    harden_process()
     set_up_logging(role, installation.settings.log.level, installation.settings.log.json_lines)
     return installation
 
