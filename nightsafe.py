@@ -13,6 +13,7 @@ COMMANDS = {
     "up": ("gateway.commands.up:up", "Run all roles in the foreground."),
     "status": ("backup.commands.status:status", "One screen: is everything safe?"),
     "client": ("gateway.commands.client:client", "Clients: add, list, show."),
+    "person": ("gateway.commands.person:person", "People who may log in: add, list."),
     "files": ("gateway.commands.files:files", "Papers: list, get, versions."),
     "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),

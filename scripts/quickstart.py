@@ -74,16 +74,18 @@ class Place:
 
 def main() -> int:
     arguments = _arguments()
+    for number in (signal.SIGTERM, signal.SIGINT):  # also where a shell has set SIGINT aside, as it does for background jobs
+        signal.signal(number, _end)
     place = Place(Path(os.environ.get("NIGHTSAFE_HOME", ROOT / ".nightsafe")).absolute())
     console = Console(markup=False, highlight=False)
     try:
-        with _serving(place, console) as server:
+        with _serving(place, console) as (server, process):
             summary = _main_job(place, arguments.papers, server["sftp"], console)
             _print_summary(console, place, server, summary)
             if arguments.exit:
                 return 0
             console.print("\nServing until Ctrl-C …")
-            _wait_for_end()
+            return _wait_for_end(process, place)
     except QuickstartError as error:
         console.print(f"quickstart: {error}", style="red")
         return 1
@@ -114,7 +116,7 @@ def _nightsafe(place: Place, *arguments: str) -> Any:
 
 
 @contextlib.contextmanager
-def _serving(place: Place, console: Console) -> Iterator[dict[str, Any]]:
+def _serving(place: Place, console: Console) -> Iterator[tuple[dict[str, Any], subprocess.Popen[bytes]]]:
     """Nightsafe, made on the first run and started; stopped at the end."""
     place.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     place.key.parent.mkdir(mode=0o700, exist_ok=True)
@@ -135,7 +137,7 @@ def _serving(place: Place, console: Console) -> Iterator[dict[str, Any]]:
         # In a session of its own: Ctrl-C reaches this script first, which then ends the roles in order.
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
     try:
-        yield _await_ready(process, place)
+        yield _await_ready(process, place), process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -289,17 +291,18 @@ def _print_summary(console: Console, place: Place, server: dict[str, Any], summa
         table.add_row(name, value)
     console.print(table)
     options = " ".join(_ssh_options(place))
-    console.print(
-        f"\nLog in as the client:\n  sftp {options} -P {server['sftp']['port']} {CLIENT}@{server['sftp']['host']}", soft_wrap=True
-    )
+    console.print(f"\nLog in as the client:\n  sftp {options} -P {server['sftp']['port']} {CLIENT}@{server['sftp']['host']}", soft_wrap=True)
     console.print(f"One screen:\n  .venv/bin/nightsafe status --data {place.data}", soft_wrap=True)
 
 
-def _wait_for_end() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(3600)
+def _wait_for_end(process: subprocess.Popen[bytes], place: Place) -> int:
+    """Until Ctrl-C, SIGTERM, or the end of 'nightsafe up'."""
+    code = process.wait()
+    raise QuickstartError(f"'nightsafe up' ended with code {code}; see {place.log}")
+
+
+def _end(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from backup.access import access
+from backup.access import access, is_offsite
 from config.cli import data_option, json_option
 from config.console import emit
 from config.loading import open_installation
@@ -40,6 +40,7 @@ def show(data: Path | None, as_json: bool) -> None:
         access_key=bucket.access_key,
         secret_key=bucket.secret_key,
         region=bucket.region,
+        offsite=not bucket.embedded and is_offsite(bucket.endpoint),
     )
     log = AuditLog(installation.folder.audit, "ops")
     log.append(Event.KIT_SHOWN, durable=True)

@@ -50,7 +50,7 @@ def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool
     with exclusive(installation.folder, "people", "somebody else is adding a client", "try again in a moment"):
         added, person = _add(installation, name, keys)
     if as_json:
-        emit({"client": _client_facts(added), "person": _person_facts(person) if person else None}, as_json)
+        emit({"client": _client_facts(added), "person": person_facts(person) if person else None}, as_json)
     else:
         for line in _welcome(installation, added, person):
             say(line)
@@ -61,7 +61,10 @@ def _add(installation: Installation, name: str, keys: list[PublicKey]) -> tuple[
     folder = installation.folder
     with Catalog.open(folder.catalog) as catalog:
         if catalog.client(name):
-            raise UsageError(f"there is a client '{name}' already", f"look at it with: nightsafe client show {name}")
+            raise UsageError(
+                f"there is a client '{name}' already",
+                f"look at it with: nightsafe client show {name}; for another login: nightsafe person add NAME --client {name} --public-key FILE",
+            )
         if keys and catalog.person(name):
             raise UsageError(f"there is a person '{name}' already", "choose another name for the client")
         key = Keyring(folder).add_client(name)
@@ -108,7 +111,7 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
             raise unknown_client(name)
         papers, size = catalog.count_papers(name, "accepted")
         people = [person for person in catalog.people() if person.client == name]
-    result = {**_client_facts(found), "papers": papers, "bytes": size, "people": [_person_facts(person) for person in people]}
+    result = {**_client_facts(found), "papers": papers, "bytes": size, "people": [person_facts(person) for person in people]}
     if as_json:
         emit(result, as_json)
         return
@@ -125,7 +128,9 @@ def read_public_key(path: Path) -> PublicKey:
         with path.open(encoding="utf-8") as file:
             return parse_public_key(file.read(LONGEST), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the public key {path} cannot be read: {error}", "name the file that ends in .pub") from error
+        raise UsageError(
+            f"the public key {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}", "name the file that ends in .pub"
+        ) from error
 
 
 def _welcome(installation: Installation, client: Client, person: Person | None) -> list[str]:
@@ -133,7 +138,7 @@ def _welcome(installation: Installation, client: Client, person: Person | None) 
     state = role_state(installation.folder, "gateway") or {"port": gateway.port}
     lines = [f"Client {client.name} was added. Custody: {client.custody}.", ""]
     if person is None:
-        return [*lines, "Nobody can log in yet: add the client with --public-key."]
+        return [*lines, f"Nobody can log in yet. Add somebody: nightsafe person add NAME --client {client.name} --public-key FILE"]
     login = f"sftp -P {state['port']} {person.name}@YOUR-HOST"
     return [
         *lines,
@@ -170,6 +175,7 @@ def _client_facts(client: Client) -> dict[str, Any]:
     }
 
 
-def _person_facts(person: Person) -> dict[str, Any]:
+def person_facts(person: Person) -> dict[str, Any]:
+    """A person as JSON values."""
     keys = [{"fingerprint": key.fingerprint, "comment": key.comment} for key in person.keys]
     return {"name": person.name, "role": person.role, "client": person.client, "active": person.active, "keys": keys}

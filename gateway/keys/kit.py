@@ -24,6 +24,12 @@ SCRIPT_END = "# end of restore.sh"
 VALUES_BEGIN, VALUES_END = "# values", "# end of values"
 
 
+NOT_OFFSITE = """
+WARNING: the backups lie on the machine that they are to survive. This page is of no use once that machine is lost.
+Name another endpoint in nightsafe.toml, [s3], and print the page again.
+"""
+
+
 @dataclass(frozen=True)
 class KitValues:
     """What part B tells: restic's URLs of both repositories, and what opens them for reading. `repr` hides the secrets."""
@@ -34,6 +40,7 @@ class KitValues:
     access_key: str
     secret_key: str = field(repr=False)  # of the credential that can only read
     region: str = "us-east-1"
+    offsite: bool = True  # whether the repositories survive this machine
 
 
 def restore_script() -> str:
@@ -63,7 +70,7 @@ def part_b(values: KitValues, keyring: Keyring) -> str:
     return f"""\
 NIGHTSAFE RECOVERY KIT, PART B: where the backups are, and how to get every paper back
 Printed {_now()}. Confidential: it lets the sealed backups be read. To open papers, part A is needed too.
-
+{"" if values.offsite else NOT_OFFSITE}
 How to get everything back, on any machine with restic (0.14 or newer), age and a POSIX shell:
 
   1. Save this page as kit-b.txt, and part A (or its line AGE-SECRET-KEY-1...) as kit-a.txt. Then cut out the values and the script:

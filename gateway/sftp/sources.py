@@ -76,7 +76,7 @@ class StoredSource:
                 self._reader.seek(offset)
                 return self._reader.read(length)
             except (NightsafeError, OSError, ValueError) as error:
-                raise Refused("failure", "the paper cannot be read: it is damaged; the firm has been told") from error
+                raise Refused("failure", "the paper cannot be read: it is damaged; please tell the firm") from error
 
     def close(self) -> None:
         with self._lock:
@@ -133,7 +133,7 @@ class Archive:
         except (VaultGone, KeyGone):
             return None
         except AgeError as error:
-            raise Refused("failure", "the paper cannot be read: it is damaged; the firm has been told") from error
+            raise Refused("failure", "the paper cannot be read: it is damaged; please tell the firm") from error
 
     def _in_spool(self, paper: str, visitor: Visitor, reason: str) -> StoredSource | None:
         try:

@@ -26,12 +26,18 @@ def verdict(backups: list[Run], drills: list[Run], offsite: bool = True) -> Back
 
 
 GOOD = run("backup", "passed", 1)
-PROVEN = run("drill", "passed", 5)
+PROVEN = run("drill", "passed", 5, drawn=3)
 
 
 def test_green() -> None:
     found = verdict([GOOD], [PROVEN])
     assert (found.colour, found.reasons, found.snapshot) == ("green", (), "a" * 64)
+
+
+def test_a_drill_of_no_papers_proves_little() -> None:
+    found = verdict([GOOD], [run("drill", "passed", 5, drawn=0)])
+    assert found.colour == "yellow"
+    assert "no papers" in found.reasons[0]
 
 
 def test_the_embedded_server_is_never_green() -> None:
