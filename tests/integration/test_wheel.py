@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PIP = (sys.executable, "-m", "pip")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(source)]
+    command = [*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     return next(target.glob("nightsafe-*.whl"))
 
@@ -50,14 +51,8 @@ def test_it_makes_a_data_folder(wheel: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "nightsafe", "init", "--data", str(tmp_path / "data"), "--recovery-kit", str(tmp_path / "kit")]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    where = subprocess.run(
-        [sys.executable, "-P", "-c", "import config; print(config.__file__)"],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-P", "-c", "import config; print(config.__file__)"]
+    where = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert where.stdout.startswith(str(site))
 
 
