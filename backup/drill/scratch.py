@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from config.loading import Installation
 
 MARGIN_BYTES = 64 * 1024 * 1024  # for the cache, the catalogs and the working index of a small installation
 LOCK = ".lock"
+YOUNG_SECONDS = 10.0  # a folder this young may not have its lock yet
 
 
 @contextmanager
@@ -73,6 +75,8 @@ def _remove_leftovers(base: Path, prefix: str) -> None:
     """Folders of this installation whose process is gone: nobody holds their lock."""
     for folder in base.glob(prefix + "*"):
         with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < YOUNG_SECONDS:
+                continue
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,7 @@ from config.console import human_bytes, printable
 
 WORDS = {
     "passed": ("✓", "Passed", "What was restored from the backup is what arrived."),
-    "failed": ("✗", "Failed", "The backup is bad. Keep it, make no room in it, and repair it before you rely on it."),
+    "failed": ("✗", "Failed", "The backup is bad. Delete nothing from it, mend what is named below, back up and drill again."),
     "inconclusive": ("?", "Inconclusive", "The drill could not come to a verdict. That is not the backup's fault; remove the cause and drill again."),
 }
 

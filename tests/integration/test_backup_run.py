@@ -46,6 +46,7 @@ class House:
     """An installation that backs up to the shared server, and what a test wants to know of it."""
 
     installation: Installation
+    first: Run | None = None
 
     @property
     def secrets(self) -> RoleSecrets:
@@ -119,8 +120,7 @@ def ready(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> House:
     root = tmp_path_factory.mktemp("ready")
     installation = make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}"))
     furnish(installation)
-    run_backup(installation)
-    return House(installation)
+    return House(installation, run_backup(installation))
 
 
 @pytest.fixture
@@ -151,12 +151,13 @@ def failed(house: House, kind: type[NightsafeError], code: Exit, **arguments: An
 
 
 def test_a_backup_holds_everything_but_what_must_stay(ready: House) -> None:
-    run = run_backup(ready.installation)
+    run = ready.first
+    assert run
     assert run.state == "passed"
     assert run.snapshot and len(run.snapshot) == 64
     assert run.keys_snapshot and len(run.keys_snapshot) == 64
-    papers = set(ready.restic("ls", "latest").stdout.splitlines()[1:])
-    keys = set(ready.restic("ls", "latest", name="keys").stdout.splitlines()[1:])
+    papers = set(ready.restic("ls", run.snapshot).stdout.splitlines()[1:])
+    keys = set(ready.restic("ls", run.keys_snapshot, name="keys").stdout.splitlines()[1:])
     assert {"/VERSION", "/nightsafe.toml", "/dump/catalog.sqlite3", "/keys/allowed_signers", "/keys/secrets/restic-papers.age"} <= papers
     assert len([name for name in papers if name.endswith(".age") and name.startswith("/vault/")]) == 5
     assert "/jails/acme/inbox/.tmp-not-ours" in papers, "no client's name is taken for a leftover"
@@ -168,26 +169,26 @@ def test_a_backup_holds_everything_but_what_must_stay(ready: House) -> None:
 
 
 def test_a_snapshot_is_pinned_and_tagged_with_the_head_of_the_audit_chain(ready: House) -> None:
-    run = run_backup(ready.installation)
-    found = dict(reversed(snapshots(ready.installation)))
-    newest = found["papers"]
-    assert newest.id == run.snapshot
-    assert found["keys"].id == run.keys_snapshot
-    assert newest.host == "nightsafe"
-    assert newest.tag("run") == str(run.id)
-    assert newest.tag("audit") == run.detail["audit_head"]
-    assert ready.events(Event.CHECKPOINT_SIGNED)[-1]["checkpoint"] == run.detail["audit_head"]
-    assert ready.events(Event.BACKUP_FINISHED)[-1]["snapshot"] == run.snapshot
+    run = ready.first
+    assert run
+    *_, (_, oldest) = [pair for pair in snapshots(ready.installation) if pair[0] == "papers"]
+    assert oldest.id == run.snapshot
+    assert run.keys_snapshot in [snapshot.id for name, snapshot in snapshots(ready.installation) if name == "keys"]
+    assert oldest.host == "nightsafe"
+    assert oldest.tag("run") == str(run.id)
+    assert oldest.tag("audit") == run.detail["audit_head"]
+    assert ready.events(Event.CHECKPOINT_SIGNED)[0]["checkpoint"] == run.detail["audit_head"]
+    assert ready.events(Event.BACKUP_FINISHED)[0]["snapshot"] == run.snapshot
 
 
 def test_the_counts_are_restics_own(ready: House) -> None:
-    run = run_backup(ready.installation)
+    run = ready.first
+    assert run
     stats = json.loads(ready.restic("stats", "--json", "--mode", "restore-size", run.snapshot).stdout)
     keys = json.loads(ready.restic("stats", "--json", "--mode", "restore-size", run.keys_snapshot, name="keys").stdout)
     assert run.detail["bytes"] == stats["total_size"] + keys["total_size"]
     assert run.detail["files"] > 20
     assert run.detail["papers"] == 0
-    assert run.detail["added_bytes"] < run.detail["bytes"], "what was there already was not sent again"
 
 
 def test_the_repository_is_sound_and_the_kits_key_opens_it(ready: House) -> None:
@@ -206,7 +207,6 @@ def test_repositories_are_recorded_once(ready: House) -> None:
 
 
 def test_status_of_a_server_on_this_machine_is_never_green(ready: House) -> None:
-    run_backup(ready.installation)
     found = backup_status(ready.installation)
     assert NOT_OFFSITE in found.reasons
     assert not found.green
@@ -220,9 +220,11 @@ def test_progress_comes_in_bytes(ready: House) -> None:
         def update(self, done: int, total: int, note: str = "") -> None:
             seen.append((done, total))
 
-    run_backup(ready.installation, Watching())
+    assert run_backup(ready.installation, Watching()).detail["added_bytes"] >= 30_000_000
     assert seen
     assert max(total for _, total in seen) >= 30_000_000
+    again = run_backup(ready.installation)
+    assert again.detail["added_bytes"] < 1_000_000 < 30_000_000 < again.detail["bytes"], "what was there already was not sent again"
 
 
 # only one at a time
@@ -458,6 +460,7 @@ def test_a_source_that_is_missing_is_named(fresh: House) -> None:
     fresh.installation.folder.vault.rmdir()
     error = failed(fresh, SourceMissing, Exit.BAD)
     assert "vault" in error.message
+    assert fresh.objects() == 0, "nothing was made for it"
 
 
 def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(ready: House, tmp_path: Path) -> None:
@@ -520,13 +523,17 @@ def test_a_request_to_stop_ends_it_without_a_lock(ready: House) -> None:
 
 
 def test_the_embedded_server_and_a_first_backup(
-    new_installation: Callable[..., Installation], s3_role: Callable[[Installation], AbstractContextManager[Any]]
+    new_installation: Callable[..., Installation],
+    s3_role: Callable[[Installation], AbstractContextManager[Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     house = House(new_installation('[s3]\nprefix = "deep/inside"\n'))
     assert snapshots(house.installation) == []
     with s3_role(house.installation):
         assert run_backup(house.installation).state == "passed"
         assert len(snapshots(house.installation)) == 2
+        monkeypatch.setattr("backup.run.MIN_FREE_BYTES", 1 << 60)
+        assert "disk of the embedded S3 server is full" in failed(house, OutOfReach, Exit.OUT_OF_REACH).message
     assert house.repository("papers").url == "s3:embedded/nightsafe/deep/inside/papers"
     with pytest.raises(OutOfReach):
         snapshots(house.installation)

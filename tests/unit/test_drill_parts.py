@@ -247,6 +247,9 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(installation: Ins
         prefix = living.name.rpartition("-")[0]
         dead = living.with_name(prefix + "-dead")
         dead.mkdir()
+        os.utime(dead, (0, 0))
+        young = living.with_name(prefix + "-young")
+        young.mkdir()
         other = living.with_name("drill-ffffffffffff-other")
         other.mkdir()
         with open(living / LOCK) as lock, pytest.raises(BlockingIOError):
@@ -255,6 +258,7 @@ def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(installation: Ins
             assert living.exists()
             assert not dead.exists()
             assert other.exists()
+            assert young.exists()
 
 
 def test_room_is_looked_for_first(tmp_path: Path) -> None:
