@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections import deque
@@ -26,6 +27,7 @@ def tied_to_us(umask: int = 0o077) -> Callable[[], None]:
         if os.getppid() != parent:  # the parent died before the line above
             os._exit(1)
         os.umask(umask)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold passwords
 
     return prepare
 

@@ -12,7 +12,9 @@ Whatever fails is raised as it is, after the run is recorded as failed. What was
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from backup import plan
 from backup.bucket import check_bucket
 from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
 from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
+from backup.weed import MIN_FREE_BYTES
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
@@ -108,6 +111,10 @@ def _carry(
     cancel: threading.Event | None,
 ) -> None:
     root = installation.folder.root.resolve()
+    _make_dump_folder(installation.folder.dump)
+    for what in (plan.PAPERS, plan.KEYS):
+        plan.sources(what, root)  # before anything is made in the bucket
+    _check_room(installation)
     writer = Writer.create(installation, secrets, cancel)
     check_bucket(writer.s3)
     papers, keys = prepared(writer, "papers", catalog, audit), prepared(writer, "keys", catalog, audit)
@@ -124,15 +131,32 @@ def _carry(
     outcome.keys_snapshot = full_snapshot_id(writer.s3, "keys", saved.summary.snapshot)
 
 
+def _check_room(installation: Installation) -> None:
+    """The embedded server refuses to write on an almost full disk, and restic would try again for a quarter of an hour."""
+    folder = installation.path(installation.settings.s3.folder)
+    if installation.settings.s3.is_embedded and folder.is_dir() and shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+        raise OutOfReach(f"the disk of the embedded S3 server is full: {folder}", "make space there, or set s3.endpoint to a real service")
+
+
+def _make_dump_folder(folder: Path) -> None:
+    with _disk_of(folder):
+        make_folder(folder)
+
+
+@contextlib.contextmanager
+def _disk_of(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutOfReach(f"the catalog cannot be dumped: {error.strerror or error}", f"is the disk of {folder} full? make space") from error
+
+
 def _dump(catalog: Catalog, folder: Path) -> dict[str, Any]:
     """Dump the catalog; what it holds goes into the run's detail. The moment is before the dump: all older rows are in it."""
     moment = datetime.now(UTC)
     papers, _ = catalog.count_papers(state="accepted")
-    try:
-        make_folder(folder)
+    with _disk_of(folder):
         catalog.dump(folder / plan.DUMP_FILE)
-    except OSError as error:
-        raise OutOfReach(f"the catalog cannot be dumped: {error.strerror or error}", f"is the disk of {folder} full? make space") from error
     return {"catalog_at": plan.iso(moment), "papers": papers}
 
 

@@ -29,6 +29,7 @@ from config.errors import OutOfReach
 
 HOST = "127.0.0.1"
 PORTS_FILE = "ports.json"
+MIN_FREE_BYTES = 100 * 1024 * 1024  # on the disk of its folder; below that weed takes nothing more
 _PORT_RANGE = range(20_000, 32_000)  # below the range from which the kernel takes ports for outgoing connections
 
 
@@ -71,7 +72,7 @@ def weed_command(program: str, folder: Path, ports: Ports, config: str) -> list[
         f"-volume.port={ports.volume}",
         f"-volume.port.grpc={ports.volume_grpc}",
         "-volume.max=4096",
-        "-volume.minFreeSpace=100MiB",
+        f"-volume.minFreeSpace={MIN_FREE_BYTES >> 20}MiB",
         "-volume.preStopSeconds=0",
         "-filer",
         f"-filer.port={ports.filer}",

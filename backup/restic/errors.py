@@ -111,7 +111,7 @@ _RULES: tuple[tuple[type[ResticError], str, str, str], ...] = (
     (
         Unreachable,
         r"connection refused|connection reset|no such host|i/o timeout|network is unreachable|no route to host|tls handshake|deadline exceeded"
-        r"|server misbehaving|dial tcp|\b503\b|service unavailable|slow ?down|reduce your request rate|broken pipe|x509|\beof\b",
+        r"|server misbehaving|dial tcp|\b503\b|service unavailable|internal error|slow ?down|reduce your request rate|broken pipe|x509|\beof\b",
         "the S3 service cannot be reached",
         "check the endpoint in the settings and the network, then try again",
     ),

@@ -25,7 +25,7 @@ from config.errors import OutOfReach
 
 _INHERITED = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
 _LOOK_SECONDS = 0.5  # how often limits are checked
-_GRACE_SECONDS = 15.0  # between SIGINT and SIGKILL: removing a lock takes a request or two
+_GRACE_SECONDS = 5.0  # between SIGINT and SIGKILL: removing a lock takes a request or two, or cannot be done
 _NOTICEABLE_BYTES = 64 * 1024  # of traffic; retries against a dead endpoint move less
 
 
