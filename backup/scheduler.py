@@ -59,13 +59,15 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
             late = due(_last_run(installation, job.kind), job.cron, now, zone)
             extra = {"next_run_time": now + timedelta(seconds=number)} if late else {}  # in the order of the list: first save, then prove
             scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.kind, **extra)
-            log.info("scheduled", job=job.kind, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
+            log.info("job.planned", job=job.kind, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
         scheduler.start()
         role.announce()
+        log.info("scheduler.ready")
         try:
             while not role.stop.wait(_TICK_SECONDS):
                 scheduler.wakeup()
         finally:
+            log.info("scheduler.stopping")
             scheduler.shutdown(wait=True)
 
 
@@ -92,18 +94,18 @@ def _guarded(installation: Installation, job: Job, stop: threading.Event) -> Non
     try:
         done = job.run()
     except Busy as error:
-        log.warning("skipped: another run is under way", job=job.kind, reason=error.message)
+        log.warning("job.skipped", job=job.kind, reason=error.message)
     except Interrupted:
-        log.info("stopped", job=job.kind)
+        log.info("job.stopped", job=job.kind)
     except NightsafeError as error:
-        log.error("failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
+        log.error("job.failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
     except Exception as error:  # noqa: BLE001 - a defect in a job must not end the other
         trace = traceback.format_exc()  # as text: some renderers print local variables, and among ours are secrets
-        log.error("failed unexpectedly", job=job.kind, error=type(error).__name__, trace=trace)  # noqa: TRY400
+        log.error("job.failed", job=job.kind, error=type(error).__name__, trace=trace)  # noqa: TRY400
     else:
         tell = log.info if done.state == "passed" else log.error
         cause = done.detail.get("error", done.detail.get("cause"))
-        tell("finished", job=job.kind, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
+        tell("job.finished", job=job.kind, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
 
 
 def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
