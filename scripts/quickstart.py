@@ -29,7 +29,8 @@ CLIENT = "demo"
 BIG_BYTES = 64 * 1024 * 1024
 WANTED = 300
 LARGEST_DOCUMENT = 4 * 1024 * 1024
-READY_SECONDS, RECEIPT_SECONDS = 90, 300
+READY_SECONDS, RECEIPT_SECONDS, BUSY_SECONDS = 90, 300, 300
+BUSY = 4  # the exit code of a command whose lock somebody else holds
 USUAL_PORT = 2022
 
 
@@ -107,12 +108,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _nightsafe(place: Place, *arguments: str) -> Any:
-    """Run a command of ours with --json and give back what it printed."""
+    """Run a command of ours with --json and give back what it printed. When the scheduler is at the same work just now, its turn is awaited."""
     command = [sys.executable, "-m", "nightsafe", *arguments, "--data", str(place.data), "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False, cwd=ROOT)
-    if done.returncode:
-        raise QuickstartError(f"'nightsafe {' '.join(arguments)}' ended with code {done.returncode}")
-    return json.loads(done.stdout)
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        if done.returncode != BUSY or time.monotonic() > deadline:
+            raise QuickstartError(f"'nightsafe {' '.join(arguments)}' ended with code {done.returncode}:\n{done.stderr.strip()}")
+        time.sleep(1)
 
 
 @contextlib.contextmanager
