@@ -34,6 +34,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "scheduler": (
         names.RESTIC_PAPERS,
         names.RESTIC_KEYS,
+        names.RESTIC_KIT,  # a first backup gives the kit a key of its own in both repositories
         names.S3_WRITER,
         names.S3_READER,
         names.S3_PRUNER,
