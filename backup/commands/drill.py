@@ -44,9 +44,10 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
     else:
         _print(done, installation.folder)
     if done.state == "failed":
+        nothing_yet = done.detail.get("cause") == "there is no backup yet"
         raise CheckFailed(
             f"drill {done.id} failed: {done.detail.get('cause')}",
-            f"what is bad is named by: nightsafe drill show {done.id}",
+            "make one with: nightsafe backup run" if nothing_yet else f"what is bad is named by: nightsafe drill show {done.id}",
         )
     if done.state == "inconclusive":
         raise OutOfReach(

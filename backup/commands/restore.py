@@ -14,6 +14,7 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say
 from config.errors import UsageError
 from config.loading import open_installation
+from gateway.catalog import Catalog
 from gateway.keys.agent import key_agent
 
 SHOWN = 20
@@ -33,6 +34,7 @@ def restore(client: str, paths: Sequence[str], at: str | None, target: Path, dat
 
     Example: nightsafe restore acme /inbox/2026 --to back
     """
+    from backup.restic import RepositoryMissing
     from backup.restore import restore_papers
 
     installation = open_installation(data)
@@ -40,7 +42,13 @@ def restore(client: str, paths: Sequence[str], at: str | None, target: Path, dat
     if not as_json:
         sys.stderr.write(f"Plaintext will be written to {target.absolute()}: keep that folder as safe as the papers are.\n")
     with progress("restoring") as watched:
-        report = restore_papers(installation, client, paths, _moment(at), target, agent, watched)
+        try:
+            report = restore_papers(installation, client, paths, _moment(at), target, agent, watched)
+        except RepositoryMissing as error:
+            with Catalog.open(installation.folder.catalog) as catalog:
+                if catalog.repository("papers") is None:
+                    raise UsageError("there is no backup yet", "make one with: nightsafe backup run") from error
+            raise
     if as_json:
         emit(
             {
