@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 
 from backup.access import S3Access
 from config.errors import OutOfReach, SettingsError
@@ -110,6 +110,10 @@ def _foreign(access: S3Access) -> Iterator[S3Client]:
         )
     except ClientError as error:
         raise _from_answer(error, access, where) from error
+    except EndpointConnectionError as error:
+        raise BucketUnreachable(
+            f"{access.endpoint} cannot be reached: no connection, or no such name", "check s3.endpoint in the settings and the network"
+        ) from error
     except (HTTPClientError, NoCredentialsError) as error:
         raise BucketUnreachable(
             f"{access.endpoint} cannot be reached: {_brief(error)}", "check s3.endpoint in the settings and the network"
