@@ -171,6 +171,8 @@ def _target(out: Path | None) -> Iterator[BinaryIO]:
         return
     if out.exists():
         raise UsageError(f"{out} exists already", "choose another name for --out")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"the folder {out.absolute().parent} does not exist", "make it, or choose another place for --out")
     temporary = out.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}")
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as target:
