@@ -97,19 +97,26 @@ class KeydClient:
             raise KeyRefused(f"the key agent and this program do not understand each other: {error.message}", "are both of one version?") from error
 
     def _exchange(self, line: bytes) -> bytes:
-        with self._lock:
-            reused = self._connection is not None
-            try:
-                return self._send(line)
-            except OSError as error:
-                self._drop()
-                if not reused or isinstance(error, TimeoutError):
-                    raise _unavailable(error) from error
-            try:  # the connection was an old one: keyd may have been started again meanwhile
-                return self._send(line)
-            except OSError as error:
-                self._drop()
+        if not self._lock.acquire(timeout=self._answer_seconds):  # those before us wait for a keyd that does not answer
+            raise _unavailable(TimeoutError())
+        try:
+            return self._exchange_locked(line)
+        finally:
+            self._lock.release()
+
+    def _exchange_locked(self, line: bytes) -> bytes:
+        reused = self._connection is not None
+        try:
+            return self._send(line)
+        except OSError as error:
+            self._drop()
+            if not reused or isinstance(error, TimeoutError):
                 raise _unavailable(error) from error
+        try:  # the connection was an old one: keyd may have been started again meanwhile
+            return self._send(line)
+        except OSError as error:
+            self._drop()
+            raise _unavailable(error) from error
 
     def _send(self, line: bytes) -> bytes:
         if self._connection is None:

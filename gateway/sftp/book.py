@@ -19,6 +19,8 @@ from gateway.sftp.space import SpaceGuard
 from gateway.sftp.turns import Turns
 from gateway.store.spool import Spool
 
+MOST_DRAFTS = 256  # of one client before finished ones stop waiting for a change of name: each holds a descriptor
+
 After = Callable[[float, Draft, "Book"], Any]  # → asyncio.TimerHandle: land the draft in so many seconds
 
 
@@ -30,6 +32,7 @@ class Parts:
     archive: Archive
     space: SpaceGuard
     pool: Pool
+    reading: Pool  # for what waits for a key: a keyd that hangs must not take the threads that uploads need
     recorder: Recorder
     settle: Callable[[VirtualPath], float]
     after: After
@@ -62,6 +65,11 @@ class Book:
         draft.stage = stage
         if self.drafts.get(draft.path) is draft:
             del self.drafts[draft.path]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there are so many drafts that none may linger."""
+        return len(self.drafts) > MOST_DRAFTS
 
     def held(self, draft: Draft) -> _Held:
         """`async with`: hold the path that a draft has, wherever renames carry it meanwhile."""

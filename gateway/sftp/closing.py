@@ -107,11 +107,11 @@ class Closing:
         book, path, arrival, modified = self._book, draft.path, _arrival(draft, draft.visitor), draft.modified_at
 
         def work() -> None:
-            draft.fill()
             draft.file.finish(arrival)
             book.tree.put(path, Pointer(draft.paper, draft.file.size, "whole"), mtime=modified, durable=True)
 
         try:
+            await self.fill(draft)
             await book.parts.pool.run(work)
         except BaseException:
             draft.lost_tick = book.tick()
@@ -120,6 +120,12 @@ class Closing:
         draft.own_name = True
         draft.stage = Stage.FINISHED
         self.settle(draft)
+
+    async def fill(self, draft: Draft) -> None:
+        """Copy what the base still owes; `content` is held. Raises Refused when there is no room for it, KeydUnavailable, KeyRefused."""
+        if draft.base is not None:
+            self._book.parts.space.check_growth(draft.base.size - draft.file.size)
+            await self._book.parts.reading.run(draft.fill)
 
     async def end_unwritten(self, draft: Draft) -> None:
         """The last reader of a draft that nobody writes has left; the path is held."""
@@ -155,7 +161,8 @@ class Closing:
         """Let a finished draft land once its name has been left alone for a while."""
         draft.stop_settling()
         if not draft.writers:
-            draft.settling = self._book.parts.after(self._book.parts.settle(draft.path), draft, self._book)
+            wait = 0.0 if self._book.is_crowded else self._book.parts.settle(draft.path)
+            draft.settling = self._book.parts.after(wait, draft, self._book)
 
     def left(self, draft: Draft) -> None:
         """A handle that changed nothing has left a finished (or landed) draft."""

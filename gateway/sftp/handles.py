@@ -69,11 +69,20 @@ class FolderHandle:
 Handle = WritingHandle | ReadingHandle | FolderHandle
 
 
+class HandleCount:
+    """How many handles all sessions of one client hold: each costs a descriptor or memory, which others need, too."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+
 class HandleTable:
     """At most `limit` handles. A handle's bytes are never given out twice in a session."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, of_all: HandleCount | None = None) -> None:
         self._limit = limit
+        self._of_all = of_all or HandleCount(limit)
         self._open: dict[bytes, Handle] = {}
         self._last = 0
 
@@ -91,12 +100,15 @@ class HandleTable:
         """Raise Refused when no further handle may be opened; `coming` are those that are being opened."""
         if len(self._open) + coming >= self._limit:
             raise Refused("failure", f"too many open files; at most {self._limit} in one session")
+        if self._of_all.taken + coming >= self._of_all.limit:
+            raise Refused("failure", f"too many open files; at most {self._of_all.limit} in all your sessions together")
 
     def add(self, handle: Handle) -> bytes:
         """The bytes that the client will name it by."""
         self._last += 1
         name = self._last.to_bytes(8, "big")
         self._open[name] = handle
+        self._of_all.taken += 1
         return name
 
     def get(self, name: bytes) -> Handle:
@@ -111,10 +123,12 @@ class HandleTable:
         handle = self._open.pop(name, None)
         if handle is None:
             raise Refused("failure", "invalid handle")
+        self._of_all.taken -= 1
         return handle
 
     def drain(self) -> list[Handle]:
         """All handles, which are open no longer."""
         handles = list(self._open.values())
+        self._of_all.taken -= len(handles)
         self._open.clear()
         return handles

@@ -160,7 +160,7 @@ class Opening:
         pointer = book.tree.stat(path).pointer
         if pointer is None or pointer.state != "partial":
             return  # it changed meanwhile: the caller looks again
-        file = await book.parts.pool.run(lambda: self._reopen(path, pointer, visitor))
+        file = await book.parts.reading.run(lambda: self._reopen(path, pointer, visitor))
         if file is None:  # nothing is left of it in the spool: the name starts anew
             paper = new_paper_id()
             file = book.parts.spool.create(paper, book.client)

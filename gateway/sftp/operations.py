@@ -56,7 +56,7 @@ class Operations:
         self._run = run
         self._space = space
         self._quota = quota_bytes
-        self.handles = HandleTable(max_handles)
+        self.handles = HandleTable(max_handles, papers.handles)
         self._greeted = False
         self._actions: dict[type[Any], Callable[[Any], Reply]] = {
             ask.Write: self._write,
@@ -100,6 +100,8 @@ class Operations:
                 await self._release(handle, clean=False)
             except NightsafeError as error:
                 log.warning("handle.not_released", error=error.message, session=self._visitor.session)
+            except Exception as error:  # the others are to be given up all the same: a writer that stays keeps its paper from landing
+                log.exception("handle.release_crashed", exc_info=error, session=self._visitor.session)
 
     async def _guarded(self, request: ask.Request, reply: Coroutine[Any, Any, bytes]) -> bytes:
         try:
@@ -277,6 +279,7 @@ class Operations:
     async def _make_folder(self, request: ask.MakeFolder) -> bytes:
         path = parse(request.path)
         check(Action.MAKE_FOLDER, path)
+        self._space.check()
         await self._run(lambda: self._papers.tree.make_folder(path))
         self._record.record(Event.FOLDER_MADE, path=str(path))
         return replies.ok(request.id)

@@ -13,8 +13,8 @@ T = TypeVar("T")
 class Pool:
     """A bounded number of threads; `run` awaits a function in one of them."""
 
-    def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="sftp")
+    def __init__(self, threads: int, name: str = "sftp") -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, function: Callable[[], T]) -> T:
         """What `function` returns or raises. Not cancelled half-way: a thread that has begun always ends."""

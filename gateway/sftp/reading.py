@@ -55,7 +55,7 @@ class Reading:
             if pointer.state == "partial":
                 return await self._partial(path, visitor)
             archive = self._book.parts.archive
-            source = await self._book.parts.pool.run(lambda: archive.open(pointer.paper, visitor, "download"))
+            source = await self._book.parts.reading.run(lambda: archive.open(pointer.paper, visitor, "download"))
             return ReadingHandle(path, source, entry.mtime, pointer.paper)
 
     async def _partial(self, path: VirtualPath, visitor: Visitor) -> ReadingHandle:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from contextlib import closing
 
@@ -23,6 +24,8 @@ from gateway.store.vault import Vault
 
 log = structlog.get_logger()
 
+DESCRIPTORS = 65536  # connections, open papers and folders; the usual soft limit of 1024 stems from select(), which is not used here
+
 
 def serve(installation: Installation, host: str | None = None, port: int | None = None) -> None:
     """Serve SFTP until SIGTERM or SIGINT; `host` and `port` stand above the settings.
@@ -30,6 +33,7 @@ def serve(installation: Installation, host: str | None = None, port: int | None 
     Holds no identity: the host key, and public recipients. Raises Busy when it runs already, OutOfReach when the port is taken, SettingsError.
     """
     harden_process()
+    raise_descriptors()
     check_asyncssh()
     folder, settings = installation.folder, installation.settings.gateway
     with (
@@ -41,6 +45,14 @@ def serve(installation: Installation, host: str | None = None, port: int | None 
     ):
         gateway = Gateway(settings, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)))
         asyncio.run(_run(gateway, role, audit, settings.host if host is None else host, settings.port if port is None else port))
+
+
+def raise_descriptors() -> None:
+    """Let this process open as many files as it may, up to DESCRIPTORS."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, host: str, port: int) -> None:

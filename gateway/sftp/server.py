@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import secrets
 from collections import Counter
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ log = structlog.get_logger()
 
 THREADS = 16  # for fsync and the like: they wait in the kernel
 BACKLOG = 512
+READING_THREADS = 8  # for what waits for a key
+SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
 SERVER_VERSION = "Nightsafe"
@@ -63,6 +66,7 @@ class Gateway:
         self._settings = settings
         self._stores = stores
         self._pool = Pool(THREADS)
+        self._reading = Pool(READING_THREADS, "sftp-reading")
         self._tasks = Tasks()
         self._space = SpaceGuard(stores.folder.spool_partial, settings.reserve_bytes)
         self._parts = Parts(
@@ -70,6 +74,7 @@ class Gateway:
             archive=Archive(stores.spool, stores.vault, stores.keys),
             space=self._space,
             pool=self._pool,
+            reading=self._reading,
             recorder=stores.recorder,
             settle=partial(settle_seconds, settle=settings.settle_seconds, unfinished=settings.unfinished_name_seconds),
             after=Publisher(self._tasks).after,
@@ -77,6 +82,8 @@ class Gateway:
         self._papers: dict[str, Papers] = {}
         self._connections: set[GuardedConnection] = set()
         self._unauthenticated = 0
+        self._unauthenticated_at: Counter[str] = Counter()
+        self._logins_of: Counter[str] = Counter()
         self._logins: set[Login] = set()
         self._sessions_of: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
@@ -115,6 +122,7 @@ class Gateway:
         await land_all(self._papers.values())
         await self._tasks.drained(STOP_SECONDS)
         self._pool.close()
+        self._reading.close()
         for papers in self._papers.values():
             papers.tree.close()
 
@@ -162,16 +170,24 @@ class Gateway:
         return self._settings.max_auth_attempts
 
     def admit(self, connection: GuardedConnection) -> bool:
-        if len(self._connections) >= self._settings.max_connections or self._unauthenticated >= self._settings.max_unauthenticated:
+        settings = self._settings
+        if len(self._connections) >= settings.max_connections or self._unauthenticated >= settings.max_unauthenticated:
+            return False
+        if self._unauthenticated_at[connection.address] >= settings.max_unauthenticated_per_address:
             return False
         self._connections.add(connection)
         self._unauthenticated += 1
+        self._unauthenticated_at[connection.address] += 1
         return True
 
     def gone(self, connection: GuardedConnection) -> None:
         self._connections.discard(connection)
         if not connection.is_logged_in:
-            self._unauthenticated -= 1
+            self._no_longer_unauthenticated(connection.address)
+
+    def _no_longer_unauthenticated(self, address: str) -> None:
+        self._unauthenticated -= 1
+        _count_down(self._unauthenticated_at, address)
 
     # the host of logins
 
@@ -190,12 +206,21 @@ class Gateway:
         self._stores.recorder.login_failed(person=login.asked, address=login.address, software=login.software, attempts=login.attempts, reason=reason)
 
     def logged_in(self, login: Login) -> None:
-        self._unauthenticated -= 1
+        if login.connection is None:
+            return
+        self._no_longer_unauthenticated(login.connection.address)
         self._logins.add(login)
+        self._logins_of[login.asked] += 1
+        if self._logins_of[login.asked] > self._settings.max_sessions_per_person:
+            log.info("login.too_many", person=login.asked)
+            login.connection.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "you have too many connections already")
+            return
         self._watch_idle(login)
 
     def ended(self, login: Login) -> None:
-        self._logins.discard(login)
+        if login in self._logins:
+            self._logins.discard(login)
+            _count_down(self._logins_of, login.asked)
 
     def new_session(self, login: Login) -> SftpSession:
         return SftpSession(partial(self._enter, login), partial(self._leave, login), login.touch)
@@ -222,14 +247,14 @@ class Gateway:
         if self._sessions_of[person.name] >= self._settings.max_sessions_per_person:
             log.info("session.too_many", person=person.name)
             return None
-        try:
-            papers = self._papers_of(client)
-        except NightsafeError as error:
-            log.warning("jail.unavailable", client=client.name, error=error.message)
-            return None
         visitor = Visitor(person.name, client.name, secrets.token_hex(8), login.address, login.software)
         record = SessionRecord(self._stores.recorder, visitor)
-        record.record(Event.SESSION_OPENED)
+        try:
+            papers = self._papers_of(client)
+            record.record(Event.SESSION_OPENED)
+        except NightsafeError as error:
+            log.warning("session.refused", client=client.name, error=error.message)
+            return None
         self._sessions_of[person.name] += 1
         session.opened_as(person.name, record)
         return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles, client.quota_bytes)
@@ -243,17 +268,20 @@ class Gateway:
             await session.finished()
         finally:
             if session.person is not None:
-                self._sessions_of[session.person] -= 1
-                if self._sessions_of[session.person] <= 0:
-                    del self._sessions_of[session.person]
+                _count_down(self._sessions_of, session.person)
             session.record_end()
 
     def _papers_of(self, client: Client) -> Papers:
         papers = self._papers.get(client.name)
         if papers is None:
-            papers = self._papers[client.name] = Papers(client.name, self._open_tree(client.name), self._parts)
+            papers = self._papers[client.name] = Papers(client.name, self._open_tree(client.name), self._parts, self._handles_of_one())
         papers.book.deposit_only = client.custody == "deposit-only"
         return papers
+
+    def _handles_of_one(self) -> int:
+        """Handles that all sessions of one client may hold together."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return max(self._settings.max_handles, descriptors // SHARE)
 
     def _open_tree(self, client: str) -> Tree:
         return Tree(self._stores.folder.jail(client))
@@ -278,6 +306,12 @@ class Gateway:
             log.info("partials.expired", client=client, count=count)
             if client not in self._papers:
                 known.tree.close()
+
+
+def _count_down(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if counter[name] <= 0:
+        del counter[name]
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> OutOfReach:

@@ -8,6 +8,7 @@ asked for: asyncssh's own pausing stops nothing, so the channel is paused here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 READ_AHEAD = 512 * 1024  # bytes of requests that may wait
 ANSWER_PIECE = 256 * 1024  # bytes of replies in one write
 TURN_BYTES = 1024 * 1024  # requests and replies of one session in one turn of the event loop; then the others come
+TURN_SECONDS = 0.005  # the same in time: a small request can be dear
 CHANNEL_BUFFER = 256 * 1024  # replies that may wait for the peer's window
 
 SUBSYSTEM = "sftp"
@@ -44,6 +46,7 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         self._unpacker = Unpacker()
         self._busy = False  # a request waits; those behind it wait too
         self._pumping = False
+        self._turn_is_over = False  # the others come first
         self._channel_full = False
         self._transport_full = False
         self._reading_paused = False
@@ -77,12 +80,14 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002
         self._touch()
         self._unpacker.feed(data)
-        if not self._pumping:
+        if self._turn_is_over:
+            self._steer_reading()
+        elif not self._pumping:
             self._pump()
 
     def eof_received(self) -> bool:
         self._ending = True
-        if not self._pumping:
+        if not self._pumping and not self._turn_is_over:
             self._pump()
         return True
 
@@ -160,8 +165,9 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
     def _handle_some(self, operations: Operations) -> None:
         ready: list[bytes] = []
         waiting = turn = 0
+        until = time.monotonic() + TURN_SECONDS
         while not self._held_up:
-            if turn >= TURN_BYTES:
+            if turn >= TURN_BYTES or time.monotonic() >= until:
                 self._go_on_later()
                 break
             body = self._unpacker.next()
@@ -186,7 +192,13 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         self._write(ready)
 
     def _go_on_later(self) -> None:
-        asyncio.get_running_loop().call_soon(self._pump)
+        if not self._turn_is_over:
+            self._turn_is_over = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn_is_over = False
+        self._pump()
 
     def _reply_to(self, operations: Operations, body: memoryview) -> bytes | Coroutine[Any, Any, bytes]:
         try:

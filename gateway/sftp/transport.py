@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.channel import SSHServerChannel
-from asyncssh.connection import SSHServerConnection, SSHServerConnectionOptions
+from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.constants import MSG_SERVICE_REQUEST
 
 from config.errors import UsageError
@@ -20,6 +21,14 @@ WRITE_HIGH = 512 * 1024  # bytes that may wait in a connection's transport befor
 WRITE_LOW = 128 * 1024
 PACKET_BEFORE_LOGIN = 40_000  # bytes: RFC 4253 asks for 35,000; logins need far less
 PACKET_AFTER_LOGIN = 256 * 1024
+PACKETS_BEFORE_LOGIN = 500  # one login takes some tens
+EXCHANGES_BEFORE_LOGIN = 2  # of keys: they are dear; a login takes one
+# asyncssh cuts each packet off the front of all that it has received, which costs the square of the number of packets: feed it little at a time
+FEED_BEFORE_LOGIN = 8 * 1024  # bytes
+FEED_AFTER_LOGIN = 64 * 1024
+FEED_SECONDS = 0.01  # of one connection in one turn of the event loop; then the others come
+FEED_AGAIN_SECONDS = 0.01  # between looks whether a packet that waits for something has been handled
+MOST_DEFERRED = 2000  # packets that wait for the end of an exchange of keys
 ALIVE_IDLE, ALIVE_INTERVAL, ALIVE_COUNT = 60, 20, 4  # the kernel finds out that a peer is gone: about 140 seconds
 
 _CONNECTION_NAMES = (
@@ -33,9 +42,13 @@ _CONNECTION_NAMES = (
     "_cleanup",
     "_cancel_login_timer",
     "_update_recv_pktlen",
+    "_send_kexinit",
+    "_send_deferred_packets",
+    "_force_close",
     "_packet_handlers",
     "_process_service_request",
 )
+_CONNECTION_ATTRIBUTES = ("_inpbuf", "_recv_seq", "_kex_complete", "_deferred_packets", "_max_recv_pktlen", "_transport", "_owner")
 _CHANNEL_NAMES = (
     "_process_env_request",
     "_process_pty_req_request",
@@ -85,10 +98,19 @@ class GuardedConnection(SSHServerConnection):
         self._gate = gate
         self._admitted = False
         self._failures = 0
+        self._unfed = memoryview(b"")  # received, and not given to asyncssh yet
+        self._stopped_for: set[str] = set()  # why nothing is read
+        self._is_full = False  # the transport holds too much
+        self._packets = 0  # received before login; asyncssh's own count begins again with each exchange of keys
+        self._counted = 0
+        self._exchanges = 0
+        self.address = "unknown"
         self.is_logged_in = False
         self._max_recv_pktlen = PACKET_BEFORE_LOGIN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else "unknown"
         if not self._gate.admit(self):
             self._cancel_login_timer()
             cast(asyncio.Transport, transport).abort()
@@ -110,20 +132,81 @@ class GuardedConnection(SSHServerConnection):
 
     def pause_writing(self) -> None:
         """The peer does not read: answer nothing, and take nothing more from it, until it does."""
-        self._tell_owner(full=True)
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._is_full = True
+        self._tell_owner()
+        self._stop_reading("full")
 
     def resume_writing(self) -> None:
         """The peer reads again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
-        self._tell_owner(full=False)
+        self._is_full = False
+        self._read_again("full")
+        self._tell_owner()
 
-    def _tell_owner(self, *, full: bool) -> None:
+    def _tell_owner(self) -> None:
         told = getattr(self._owner, "transport_full", None)
         if told is not None:
-            told(full)
+            told(self._is_full or not self._kex_complete)
+
+    def _stop_reading(self, why: str) -> None:
+        if not self._stopped_for and self._transport is not None:
+            self._transport.pause_reading()
+        self._stopped_for.add(why)
+
+    def _read_again(self, why: str) -> None:
+        self._stopped_for.discard(why)
+        if not self._stopped_for and self._transport is not None:
+            self._transport.resume_reading()
+
+    # what comes in
+
+    def data_received(self, data: bytes, datatype: int | None = None) -> None:  # noqa: ARG002
+        """Give asyncssh what came: a little at once, the rest when the others have had their turn."""
+        if self._unfed:
+            self._unfed = memoryview(bytes(self._unfed) + data)
+            return
+        self._unfed = memoryview(data)
+        self._feed()
+
+    def _feed(self) -> None:
+        size = FEED_AFTER_LOGIN if self.is_logged_in else FEED_BEFORE_LOGIN
+        until = time.monotonic() + FEED_SECONDS
+        while self._unfed and self._transport is not None:
+            if len(self._inpbuf) > self._max_recv_pktlen + size:  # a packet waits, for the catalog perhaps
+                self._stop_reading("feeding")
+                self._loop.call_later(FEED_AGAIN_SECONDS, self._feed)
+                return
+            if time.monotonic() >= until:
+                self._stop_reading("feeding")
+                self._loop.call_soon(self._feed)
+                return
+            piece, self._unfed = self._unfed[:size], self._unfed[size:]
+            self._take(bytes(piece))
+        self._unfed = memoryview(b"")
+        if "feeding" in self._stopped_for:
+            self._read_again("feeding")
+
+    def _take(self, piece: bytes) -> None:
+        super().data_received(piece)
+        if not self.is_logged_in:
+            self._packets += self._recv_seq - self._counted if self._recv_seq >= self._counted else self._recv_seq
+            self._counted = self._recv_seq
+            if self._packets > PACKETS_BEFORE_LOGIN:
+                self._force_close(asyncssh.ProtocolError("too many packets before login"))
+        elif len(self._deferred_packets) > MOST_DEFERRED:
+            self._force_close(asyncssh.ProtocolError("an exchange of keys that does not end"))
+
+    # exchanges of keys: meanwhile asyncssh keeps all that is to be sent, without a bound
+
+    def _send_kexinit(self) -> None:
+        self._exchanges += 1
+        if not self.is_logged_in and self._exchanges > EXCHANGES_BEFORE_LOGIN:
+            raise asyncssh.ProtocolError("too many exchanges of keys before login")
+        super()._send_kexinit()
+        self._tell_owner()
+
+    def _send_deferred_packets(self) -> None:
+        super()._send_deferred_packets()
+        self._tell_owner()
 
     async def reload_config(self) -> None:
         """There are no settings by user or address; asyncssh would read all of them again at each login."""
@@ -177,6 +260,7 @@ def _watch_peer(peer: Any) -> None:
 def check_asyncssh() -> None:
     """Raise UsageError when this asyncssh lacks a name that the bounds hang on."""
     missing = [name for name in _CONNECTION_NAMES if not hasattr(SSHServerConnection, name)]
+    missing += [name for name in _CONNECTION_ATTRIBUTES if name not in SSHConnection.__init__.__code__.co_names]
     missing += [name for name in _CHANNEL_NAMES if not hasattr(SSHServerChannel, name)]
     if missing:
         raise UsageError(f"asyncssh {asyncssh.__version__} does not fit: it lacks {', '.join(missing)}", "install the version of requirements.lock")

@@ -1,8 +1,7 @@
 """Writing through open handles.
 
-A finished draft that is opened again is not touched until the first change says what it is to be: bytes at its end continue it, and it is
-partial until the next CLOSE; anything else overwrites what was acknowledged, so the finished paper lands as it is, and the change goes to a
-new paper that starts from it.
+A finished draft was acknowledged: it is never changed again. The first change through a handle on it lets it land as it is, and goes to a new
+paper that starts from it; so whatever becomes of the change, what was acknowledged stays.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from gateway.jail import Pointer, Refused
+from gateway.jail import Refused
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing
 from gateway.sftp.drafts import Draft, Stage
@@ -43,9 +42,8 @@ class Writing:
 
     def _write_now(self, handle: WritingHandle, draft: Draft, offset: int, data: memoryview) -> None:
         try:
-            growth = offset + len(data) - draft.file.size
-            if growth > 0:
-                self._book.parts.space.check_growth(growth)
+            # what falls into a gap takes room, too
+            self._book.parts.space.check_growth(max(len(data), offset + len(data) - draft.file.size))
             draft.file.write(offset, data)
         except BaseException:
             handle.failed = True
@@ -54,24 +52,23 @@ class Writing:
         handle.written += len(data)
 
     async def _write_waiting(self, handle: WritingHandle, offset: int, data: memoryview) -> None:
-        appends = handle.appending or offset >= handle.draft.size
-        async with self._changing(handle, appends=appends):
+        async with self._changing(handle):
             draft = handle.draft
             if handle.appending:
                 offset = _end(handle, offset)
-            if draft.base is not None and offset > draft.file.size:
-                await self._book.parts.pool.run(draft.fill)
+            if offset > draft.file.size:
+                await self._closing.fill(draft)
             self._write_now(handle, draft, offset, data)
 
     async def truncate(self, handle: WritingHandle, size: int) -> None:
         """Cut or extend the paper to `size` bytes."""
         if size == handle.draft.size and handle.draft.stage is Stage.FINISHED:
             return
-        async with self._changing(handle, appends=size >= handle.draft.size):
+        async with self._changing(handle):
             draft = handle.draft
             if size > draft.size:
                 self._book.parts.space.check_growth(size - draft.size)
-                await self._book.parts.pool.run(draft.fill)
+                await self._closing.fill(draft)
             draft.truncate(size)
             handle.last_tick = self._book.tick()
 
@@ -85,38 +82,23 @@ class Writing:
         """Read through a handle that also writes."""
         draft = handle.draft
         async with draft.content:
-            if draft.base is not None:
-                await self._book.parts.pool.run(draft.fill)
+            await self._closing.fill(draft)
             return draft.file.read(offset, length)
 
-    def _changing(self, handle: WritingHandle, *, appends: bool) -> _Changing:
-        return _Changing(handle, lambda: self._open_up(handle, appends))
+    def _changing(self, handle: WritingHandle) -> _Changing:
+        return _Changing(handle, lambda: self._open_up(handle))
 
-    async def _open_up(self, handle: WritingHandle, appends: bool) -> None:
+    async def _open_up(self, handle: WritingHandle) -> None:
         """Make the handle's draft one that may be changed."""
         while handle.draft.stage is not Stage.OPEN:
             draft = handle.draft
             async with self._book.held(draft):
-                if draft.stage is Stage.FINISHED and appends:
-                    await self._continue(draft)
-                elif draft.stage is Stage.FINISHED:
+                if draft.stage is Stage.FINISHED:
                     await self._closing.land_held(draft)
                 elif draft.stage is Stage.LANDED and not draft.name_removed:
                     self._move_on(handle)
                 else:
                     raise Refused("failure", "the paper has lost its name; upload it again")
-
-    async def _continue(self, draft: Draft) -> None:
-        """Partial again. The pointer says so before the file is changed: a crash leaves either the whole paper or a partial one."""
-        book, path, size = self._book, draft.path, draft.file.size
-
-        def work() -> None:
-            book.tree.put(path, Pointer(draft.paper, size, "partial"), mtime=draft.modified_at, durable=True)
-            draft.file.continue_writing()
-
-        async with draft.content:
-            await book.parts.pool.run(work)
-        draft.stage = Stage.OPEN
 
     def _move_on(self, handle: WritingHandle) -> None:
         """The handle's paper has landed: it goes on with the draft that has taken its place, or starts one from it."""

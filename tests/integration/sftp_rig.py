@@ -210,6 +210,7 @@ class Desk:
             archive=Archive(self.spool, self.vault, self.keys),
             space=self.space,
             pool=self.pool,
+            reading=self.pool,
             recorder=self.recorder,
             settle=lambda _: self.settle,
             after=Publisher(self.tasks).after,
