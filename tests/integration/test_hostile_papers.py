@@ -1,0 +1,196 @@
+"""What was acknowledged stays, whatever a client does next; and no client writes beyond the room that there is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.audit.log import AuditUnavailable
+from gateway.sftp.book import MOST_DRAFTS
+from gateway.sftp.handles import HandleCount, HandleTable
+from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
+
+FIRST = b"acknowledged"
+
+
+async def _breaks_off(_desk: Desk, session: Session, _handle: bytes) -> None:
+    await session.lost()
+
+
+async def _is_killed(desk: Desk, _session: Session, _handle: bytes) -> None:
+    desk.again()
+
+
+async def _removes_the_name(_desk: Desk, session: Session, handle: bytes) -> None:
+    await session.remove("/inbox/a")
+    await session.close(handle)
+
+
+async def _overwrites(_desk: Desk, session: Session, handle: bytes) -> None:
+    await session.write(handle, 0, b"OVERWRITTEN!")
+    await session.close(handle)
+
+
+async def _expires(desk: Desk, session: Session, _handle: bytes) -> None:
+    await session.lost()
+    await desk.papers.names.expire(set(desk.partials()))
+
+
+@pytest.mark.parametrize("flags", [APPEND, RESUME])
+@pytest.mark.parametrize("then", [_breaks_off, _is_killed, _removes_the_name, _overwrites, _expires])
+def test_what_was_acknowledged_survives_what_is_added_to_it(
+    tmp_path: Path, flags: int, then: Callable[[Desk, Session, bytes], Awaitable[None]]
+) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", FIRST)
+        handle = await session.open("/inbox/a", flags)
+        await session.write(handle, len(FIRST), b"more")
+        if not (flags == APPEND and then is _overwrites):  # an appending handle cannot
+            await then(desk, session, handle)
+        await desk.land_all()
+        assert ("/inbox/a", FIRST) in desk.landed()
+
+    run(work, tmp_path)
+
+
+def _set_free(desk: Desk, free: int) -> None:
+    desk.space._look = lambda: None  # type: ignore[method-assign]
+    desk.space._free, desk.space._granted = free, 0
+
+
+def test_gaps_are_no_way_round_the_reserve(tmp_path: Path) -> None:
+    """Make a paper as large as the room, mostly gap; then fill the gap when the room is gone."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        _set_free(desk, 1_000_000)
+        handle = await session.open("/inbox/a", WRITE)
+        await session.set_handle(handle, size=900_000)
+        _set_free(desk, 0)
+        with pytest.raises(Refusal, match="no space"):
+            await session.write(handle, 0, b"x" * 30_000)
+
+    run(work, tmp_path)
+
+
+def test_a_copy_needs_room(tmp_path: Path) -> None:
+    """One byte at the end of a large paper copies all of it."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", os.urandom(300_000))
+        await desk.land_all()
+        desk.seal_all()
+        _set_free(desk, 100_000)
+        handle = await session.open("/inbox/a", APPEND)
+        with pytest.raises(Refusal, match="no space"):
+            await session.write(handle, 300_000, b"x")
+        with pytest.raises(Refusal):
+            await session.close(handle)
+        with pytest.raises(Refusal, match="no space"):
+            await session.set("/inbox/a", size=299_999)
+        await desk.land_all()
+        assert desk.landed() == [] and desk.partials() == []
+
+    run(work, tmp_path)
+
+
+def test_folders_need_room(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        from gateway.sftp import requests as ask
+
+        session = desk.session()
+        _set_free(desk, 0)
+        with pytest.raises(Refusal, match="no space"):
+            await session.ask(ask.MakeFolder, b"/inbox/folder")
+
+    run(work, tmp_path)
+
+
+def test_many_unfinished_names_do_not_hold_many_descriptors(tmp_path: Path) -> None:
+    """Each finished paper that waits for its rename holds a descriptor: 1,600 of them took a whole process of 1,024."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(MOST_DRAFTS + 150):
+            await session.put(f"/inbox/{number}.tmp", b"x")
+        await desk.tasks.drained(10)
+        assert len(os.listdir("/proc/self/fd")) - before <= MOST_DRAFTS + 10
+        await desk.land_all()
+        assert len(desk.landed()) == MOST_DRAFTS + 150
+
+    run(work, tmp_path)
+
+
+def test_handles_of_all_sessions_are_counted_together(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.papers.handles.limit = 3
+        one, two = desk.session(), desk.session()
+        first = await one.open("/inbox/a", WRITE)
+        await one.open("/inbox/b", WRITE)
+        await two.open("/inbox/c", WRITE)
+        with pytest.raises(Refusal, match="all your sessions"):
+            await two.open("/inbox/d", WRITE)
+        await one.close(first)
+        await two.open("/inbox/d", WRITE)
+        await one.lost()
+        await two.lost()
+        assert desk.papers.handles.taken == 0
+
+    run(work, tmp_path)
+
+
+def test_the_count_of_a_session_alone() -> None:
+    table = HandleTable(2, HandleCount(10))
+    assert table.limit == 2 and len(table) == 0
+
+
+def test_one_handle_that_fails_does_not_keep_the_others_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a session each handle is given up: a writer that stayed would keep its paper from landing for ever."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.open("/inbox/a", WRITE)
+        await session.open("/inbox/b", WRITE)
+        close = desk.papers.closing.close
+        failed: list[str] = []
+
+        async def broken(handle: object, *, clean: bool) -> None:
+            if not failed:
+                failed.append("once")
+                raise OSError("the first")
+            await close(handle, clean=clean)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(desk.papers.closing, "close", broken)
+        await session.lost()
+        writers = {str(path): draft.writers for path, draft in desk.papers.book.drafts.items()}
+        assert writers == {"/inbox/a": 1}
+
+    run(work, tmp_path)
+
+
+def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
+    """It used to be an exception in the middle of the protocol."""
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from config.settings import GatewaySettings
+    from gateway.catalog import Client, Person
+    from gateway.sftp.server import Gateway, Stores
+
+    class Recorder:
+        def record(self, *_: Any, **__: Any) -> None:
+            raise AuditUnavailable("no space")
+
+    stores = SimpleNamespace(folder=SimpleNamespace(spool_partial=Path()), spool=None, vault=None, keys=None, recorder=Recorder(), catalog=None)
+    gateway = Gateway(GatewaySettings(), cast(Stores, stores))
+    gateway._papers_of = lambda _: cast(Any, None)  # type: ignore[method-assign]
+    login = SimpleNamespace(
+        person=cast(Person, SimpleNamespace(name="acme")), client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x"
+    )
+    assert gateway._enter(cast(Any, login), cast(Any, None)) is None
