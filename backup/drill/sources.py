@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gateway.audit.signatures import RECEIPT, verify
-
 from backup.drill.judge import Cause, Finding, Receipt, Record
+from gateway.audit.signatures import RECEIPT, verify
 from gateway.catalog.names import NAME
 from gateway.catalog.rows import Paper
 
