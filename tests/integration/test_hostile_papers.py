@@ -10,7 +10,6 @@ import pytest
 
 from gateway.audit.log import AuditUnavailable
 from gateway.sftp.book import MOST_DRAFTS
-from gateway.sftp.handles import HandleCount, HandleTable
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -143,11 +142,6 @@ def test_handles_of_all_sessions_are_counted_together(tmp_path: Path) -> None:
         assert desk.papers.handles.taken == 0
 
     run(work, tmp_path)
-
-
-def test_the_count_of_a_session_alone() -> None:
-    table = HandleTable(2, HandleCount(10))
-    assert table.limit == 2 and len(table) == 0
 
 
 def test_one_handle_that_fails_does_not_keep_the_others_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

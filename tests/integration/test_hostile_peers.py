@@ -200,7 +200,7 @@ def test_one_person_cannot_take_all_connections(tmp_path: Path) -> None:
 
 
 def test_a_keyd_that_hangs_stops_reading_alone(tmp_path: Path) -> None:
-    """Two dozen downloads that wait for a key must not take the threads of uploads and logins."""
+    """Two dozen downloads that wait for a key must not take the threads of uploads and logins: both stood still for 15 seconds and more."""
 
     async def main(server: Server) -> None:
         async with bystander(server) as sftp:
@@ -208,7 +208,7 @@ def test_a_keyd_that_hangs_stops_reading_alone(tmp_path: Path) -> None:
             os.kill(server.pid("keyd"), signal.SIGSTOP)
             try:
                 sessions = [await connections[number % 2].start_sftp_client() for number in range(24)]
-                waiting = [asyncio.ensure_future(session.open("/inbox/paper", "rb")) for session in sessions]
+                waiting = [asyncio.ensure_future(session.open(f"/inbox/{number}", "rb")) for number, session in enumerate(sessions)]
                 await asyncio.sleep(0.5)
                 began = time.monotonic()
                 async with sftp.open("/inbox/other", "wb") as file:
@@ -223,7 +223,7 @@ def test_a_keyd_that_hangs_stops_reading_alone(tmp_path: Path) -> None:
                 connection.abort()
 
     with running_server(tmp_path) as running:
-        running.sftp(f"put {running.key}.pub /inbox/paper")
+        running.sftp(*(f"put {running.key}.pub /inbox/{number}" for number in range(24)))
         time.sleep(0.6)
         asyncio.run(main(running))
 
