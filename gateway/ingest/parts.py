@@ -24,6 +24,10 @@ def go_on() -> None:
     """What long work asks between two pieces; another one raises Stopping."""
 
 
+def plenty(_size: int) -> None:
+    """There is room for a paper of so many bytes; another one raises VaultFull."""
+
+
 def never(_arrival: Arrival) -> bool:
     """No paper has to wait for another one."""
     return False
@@ -47,3 +51,4 @@ class Parts:
     now: Callable[[], datetime] = _utc_now
     between_pieces: Callable[[], None] = go_on
     must_wait: Callable[[Arrival], bool] = never
+    check_room: Callable[[int], None] = plenty

@@ -19,6 +19,7 @@ from gateway.ingest.lanes import Lanes
 from gateway.ingest.outcome import Stopping
 from gateway.ingest.parts import Parts
 from gateway.ingest.pipeline import Pipeline
+from gateway.ingest.room import room_guard
 from gateway.ingest.sealing import check_identities, peek
 from gateway.ingest.watch import watching
 from gateway.ingest.worker import Sources, Worker
@@ -101,6 +102,7 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Part
             identities=identities,
             signing=SigningKey.parse(secrets[RECEIPT_SIGNING]),
             between_pieces=between_pieces,
+            check_room=room_guard(folder.root, installation.settings.gateway.reserve_bytes),
         )
 
 

@@ -83,6 +83,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str) -> Sealed | Unfit:
             key = book.key(arrival.client)
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
+            parts.check_room(landed.size)
             sha256, age = _through(parts, landed, key.recipient)
     except SpoolGone as error:
         if not (parts.landed / paper).exists():
