@@ -96,7 +96,7 @@ def test_a_private_key_does_not_leak() -> None:
         copy.copy(KEY)
 
 
-@pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa AAAA x", "ssh-ed25519 !!!!", KEY.public[:60]])
+@pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa AAAA x", "ssh-ed25519 !!!!", KEY.public[:60]], ids=range(6))
 def test_public_lines_are_checked(line: str) -> None:
     with pytest.raises(KeyFormatError):
         verify(line, RECEIPT, b"message", SIGNATURE)
