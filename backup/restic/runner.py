@@ -8,6 +8,7 @@ kernel kills the child.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup.processes import Tail, bytes_moved, memory_file, stop, tied_to_us
-from backup.restic.errors import Interrupted, TimedOut
+from backup.restic.errors import DiskFull, Interrupted, TimedOut
 from backup.restic.messages import MAX_LINE_BYTES
 from config.errors import OutOfReach
 
@@ -27,6 +28,10 @@ _INHERITED = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_prox
 _LOOK_SECONDS = 0.5  # how often limits are checked
 _GRACE_SECONDS = 5.0  # between SIGINT and SIGKILL: removing a lock takes a request or two, or cannot be done
 _NOTICEABLE_BYTES = 64 * 1024  # of traffic; retries against a dead endpoint move less
+_FULL_CACHE = re.compile(
+    rb"returned error, retrying after [^:]*: .*(?:write|open|mkdir) /.*: (?:no space left on device|disk quota exceeded)", re.IGNORECASE
+)
+_FULL_CACHE_TRIES = 4  # some five seconds; restic itself would try for a quarter of an hour
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ class _Watch:
         self._tail = Tail()
         self._started = self._moved_at = time.monotonic()
         self._moved = 0
+        self._refused = 0  # tries in a row that failed for want of space in the cache
         self._heard = 0  # what it wrote to us: talking is not moving
 
     def until_the_end(self) -> Finished:
@@ -160,9 +166,14 @@ class _Watch:
     def _line(self, line: bytes) -> None:
         if self._on_line(line):
             self._moved_at = time.monotonic()
+            self._refused = 0
 
     def _complaint(self, line: bytes) -> None:
         self._tail.add(line)
+        if _FULL_CACHE.search(line):
+            self._refused += 1
+        if self._refused >= _FULL_CACHE_TRIES:
+            raise DiskFull(f"{self._doing}: the disk of restic's cache is full", "make space there, then try again", self._tail.text)
 
     def _check_limits(self) -> None:
         now = time.monotonic()

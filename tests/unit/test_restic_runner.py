@@ -15,7 +15,7 @@ import pytest
 
 from backup.restic import Fault, Interrupted, Limits, Restic, TimedOut
 from backup.restic.arguments import Repository
-from backup.restic.errors import Locked, UnknownFailure
+from backup.restic.errors import DiskFull, Locked, UnknownFailure
 from backup.restic.runner import PASSWORD_FILE, Runner, Secrets
 from backup.restic.version import check_version
 from config.errors import OutOfReach, SettingsError
@@ -214,3 +214,13 @@ def test_no_descriptor_is_left_open(script: Callable[[str], Path], tmp_path: Pat
     for _ in range(3):
         runner(script("exit 1"), tmp_path).run([], Secrets(b"x"), lambda line: None)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_full_cache_is_told_in_seconds_and_for_what_it_is(script: Callable[[str], Path], tmp_path: Path) -> None:
+    retry = "Load(<index/006bf3e3e5>, 0, 0) returned error, retrying after 2.34s: Copy: write /scratch/cache/index/00/tmp-1: no space left on device"
+    program = script(f"while :; do echo '{retry}' >&2; sleep 0.01; done")
+    with pytest.raises(DiskFull, match="the disk of restic's cache is full") as caught:
+        restic(program, tmp_path).snapshots()
+    assert caught.value.exit_code == 5
+    once = script(f"echo '{retry}' >&2; echo '[]'")
+    assert restic(once, tmp_path).snapshots() == []
