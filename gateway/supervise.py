@@ -77,7 +77,7 @@ class Supervised:
         environment = {**os.environ, "NIGHTSAFE_SECRETS_FD": str(reader)}
         try:
             self._process = subprocess.Popen(
-                arguments, env=environment, pass_fds=(reader,), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+                arguments, env=environment, pass_fds=(reader,), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_us()
             )
         finally:
             os.close(reader)
@@ -177,8 +177,15 @@ class Supervisor:
             role.end(deadline)
 
 
-def _die_with_parent() -> None:
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with_us() -> Callable[[], None]:
+    parent = os.getpid()
+
+    def prepare() -> None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # we died before the line above
+            os._exit(1)
+
+    return prepare
 
 
 def _hand_over(writer: int, data: bytes) -> None:

@@ -44,6 +44,7 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
     set_on_signals(stop)
     with running_role(installation.folder, "up"):
         commands = role_commands(installation, sftp_host, sftp_port)
+        check_folders(installation.folder)
         migrate_catalog(installation.folder)
         supervisor = Supervisor(installation.folder, commands)
         if ready_file:
@@ -57,6 +58,15 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
             if ready_file:
                 ready_file.unlink(missing_ok=True)
             supervisor.stop()
+
+
+def check_folders(folder: DataFolder) -> None:
+    """Raise SettingsError when a folder that `init` made is gone: a disk that is not mounted must not be mistaken for an empty one."""
+    for inner in (folder.keys, folder.spool_partial, folder.spool_landed, folder.jails, folder.vault, folder.quarantine, folder.audit):
+        if not inner.is_dir():
+            raise SettingsError(
+                f"the folder {inner} is missing", "is its disk mounted? else restore it from a backup; an empty spool may be made by hand, with mkdir"
+            )
 
 
 def migrate_catalog(folder: DataFolder) -> None:
