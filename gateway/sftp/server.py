@@ -301,9 +301,17 @@ class Gateway:
     async def _expire(self) -> None:
         stale = await self._pool.run(lambda: stale_by_client(self._stores.spool, self._settings.partial_days))
         for client, papers in stale.items():
-            known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
+            try:
+                await self._expire_of(client, papers)
+            except NightsafeError as error:  # a client whose folders are gone, say: the others' turn comes all the same
+                log.warning("partials.not_expired", client=client, error=error.message)
+
+    async def _expire_of(self, client: str, papers: set[str]) -> None:
+        known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
+        try:
             count = await known.names.expire(papers)
             log.info("partials.expired", client=client, count=count)
+        finally:
             if client not in self._papers:
                 known.tree.close()
 

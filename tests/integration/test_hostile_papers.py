@@ -188,3 +188,27 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
         person=cast(Person, SimpleNamespace(name="acme")), client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x"
     )
     assert gateway._enter(cast(Any, login), cast(Any, None)) is None
+
+
+def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from config.settings import GatewaySettings
+    from gateway.sftp.server import Gateway, Stores
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.write(await session.open("/inbox/a", WRITE), 0, b"broken off")
+        await session.lost()
+        orphan = desk.spool.create("0" * 32, "aaa")
+        orphan.write(0, b"x")
+        orphan.close()
+        assert len(desk.partials()) == 2
+        stores: Any = SimpleNamespace(folder=desk.folder, spool=desk.spool, vault=desk.vault, keys=desk.keys, recorder=desk.recorder, catalog=None)
+        gateway = Gateway(GatewaySettings(partial_days=1e-9), cast(Stores, stores))
+        assert not desk.folder.jail("aaa").exists()
+        await gateway._expire()
+        assert desk.partials() == ["0" * 32]
+
+    run(work, tmp_path)
