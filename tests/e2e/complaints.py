@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from backup.access import access
@@ -83,3 +85,24 @@ def events(house: House, event: str) -> list[dict[str, object]]:
     """Lines of the roles' log with this event."""
     found = [json.loads(line) for line in house.log.read_text(errors="replace").splitlines() if line.startswith("{")]
     return [line for line in found if line.get("event") == event]
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to break an installation, what to run, and what must be said. `{home}` stands for the folder of the house."""
+
+    name: str
+    broken: Callable[[House], object]
+    arguments: tuple[str, ...]
+    code: int
+    words: tuple[str, ...]
+    lines: int = 2
+
+
+def nothing(_: House) -> None:
+    """A sound installation."""
+
+
+def setting(name: str, value: str) -> Callable[[House], object]:
+    """Lay a setting over the file."""
+    return lambda house: house.environment.update({f"NIGHTSAFE_SET_{name}": value.replace("{home}", str(house.home))})
