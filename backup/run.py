@@ -166,6 +166,7 @@ def _save(restic: Restic, what: plan.Plan, root: Path, host: str, tags: list[str
 
     words = plan.sources(what, root)
     done = restic.backup(words, cwd=root, host=host, tags=tags, excludes=plan.excludes(root), on_status=report)
+    progress.update(done.summary.total_bytes, done.summary.total_bytes)  # a quick one is over before restic has told anything
     for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
         outcome.detail[name] = outcome.detail.get(name, 0) + value
     unread = plan.serious(done.faults, root)

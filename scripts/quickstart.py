@@ -252,7 +252,7 @@ def _await_papers(place: Place, count: int) -> None:
     while (there := _nightsafe(place, "client", "show", CLIENT)["papers"]) < count:
         if time.monotonic() > deadline:
             raise QuickstartError(f"only {there} of {count} papers were sealed after {RECEIPT_SECONDS} seconds; see {place.log}")
-        time.sleep(0.3)
+        time.sleep(1)
 
 
 def _check_receipts(place: Place, sftp: dict[str, Any], count: int) -> int:

@@ -18,6 +18,7 @@ import paramiko
 
 from config.folder import DataFolder
 from config.roles import role_state
+from gateway.catalog import Catalog
 
 ROOT = Path(__file__).parents[2]
 CLIENT = "acme"
@@ -175,11 +176,14 @@ class House:
     def await_papers(self, count: int, seconds: float = 120) -> None:
         """Until so many papers are accepted and receipted, and the spool is empty."""
 
+        catalog = Catalog.open(self.data / "catalog.sqlite3")
+
         def there() -> bool:
-            shown = self.run("client", "show", CLIENT, "--json")
-            return shown.returncode == 0 and json.loads(shown.stdout)["papers"] >= count and not os.listdir(self.data / "spool" / "landed")
+            sealed, _ = catalog.count_papers(CLIENT, "accepted")
+            return sealed >= count and not catalog.unreceipted() and not os.listdir(self.data / "spool" / "landed")
 
         self.wait(there, seconds, f"not {count} papers")
+        catalog.close()
 
 
 @contextmanager

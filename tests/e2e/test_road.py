@@ -1,4 +1,7 @@
-"""The whole road, there and back: every size and every name through SFTP, `files get`, the drill, `restore` and the kit's script."""
+"""The whole road, there and back: every size and every name through SFTP, `files get`, the drill, `restore` and the kit's script.
+
+The biggest paper has 64 MiB, and 1 GiB with --full.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.house import CLIENT, House, running_house
-from tests.e2e.trees import GIB, hashes, make_tree
+from tests.e2e.trees import GIB, MIB, hashes, make_tree
 
 # All that the kit's script may need beside restic and age.
 POSIX_TOOLS = (
@@ -34,10 +37,10 @@ class Road:
 
 
 @pytest.fixture(scope="module")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def road(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Road]:
     home = tmp_path_factory.mktemp("road")
     papers = home / "papers"
-    there = make_tree(papers, big=GIB)
+    there = make_tree(papers, big=GIB if pytestconfig.getoption("--full") else 64 * MIB)
     with running_house(home) as house:
         house.sftp(f'put -r "{papers}" inbox/')
         house.await_papers(len(there))

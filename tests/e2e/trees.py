@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 BLOCK = 65536
-PIECE = 1 << 20
+PIECE = MIB = 1 << 20
 GIB = 1 << 30
 
 SIZES = {"empty": 0, "one": 1, "block-less-one": BLOCK - 1, "block": BLOCK, "block-and-one": BLOCK + 1}

@@ -253,7 +253,9 @@ def test_a_lock_of_a_live_process_is_respected(ready: House) -> None:
         failed(ready, Locked, Exit.BUSY)
         assert locks() == 1
         process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)  # it takes its lock away
         process.wait(60)
+        assert locks() == 0
     assert run_backup(ready.installation).state == "passed"
 
 
@@ -267,13 +269,14 @@ def _locked_by_a_stopped_restic(house: House) -> Iterator[tuple[subprocess.Popen
         return len(list_names(one, one.folder("papers") + "locks/"))
 
     process = subprocess.Popen(
-        ["restic", "--no-cache", "-r", one.url("papers"), "check", "--read-data"],
+        # Slow enough (KiB a second) to be caught with its lock on the busiest machine.
+        ["restic", "--no-cache", "--limit-download", "8", "-r", one.url("papers"), "check", "--read-data"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not locks():
             assert process.poll() is None
             assert time.monotonic() < deadline
