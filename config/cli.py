@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,22 @@ def data_option(command: F) -> F:
 def json_option(command: F) -> F:
     """`--json`: print the result as one JSON document."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+class Moment(click.ParamType[datetime]):
+    """A time as people write it: 2026-01-31, 2026-01-31T08:00, 2026-01-31T08:00Z. Without a zone it is this machine's."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """An aware datetime. Raises click.BadParameter."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"'{value}' is not a time; write it as in 2026-01-31 or 2026-01-31T08:00Z", param, ctx)
+        return found if found.tzinfo else found.astimezone()
 
 
 class LazyGroup(click.Group):
@@ -74,7 +91,8 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        complain(UsageError(error.format_message(), f"see: {context.command_path if context else 'nightsafe'} --help"))
         return Exit.USAGE
     except (KeyboardInterrupt, click.Abort):
         sys.stderr.write("\nnightsafe: stopped\n")

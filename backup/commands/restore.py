@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from backup.commands.facts import moment
-from config.cli import data_option, json_option
+from config.cli import Moment, data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say
 from config.errors import UsageError
 from config.loading import open_installation
@@ -23,11 +23,13 @@ SHOWN = 20
 @click.command()
 @click.argument("client")
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
-@click.option("--at", metavar="TIME", help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default.")
+@click.option(
+    "--at", type=Moment(), metavar="TIME", help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default."
+)
 @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR", help="A new folder, for plaintext.")
 @data_option
 @json_option
-def restore(client: str, paths: Sequence[str], at: str | None, target: Path, data: Path | None, as_json: bool) -> int:
+def restore(client: str, paths: Sequence[str], at: datetime | None, target: Path, data: Path | None, as_json: bool) -> int:
     """Bring a client's papers back from a backup, in plaintext, under their own names, each compared with its recorded hash.
 
     PATH names papers or folders; without one, all come. Exit code 3: some did not come, and they are named.
@@ -43,7 +45,7 @@ def restore(client: str, paths: Sequence[str], at: str | None, target: Path, dat
         sys.stderr.write(f"Plaintext will be written to {target.absolute()}: keep that folder as safe as the papers are.\n")
     with progress("restoring") as watched:
         try:
-            report = restore_papers(installation, client, paths, _moment(at), target, agent, watched)
+            report = restore_papers(installation, client, paths, at, target, agent, watched)
         except RepositoryMissing as error:
             with Catalog.open(installation.folder.catalog) as catalog:
                 if catalog.repository("papers") is None:
@@ -76,13 +78,3 @@ def restore(client: str, paths: Sequence[str], at: str | None, target: Path, dat
         if report.not_restored > SHOWN:
             say(f"not restored: {report.not_restored} in all")
     return report.exit_code
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"'{text}' is not a time", "write it as in 2026-01-31 or 2026-01-31T08:00Z") from error
-    return found if found.tzinfo else found.astimezone()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Moment, data_option, json_option
 from config.console import emit, say, table
 from config.errors import CheckFailed, UsageError
 from config.loading import open_installation
@@ -50,16 +50,16 @@ def verify(data: Path | None, as_json: bool) -> None:
 @click.option("--client", metavar="NAME", help="Only events of this client.")
 @click.option("--person", metavar="NAME", help="Only events of this person.")
 @click.option("--event", metavar="NAME", help="Only events of this name, for example paper.sealed.")
-@click.option("--since", metavar="TIME", help="Only events since then: 2026-01-31 or 2026-01-31T08:00.")
+@click.option("--since", type=Moment(), metavar="TIME", help="Only events since then: 2026-01-31 or 2026-01-31T08:00.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many.")
 @data_option
 @json_option
-def show(client: str | None, person: str | None, event: str | None, since: str | None, limit: int, data: Path | None, as_json: bool) -> None:
+def show(client: str | None, person: str | None, event: str | None, since: datetime | None, limit: int, data: Path | None, as_json: bool) -> None:
     """Events in the order of time, the newest last."""
     folder = open_installation(data).folder
     if event is not None and event not in set(Event):
         raise UsageError(f"there is no event '{event}'", "the events are: " + ", ".join(sorted(Event)))
-    found = list(read(folder.audit, client=client, person=person, event=event, since=_since(since), limit=limit))
+    found = list(read(folder.audit, client=client, person=person, event=event, since=since, limit=limit))
     if as_json:
         emit(found, as_json)
         return
@@ -69,13 +69,3 @@ def show(client: str | None, person: str | None, event: str | None, since: str |
         about = " ".join(str(line[key]) for key in ("person", "client", "path") if line.get(key))
         rows.append((line["time"], line["role"], line["event"], about, json.dumps(rest, ensure_ascii=False) if rest else ""))
     table("Audit", ("time", "role", "event", "who, what", "more"), rows)
-
-
-def _since(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"'{text}' is not a time", "write it as in 2026-01-31 or 2026-01-31T08:00Z") from error
-    return moment if moment.tzinfo else moment.astimezone()
