@@ -23,7 +23,7 @@ from tests.e2e.disks import contains, mounted_image, search_folder, tmpfs
 from tests.e2e.house import CLIENT, House
 from tests.e2e.uploads import Uploader
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def canary() -> bytes:
@@ -38,7 +38,7 @@ def killing(house: House, victims: tuple[str, ...], seed: int) -> Iterator[None]
     chance = random.Random(seed)
 
     def kill() -> None:
-        while not stop.wait(chance.uniform(0.3, 1.2)):
+        while not stop.wait(chance.uniform(1.0, 3.0)):
             house.kill(chance.choice(victims))
 
     killer = threading.Thread(target=kill)
@@ -50,10 +50,10 @@ def killing(house: House, victims: tuple[str, ...], seed: int) -> Iterator[None]
         killer.join()
 
 
-def patiently(action: list[str], house: House, seconds: float = 60) -> None:
+def patiently(action: list[str], house: House, seconds: float = 150) -> None:
     """A client's command, again and again until the gateway lives long enough for it."""
     deadline = time.monotonic() + seconds
-    while (done := subprocess.run(action, capture_output=True, text=True, check=False, timeout=60)).returncode:
+    while (done := subprocess.run(["timeout", "30", *action], capture_output=True, text=True, check=False)).returncode:
         assert time.monotonic() < deadline, f"{action}: {done.stderr}\n{house.tail()}"
         time.sleep(0.3)
 
@@ -120,7 +120,8 @@ def send_by_every_road(house: House, client: Path, needles: dict[str, bytes]) ->
     patiently(["sftp", "-q", "-b", str(batch), *options, target], house)
     patiently(["scp", "-q", *options, str(paper("scp")), f"{target}:inbox/scp.bin"], house)
     connect = " ".join(["ssh", "-a", "-x", *house.ssh_options()])
-    commands = f"set sftp:connect-program '{connect}'; set net:max-retries 5; open -u {CLIENT}, sftp://127.0.0.1:{house.sftp_port}; "
+    retries = "set net:max-retries 3; set net:reconnect-interval-base 1; set net:reconnect-interval-multiplier 1"
+    commands = f"set sftp:connect-program '{connect}'; {retries}; open -u {CLIENT}, sftp://127.0.0.1:{house.sftp_port}; "
     patiently(["lftp", "-c", commands + f"put {paper('lftp')} -o inbox/lftp.bin"], house)
     remote = f":sftp,host=127.0.0.1,port={house.sftp_port},user={CLIENT},key_file={house.key},shell_type=none:inbox/rclone.bin"
     patiently(["rclone", "--config", "", "--retries", "1", "copyto", str(paper("rclone")), remote], house)
@@ -137,7 +138,7 @@ def send_by_every_road(house: House, client: Path, needles: dict[str, bytes]) ->
 
 
 def send_by_paramiko(house: House, road: str, mode: str, content: bytes) -> None:
-    for _ in range(60):
+    for _ in range(200):
         try:
             with house.paramiko() as client, client.open(f"/inbox/{road}.bin", mode) as file:
                 file.write(content)
@@ -149,7 +150,7 @@ def send_by_paramiko(house: House, road: str, mode: str, content: bytes) -> None
 
 def leave_partial(house: House, content: bytes) -> None:
     """An upload whose connection is lost before it is closed."""
-    for _ in range(60):
+    for _ in range(200):
         try:
             with house.paramiko() as client:
                 client.open("/inbox/partial.bin", "wb").write(content)
@@ -161,7 +162,7 @@ def leave_partial(house: House, content: bytes) -> None:
 def read_all_back(house: House) -> None:
     """Reading decrypts too: before sealing and after, while keyd dies now and then."""
     for name in ("sftp", "read-back", "append"):
-        for _ in range(60):
+        for _ in range(200):
             try:
                 with house.paramiko() as client, client.open(f"/inbox/{name}.bin", "rb") as file:
                     assert len(file.read()) >= 3000 * 64
