@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from config.console import complain
+from config.console import complain, end_output
 from config.errors import Exit, NightsafeError, OutOfReach, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,6 +83,16 @@ class LazyGroup(click.Group):
 def run(command: click.Command, arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; every error becomes a message, never a traceback (but with NIGHTSAFE_DEBUG=1)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # commands hold keys too: no core dumps, here or in what they start
+    code = _outcome(command, arguments)
+    unwritten = end_output()
+    if unwritten is None or isinstance(unwritten, BrokenPipeError) or code != Exit.DONE:
+        return code
+    refused = _refused_by_the_system(unwritten)
+    complain(refused)
+    return refused.exit_code
+
+
+def _outcome(command: click.Command, arguments: list[str] | None) -> int:
     try:
         result = command.main(args=arguments, prog_name="nightsafe", standalone_mode=False)
     except NightsafeError as error:
@@ -98,9 +108,7 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
         sys.stderr.write("\nnightsafe: stopped\n")
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone; what it saw was right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
+        return Exit.DONE  # the reader of our output has gone; what it saw was right
     except OSError as error:
         if os.environ.get("NIGHTSAFE_DEBUG"):
             raise

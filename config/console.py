@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,17 @@ def complain(error: NightsafeError) -> None:
     first, *more = error.message.split("\n")
     lines = [f"nightsafe: {first}", *more, *(f"  {line}" for line in error.hint.split("\n") if line)]
     sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def end_output() -> OSError | None:
+    """Flush standard output at the end of a program. When that fails, what is left is dropped and the reason given back: the interpreter would
+    complain about it in its own words, and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
 
 
 class Progress(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from getpass import getpass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from config.console import complain
+from config.console import complain, end_output
 from config.errors import Exit, NightsafeError, OutOfReach, UsageError
 from gateway.age import Identity, Recipient, ScryptIdentity, ScryptRecipient, open_stream, parse_identities, seal
 from gateway.age.sealing import AnyIdentity, AnyRecipient
@@ -32,9 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command(options)
     except NightsafeError as error:
         complain(error)
+        end_output()
         return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        end_output()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
