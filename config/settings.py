@@ -143,7 +143,7 @@ class LogSettings(_Section):
 
 
 class Settings(_Section):
-    """All of `nightsafe.toml`. `schema` is the version of this file's form."""
+    """All of `nightsafe.toml`. `format` is the version of this file's form."""
 
     format: Literal[1] = Field(1, description="Version of the form of this file.")
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings())

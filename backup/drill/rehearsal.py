@@ -210,7 +210,10 @@ class Rehearsal:
         try:
             ledger.add_records("live", records(self._is.live.papers(state="accepted"), LIVE, tally.add))
         except (ValueError, TypeError, OverflowError) as error:
-            raise OutOfReach(f"the live catalog is damaged: {error}", "restore it from a backup: nightsafe restore") from error
+            raise OutOfReach(
+                f"the live catalog is damaged: {error}",
+                "bring it back from the newest snapshot by hand, with restic: it lies there as dump/catalog.sqlite3",
+            ) from error
         file = self._dump_file()
         if file is None:
             self.findings.causes.append("the catalog did not come back from the backup")
