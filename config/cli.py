@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -50,6 +51,36 @@ class Moment(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"'{value}' is not a time; write it as in 2026-01-31 or 2026-01-31T08:00Z", param, ctx)
         return found if found.tzinfo else found.astimezone()
+
+
+NO_LIMIT = -1
+
+
+class Size(click.ParamType[int]):
+    """Bytes as people write them: 500MB, 10GiB, 1048576; 'none' becomes NO_LIMIT."""
+
+    name = "size"
+    _UNITS: ClassVar[dict[str, int]] = {
+        "": 1,
+        "b": 1,
+        **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+        **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", 1)},
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Whole bytes. Raises click.BadParameter."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower()
+        if text == "none":
+            return NO_LIMIT
+        found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([a-z]*)", text, re.ASCII)
+        if found is None or found[2] not in self._UNITS:
+            self.fail(f"'{value}' is no size; write it as in 500MB or 10GiB", param, ctx)
+        size = int(float(found[1]) * self._UNITS[found[2]])
+        if size >= 2**62:
+            self.fail(f"'{value}' is more than can be counted", param, ctx)
+        return size
 
 
 class LazyGroup(click.Group):

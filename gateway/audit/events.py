@@ -12,8 +12,14 @@ class Event(StrEnum):
     SEGMENT_OPENED = "segment.opened"
     CHECKPOINT_SIGNED = "checkpoint.signed"
     CLIENT_ADDED = "client.added"
+    CLIENT_EDITED = "client.edited"
+    CLIENT_SUSPENDED = "client.suspended"
+    CLIENT_RESUMED = "client.resumed"
+    HOLD_SET = "hold.set"
+    HOLD_RELEASED = "hold.released"
     PERSON_ADDED = "person.added"
     LOGIN_FAILED = "login.failed"
+    ACCESS_REVOKED = "access.revoked"  # a live connection was ended
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
     PAPER_DEPOSITED = "paper.deposited"  # a handle for writing was closed cleanly

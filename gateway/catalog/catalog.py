@@ -10,13 +10,14 @@ from typing import Self
 from config.errors import SettingsError
 from config.files import fsync_folder
 from gateway.catalog import schema
-from gateway.catalog.database import Database
+from gateway.catalog.database import Changes, Database
+from gateway.catalog.holds import HoldQueries
 from gateway.catalog.papers import PaperQueries
 from gateway.catalog.people import PeopleQueries
 from gateway.catalog.runs import RunQueries
 
 
-class Catalog(PeopleQueries, PaperQueries, RunQueries):
+class Catalog(PeopleQueries, PaperQueries, RunQueries, HoldQueries):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
@@ -41,6 +42,10 @@ class Catalog(PeopleQueries, PaperQueries, RunQueries):
         with database.reading() as connection:
             schema.check_current(connection)
         return cls(database)
+
+    def changes(self) -> Changes:
+        """A watch on commits; the caller closes it."""
+        return Changes(self._database.path)
 
     def dump(self, target: Path) -> None:
         """A consistent copy of the catalog in `target`, whole or not at all, durable. Raises CatalogError."""

@@ -59,6 +59,36 @@ class Database:
         self._engine.dispose()
 
 
+class Changes:
+    """Tells whether anybody committed anything since it was last asked, for the price of a look at the head of the log (SQLite's data_version).
+
+    Not thread-safe, but may be used by one thread after another.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._seen: int | None = None
+
+    def happened(self) -> bool:
+        """True at first, and whenever there was a commit of any process since the last call. Raises CatalogError."""
+        try:
+            if self._connection is None:
+                self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise CatalogError(f"the catalog {self._path.name} cannot be used: {error}", _hint(str(error))) from error
+        changed = bool(version != self._seen)
+        self._seen = version
+        return changed
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     try:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, insert, select, update
 
 from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
 from gateway.catalog.names import check_name
 from gateway.catalog.rows import Client, ClientKey, Custody, Person, PublicKey, Role
+
+ACCESS_TABLES = (t.clients, t.people, t.public_keys)  # whatever decides whether somebody may log in belongs here: live sessions end by it
 
 
 class PeopleQueries:
@@ -41,6 +45,15 @@ class PeopleQueries:
         with self._database.reading() as connection:
             names = connection.execute(select(t.clients.c.name).order_by(t.clients.c.name)).scalars()
             return [client for name in names.all() if (client := _client(connection, name))]
+
+    def edit_client(self, name: str, **values: Any) -> Client:
+        """Change `active` or `quota_bytes` of a client. Raises UsageError when there is none of that name."""
+        with self._database.writing() as connection:
+            before = _client(connection, name)
+            if before is None:
+                raise unknown_client(name)
+            connection.execute(update(t.clients).where(t.clients.c.name == name).values(**values))
+        return replace(before, **values)
 
     def add_person(
         self, name: str, *, role: Role = "client", client: str | None = None, keys: Sequence[PublicKey] = (), expires_at: datetime | None = None
@@ -73,6 +86,15 @@ class PeopleQueries:
         with self._database.reading() as connection:
             names = connection.execute(select(t.people.c.name).order_by(t.people.c.name)).scalars()
             return [person for name in names.all() if (person := _person(connection, name))]
+
+    def access_mark(self) -> bytes:
+        """A digest over all that logins depend on: while it stays the same, nobody gained or lost anything by a change of the catalog."""
+        digest = hashlib.sha256()
+        with self._database.reading() as connection:
+            for table in ACCESS_TABLES:
+                for row in connection.execute(select(table).order_by(*table.primary_key)):
+                    digest.update(repr(tuple(row)).encode())
+        return digest.digest()
 
 
 def unknown_client(name: str) -> UsageError:

@@ -89,6 +89,40 @@ class Paper(NewPaper):
 
 
 @dataclass(frozen=True)
+class Hold:
+    """A legal hold on a client, on what has (or is below) a `path`, or on one `paper`. While it is active nothing it covers is destroyed."""
+
+    id: int
+    client: str
+    path: str | None
+    paper: str | None
+    reason: str
+    ordered_by: str
+    set_at: datetime
+    released_at: datetime | None
+    released_by: str | None
+    release_reason: str | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it was not released yet."""
+        return self.released_at is None
+
+    def covers(self, paper: Paper) -> bool:
+        """Whether it keeps this paper (every version under a held path is kept)."""
+        if not self.active or paper.client != self.client:
+            return False
+        if self.paper is not None:
+            return paper.id == self.paper
+        return self.path is None or paper.path == self.path or paper.path.startswith(self.path.rstrip("/") + "/")
+
+    @property
+    def subject(self) -> str:
+        """What it covers, for people."""
+        return f"{self.client} {self.path}" if self.path else f"{self.client}, paper {self.paper}" if self.paper else f"{self.client}, everything"
+
+
+@dataclass(frozen=True)
 class Repository:
     """A restic repository that was initialised by us; `restic_id` is the id in its config."""
 

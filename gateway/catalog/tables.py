@@ -100,6 +100,22 @@ Index("papers_by_hash", papers.c.sha256)
 Index("papers_by_client", papers.c.client, papers.c.id)
 Index("papers_without_receipt", papers.c.receipted, papers.c.id, sqlite_where=~papers.c.receipted)
 
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("client", Text, ForeignKey("clients.name"), nullable=False),
+    Column("path", Text),
+    Column("paper", Text),
+    Column("reason", Text, nullable=False),
+    Column("ordered_by", Text, nullable=False),
+    Column("set_at", Moment, nullable=False),
+    Column("released_at", Moment),
+    Column("released_by", Text),
+    Column("release_reason", Text),
+)
+Index("holds_by_client", holds.c.client, holds.c.id)
+
 repositories = Table(
     "repositories",
     metadata,

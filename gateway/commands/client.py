@@ -1,4 +1,4 @@
-"""`nightsafe client add | list | show`."""
+"""`nightsafe client add | list | show | edit | suspend | resume`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import NO_LIMIT, Size, data_option, json_option
 from config.console import emit, facts, human_bytes, say, table
 from config.errors import UsageError
+from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.roles import exclusive, role_state
 from gateway.audit.events import Event
@@ -18,6 +19,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.sshkeys import LONGEST, fingerprint, parse_public_key
+from gateway.commands.files import operator
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 
@@ -92,8 +94,8 @@ def list_(data: Path | None, as_json: bool) -> None:
         return
     table(
         "Clients",
-        ("name", "custody", "papers", "bytes", "since"),
-        [(client.name, client.custody, papers, human_bytes(size), client.created_at.date()) for client, papers, size in rows],
+        ("name", "custody", "papers", "bytes", "since", "state"),
+        [(client.name, client.custody, papers, human_bytes(size), client.created_at.date(), state_word(client)) for client, papers, size in rows],
     )
     if not rows:
         say("no clients yet; add one with: nightsafe client add NAME --public-key FILE")
@@ -115,11 +117,86 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit(result, as_json)
         return
-    facts({"client": found.name, "custody": found.custody, "since": found.created_at.isoformat(), "papers": papers, "bytes": human_bytes(size)})
+    facts(
+        {
+            "client": found.name,
+            "state": state_word(found),
+            "custody": found.custody,
+            "quota": "none" if found.quota_bytes is None else human_bytes(found.quota_bytes),
+            "since": found.created_at.isoformat(),
+            "papers": papers,
+            "bytes": human_bytes(size),
+        }
+    )
     for key in found.keys:
         say(f"key {key.generation}: {key.recipient}")
     for person in people:
         say(f"person {person.name}: {', '.join(key.fingerprint for key in person.keys) or 'no key'}")
+
+
+@client.command()
+@click.argument("name")
+@click.option("--quota", type=Size(), metavar="SIZE", help="The most that the client's papers may take, as in 10GiB; 'none' lifts the limit.")
+@data_option
+@json_option
+def edit(name: str, quota: int | None, data: Path | None, as_json: bool) -> None:
+    """Change a client's limits. They bind from its next login on.
+
+    Example: nightsafe client edit acme --quota 10GiB
+    """
+    if quota is None:
+        raise UsageError("nothing was to be changed", "give --quota SIZE, or --quota none")
+    quota_bytes = None if quota == NO_LIMIT else quota
+    folder = open_installation(data).folder
+    changed = _changed(folder, name, quota_bytes=quota_bytes)
+    _record(folder, Event.CLIENT_EDITED, client=name, quota_bytes=quota_bytes)
+    _tell(changed, as_json, "was changed")
+
+
+@client.command()
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the audit log.")
+@data_option
+@json_option
+def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
+    """Let nobody of this client in: new logins are refused, live ones end within a second, no key of its papers is handed out to its people.
+
+    Papers that were acknowledged are sealed and backed up all the same. Undo it with `client resume`.
+    """
+    folder = open_installation(data).folder
+    changed = _changed(folder, name, active=False)
+    _record(folder, Event.CLIENT_SUSPENDED, client=name, reason=reason)
+    _tell(changed, as_json, "is suspended: nobody of it can log in")
+
+
+@client.command()
+@click.argument("name")
+@data_option
+@json_option
+def resume(name: str, data: Path | None, as_json: bool) -> None:
+    """Let a suspended client's people in again."""
+    folder = open_installation(data).folder
+    changed = _changed(folder, name, active=True)
+    _record(folder, Event.CLIENT_RESUMED, client=name)
+    _tell(changed, as_json, "is active: its people can log in")
+
+
+def _changed(folder: DataFolder, name: str, **values: Any) -> Client:
+    """One change in the catalog, where every role looks before it lets anybody in or hands out a key."""
+    with Catalog.open(folder.catalog) as catalog:
+        return catalog.edit_client(name, **values)
+
+
+def _record(folder: DataFolder, event: Event, **fields: Any) -> None:
+    with AuditLog(folder.audit, "ops") as log:
+        log.append(event, durable=True, person=operator(), **fields)
+
+
+def _tell(changed: Client, as_json: bool, words: str) -> None:
+    if as_json:
+        emit(_client_facts(changed), as_json)
+    else:
+        say(f"Client {changed.name} {words}.")
 
 
 def read_public_key(path: Path) -> PublicKey:
@@ -173,6 +250,11 @@ def _client_facts(client: Client) -> dict[str, Any]:
         "created_at": client.created_at.isoformat(),
         "keys": [{"generation": key.generation, "recipient": key.recipient} for key in client.keys],
     }
+
+
+def state_word(client: Client) -> str:
+    """`active` or `suspended`."""
+    return "active" if client.active else "suspended"
 
 
 def person_facts(person: Person) -> dict[str, Any]:

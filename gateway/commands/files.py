@@ -69,15 +69,15 @@ def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog:
         _known(catalog, client)
-        found = catalog.versions(client, _virtual(path))
-    _record(installation, Event.FILES_SEARCHED, client=client, path=_virtual(path), found=len(found))
+        found = catalog.versions(client, virtual(path))
+    _record(installation, Event.FILES_SEARCHED, client=client, path=virtual(path), found=len(found))
     if not found:
-        raise UsageError(f"{client} never had a paper named {_virtual(path)}", f"see the names with: nightsafe files list {client}")
+        raise UsageError(f"{client} never had a paper named {virtual(path)}", f"see the names with: nightsafe files list {client}")
     if as_json:
         emit([_facts(paper) for paper in found], as_json)
         return
     table(
-        f"Versions of {_virtual(path)}",
+        f"Versions of {virtual(path)}",
         ("version", "size", "state", "received", "by", "sha256", "paper"),
         [(p.version, human_bytes(p.size), p.state, _iso(p.received_at), p.person, p.sha256, p.id) for p in found],
     )
@@ -100,7 +100,7 @@ def get(client: str, path: str, version: int | None, out: Path | None, data: Pat
         raise UsageError("--json needs --out", "standard output would carry the paper itself")
     with Catalog.open(installation.folder.catalog) as catalog:
         _known(catalog, client)
-        paper = _wanted(installation, catalog, client, _virtual(path), version)
+        paper = _wanted(installation, catalog, client, virtual(path), version)
     reason = f"files get {paper.path} version {paper.version}"
     key = key_agent(installation).paper_key(client, paper.id, "vault", operator(), reason)
     with Vault(installation.folder.vault).open(client, paper.id, file_key=key) as source, _target(out) as target:
@@ -158,7 +158,8 @@ def _known(catalog: Catalog, client: str) -> None:
         raise unknown_client(client)
 
 
-def _virtual(path: str) -> str:
+def virtual(path: str) -> str:
+    """A path from the command line as the catalog has it. Raises Refused."""
     return str(parse(os.fsencode(path)))
 
 

@@ -33,6 +33,10 @@ class Recorder:
         """A paper that an earlier process had finished."""
         self._audit.append(Event.PAPER_LANDED, client=client, paper=paper, result="ok", at_start=True)
 
+    def revoked(self, *, person: str, client: str, address: str, software: str, reason: str) -> None:
+        """A live connection was ended, because its person may not log in any more."""
+        self._audit.append(Event.ACCESS_REVOKED, person=person, client=client, address=address, software=software, reason=reason)
+
     def login_failed(self, *, person: str, address: str, software: str, attempts: int, reason: str) -> None:
         """One connection that ended without a login. In a flood only some are told one by one, and the others counted by the next."""
         with self._lock:

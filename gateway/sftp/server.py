@@ -21,13 +21,14 @@ from gateway.audit.events import Event
 from gateway.catalog import Client, Person
 from gateway.jail import Tree
 from gateway.sftp import algorithms
-from gateway.sftp.authentication import Known, Login, find
+from gateway.sftp.authentication import Login, find
 from gateway.sftp.book import Parts
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
+from gateway.sftp.revocation import Revocation, Watched
 from gateway.sftp.session import SftpSession
 from gateway.sftp.sources import Archive, PaperKeys
 from gateway.sftp.space import SpaceGuard
@@ -44,6 +45,7 @@ READING_THREADS = 8  # for what waits for a key
 SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
+ABORT_SECONDS = 0.5  # between a goodbye and the end of the connection
 SERVER_VERSION = "Nightsafe"
 
 
@@ -52,7 +54,7 @@ class Stores:
     """Where names, content and keys come from."""
 
     folder: DataFolder
-    catalog: Known
+    catalog: Watched
     spool: Spool
     vault: Vault
     keys: PaperKeys
@@ -88,6 +90,8 @@ class Gateway:
         self._sessions_of: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self._expiry: asyncio.Task[None] | None = None
+        self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
+        self._watch: asyncio.Task[None] | None = None
 
     # life
 
@@ -103,14 +107,16 @@ class Gateway:
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self._expiry = loop.create_task(self._expire_now_and_then())
+        self._watch = loop.create_task(self._revocation.keep())
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Take nobody in, end what is being handled, keep partials for resuming, land what is whole."""
         if self._server is not None:
             self._server.close()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for task in (self._expiry, self._watch):
+            if task is not None:
+                task.cancel()
         for login in list(self._logins):
             for session in list(login.sessions):
                 session.stop()
@@ -123,6 +129,7 @@ class Gateway:
         await self._tasks.drained(STOP_SECONDS)
         self._pool.close()
         self._reading.close()
+        self._revocation.close()
         for papers in self._papers.values():
             papers.tree.close()
 
@@ -236,6 +243,17 @@ class Gateway:
             loop.call_later(5.0, login.connection.abort)
             return
         loop.call_later(max(left, 1.0), self._watch_idle, login)
+
+    def _revoke(self, login: Login, why: str) -> None:
+        """Nothing more is handled for this login; what is open is given up as broken off, and can be resumed once it may log in again."""
+        connection, person, client = login.connection, login.person, login.client
+        if connection is None or person is None or client is None:
+            return
+        for session in list(login.sessions):
+            session.stop()
+        connection.disconnect(asyncssh.DISC_BY_APPLICATION, "your access has ended")
+        asyncio.get_running_loop().call_later(ABORT_SECONDS, connection.abort)  # a peer that takes nothing any more
+        self._stores.recorder.revoked(person=person.name, client=client.name, address=login.address, software=login.software, reason=why)
 
     # sessions
 

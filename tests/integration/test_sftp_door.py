@@ -18,6 +18,7 @@ import asyncssh
 import paramiko
 import pytest
 
+from gateway.catalog import Catalog
 from gateway.sftp import algorithms
 from tests.integration.sftp_rig import CLIENT, SERVE, Server, clean, running_server
 
@@ -465,3 +466,29 @@ def test_the_detector_of_tracebacks_works() -> None:
     assert not clean("Traceback (most recent call last):\n")
     assert not clean('{"level": "error", "event": "request.crashed"}\n')
     assert clean('{"level": "info", "event": "gateway.ready"}\n')
+
+
+def test_a_suspended_client_is_out_within_a_second(server: Server) -> None:
+    opened = transport(server)
+    sftp = paramiko.SFTPClient.from_transport(opened)
+    assert sftp is not None
+    writing = sftp.open("/inbox/half", "wb")
+    writing.write(b"x" * 100_000)
+    writing.flush()
+    with Catalog.open(server.folder.catalog) as catalog:
+        catalog.edit_client(CLIENT, active=False)
+        try:
+            began = time.monotonic()
+            while opened.is_active():
+                assert time.monotonic() < began + 30
+                time.sleep(0.02)
+            took = time.monotonic() - began
+            with pytest.raises((OSError, EOFError, paramiko.SSHException)):
+                sftp.listdir("/")
+            with pytest.raises(paramiko.AuthenticationException):
+                transport(server)
+        finally:
+            catalog.edit_client(CLIENT, active=True)
+    assert took < 5, "a second, and some for a busy machine"
+    transport(server).close()
+    assert [event["reason"] for event in server.events("access.revoked")] == ["may not log in any more"]
