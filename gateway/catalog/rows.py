@@ -59,7 +59,11 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class NewPaper:
-    """A paper that ingest has dealt with. `path` is its virtual path when it landed; the sealed_* fields describe its age file."""
+    """A paper that ingest has dealt with. `path` is its virtual path when it landed; the sealed_* fields describe its age file.
+
+    `reason` is the verdict as a sentence for the client, `code` the same as a word for programs; both are empty when nothing is to be said.
+    `class_name` is the class that the rules in the settings gave it; empty when none did.
+    """
 
     id: str
     client: str
@@ -78,6 +82,8 @@ class NewPaper:
     sealed_size: int
     session: str
     address: str
+    class_name: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

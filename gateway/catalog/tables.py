@@ -93,12 +93,15 @@ papers = Table(
     Column("sealed_size", BigInteger, nullable=False),
     Column("session", Text, nullable=False),
     Column("address", Text, nullable=False),
+    Column("class_name", Text, nullable=False, server_default=""),
+    Column("code", Text, nullable=False, server_default=""),
     Column("receipted", Boolean, nullable=False),
     UniqueConstraint("client", "path", "version", name="papers_versions"),
 )
 Index("papers_by_hash", papers.c.sha256)
 Index("papers_by_client", papers.c.client, papers.c.id)
 Index("papers_without_receipt", papers.c.receipted, papers.c.id, sqlite_where=~papers.c.receipted)
+Index("papers_held", papers.c.state, papers.c.id, sqlite_where=papers.c.state == "held")
 
 holds = Table(
     "holds",

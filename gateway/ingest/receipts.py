@@ -41,7 +41,8 @@ def receipt_body(paper: Paper, audit_head: str) -> bytes:
         "sealed_at": rfc3339(paper.sealed_at),
         "verdict": paper.state,
         "reason": paper.reason,
-        "class": None,
+        "code": paper.code,
+        "class": paper.class_name or None,
         "audit_head": audit_head,
     }
     return (json.dumps(facts, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()

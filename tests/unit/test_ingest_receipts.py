@@ -57,6 +57,7 @@ def test_a_receipt_says_what_arrived() -> None:
         "sealed_at": "2024-05-18T00:00:00.000000Z",
         "verdict": "accepted",
         "reason": "",
+        "code": "",
         "class": None,
         "audit_head": HEAD,
     }
