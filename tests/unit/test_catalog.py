@@ -142,20 +142,3 @@ def test_a_missing_catalog_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="missing"):
         Catalog.open(tmp_path / "none.sqlite3")
     assert not (tmp_path / "none.sqlite3").exists()
-
-
-def test_a_catalog_of_the_first_revision_keeps_its_papers(tmp_path: Path) -> None:
-    """An 0001 catalog with a paper in it is raised; the paper has no class and no code."""
-    path = tmp_path / "catalog.sqlite3"
-    with Catalog.create(path) as catalog:
-        catalog.add_client("acme", recipient="age1x")
-        catalog.record([PAPER])
-    with sqlite3.connect(path) as raw:
-        raw.execute("DROP INDEX papers_held")
-        for column in ("class_name", "code"):
-            raw.execute(f"ALTER TABLE papers DROP COLUMN {column}")
-        raw.execute("UPDATE alembic_version SET version_num = '0001'")
-    with Catalog.create(path) as catalog:
-        paper = catalog.paper(PAPER.id)
-    assert paper is not None
-    assert (paper.sha256, paper.class_name, paper.code) == (PAPER.sha256, "", "")
