@@ -36,6 +36,11 @@ class DataFolder:
         return self.keys / "host" / "ssh_host_ed25519_key"
 
     @property
+    def totp_seeds(self) -> Path:
+        """`PERSON.age`: seeds of second factors, sealed; keyd opens them."""
+        return self.keys / "totp"
+
+    @property
     def ingest_keys(self) -> Path:
         """Identities of ingest, sealed to the master alone; never backed up."""
         return self.root / "ingest-keys"
@@ -92,6 +97,15 @@ class DataFolder:
     @property
     def keyd_socket(self) -> Path:
         return self.run / "keyd.sock"
+
+    @property
+    def totp_used(self) -> Path:
+        """Which codes were used in the last two minutes; keyd's."""
+        return self.run / "totp-used.json"
+
+    def gateway_socket(self, pid: int) -> Path:
+        """Where a gateway process tells who is logged in."""
+        return self.run / f"gateway-{pid}.sock"
 
     @property
     def cache(self) -> Path:

@@ -7,6 +7,20 @@ door to the database. Content is never here; names, sizes and hashes are, in cle
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.errors import CatalogError
 from gateway.catalog.names import check_name
-from gateway.catalog.rows import Client, ClientKey, Hold, NewPaper, Paper, Person, PublicKey, Repository, Run
+from gateway.catalog.rows import Certificate, Client, ClientKey, Hold, NewPaper, Paper, Person, PublicKey, Repository, Run
 
-__all__ = ["Catalog", "CatalogError", "Client", "ClientKey", "Hold", "NewPaper", "Paper", "Person", "PublicKey", "Repository", "Run", "check_name"]
+__all__ = [
+    "Catalog",
+    "CatalogError",
+    "Certificate",
+    "Client",
+    "ClientKey",
+    "Hold",
+    "NewPaper",
+    "Paper",
+    "Person",
+    "PublicKey",
+    "Repository",
+    "Run",
+    "check_name",
+]

@@ -10,6 +10,7 @@ from typing import Self
 from config.errors import SettingsError
 from config.files import fsync_folder
 from gateway.catalog import schema
+from gateway.catalog.access import AccessQueries
 from gateway.catalog.database import Changes, Database
 from gateway.catalog.holds import HoldQueries
 from gateway.catalog.papers import PaperQueries
@@ -17,7 +18,7 @@ from gateway.catalog.people import PeopleQueries
 from gateway.catalog.runs import RunQueries
 
 
-class Catalog(PeopleQueries, PaperQueries, RunQueries, HoldQueries):
+class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:

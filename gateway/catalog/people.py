@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from gateway.catalog.database import Database
 from gateway.catalog.names import check_name
 from gateway.catalog.rows import Client, ClientKey, Custody, Person, PublicKey, Role
 
-ACCESS_TABLES = (t.clients, t.people, t.public_keys)  # whatever decides whether somebody may log in belongs here: live sessions end by it
+ACCESS_TABLES = (t.clients, t.people, t.public_keys, t.assignments, t.revocations)  # whatever decides whether somebody may log in belongs here: live sessions end by it
 
 
 class PeopleQueries:
@@ -56,21 +56,29 @@ class PeopleQueries:
         return replace(before, **values)
 
     def add_person(
-        self, name: str, *, role: Role = "client", client: str | None = None, keys: Sequence[PublicKey] = (), expires_at: datetime | None = None
+        self,
+        name: str,
+        *,
+        role: Role = "client",
+        client: str | None = None,
+        clients: Sequence[str] = (),
+        keys: Sequence[PublicKey] = (),
+        expires_at: datetime | None = None,
+        **values: Any,
     ) -> Person:
-        """Add a person with their public keys. Raises UsageError when the name is taken, or the client unknown."""
+        """Add a person with their public keys. Raises UsageError when the name is taken, or a client unknown."""
         check_name(name)
         now = datetime.now(UTC)
+        row = {"name": name, "role": role, "client": client, "active": True, "totp": False, "created_at": now, "expires_at": expires_at}
         with self._database.writing() as connection:
             if _person(connection, name):
                 raise UsageError(f"there is a person '{name}' already", "choose another login name")
             if client is not None and _client(connection, client) is None:
                 raise unknown_client(client)
-            connection.execute(insert(t.people).values(name=name, role=role, client=client, active=True, created_at=now, expires_at=expires_at))
+            connection.execute(insert(t.people).values(**row | column_values(values)))
             for key in {key.fingerprint: key for key in keys}.values():
-                connection.execute(
-                    insert(t.public_keys).values(person=name, fingerprint=key.fingerprint, line=key.line, comment=key.comment, added_at=now)
-                )
+                connection.execute(insert(t.public_keys).values(person=name, added_at=now, **key_values(key)))
+            assign(connection, name, clients)
             added = _person(connection, name)
         if added is None:
             raise UsageError(f"the person '{name}' was not kept", "try again")
@@ -97,6 +105,44 @@ class PeopleQueries:
         return digest.digest()
 
 
+def assign(connection: Connection, person: str, clients: Sequence[str]) -> None:
+    """Give somebody of the staff their clients. Raises UsageError for an unknown one."""
+    for client in dict.fromkeys(clients):
+        if _client(connection, client) is None:
+            raise unknown_client(client)
+        connection.execute(insert(t.assignments).values(person=person, client=client))
+
+
+def column_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` as the table of people keeps them: lists are joined."""
+    return {name: joined(value) if name in ("allow_from", "require") else value for name, value in values.items()}
+
+
+def key_values(key: PublicKey) -> dict[str, Any]:
+    """A public key as its table keeps it."""
+    facts = {"fingerprint": key.fingerprint, "line": key.line, "comment": key.comment}
+    return {**facts, "allow_from": joined(key.allow_from), "expires_at": key.expires_at}
+
+
+def joined(items: Sequence[str]) -> str | None:
+    """A list as a column holds it."""
+    return ",".join(items) or None
+
+
+def split(text: str | None) -> tuple[str, ...]:
+    """A list that a column holds."""
+    return tuple(text.split(",")) if text else ()
+
+
+def existing_person(connection: Connection, name: str) -> Person:
+    """The person. Raises UsageError when there is none."""
+    found = _person(connection, name)
+    if found is None:
+        shown = name[:40].encode("unicode_escape").decode()
+        raise UsageError(f"there is no person '{shown}'", "see the names with: nightsafe person list")
+    return found
+
+
 def unknown_client(name: str) -> UsageError:
     """What is said when a client is named that does not exist."""
     shown = name[:40].encode("unicode_escape").decode()
@@ -118,6 +164,7 @@ def _person(connection: Connection, name: str) -> Person | None:
     if row is None:
         return None
     keys = connection.execute(select(t.public_keys).where(t.public_keys.c.person == name).order_by(t.public_keys.c.fingerprint))
+    clients = connection.execute(select(t.assignments.c.client).where(t.assignments.c.person == name).order_by(t.assignments.c.client)).scalars()
     return Person(
         row.name,
         row.role,
@@ -125,5 +172,11 @@ def _person(connection: Connection, name: str) -> Person | None:
         row.active,
         row.created_at,
         row.expires_at,
-        tuple(PublicKey(key.line, key.fingerprint, key.comment) for key in keys),
+        tuple(PublicKey(key.line, key.fingerprint, key.comment, split(key.allow_from), key.expires_at) for key in keys),
+        clients=tuple(clients),
+        allow_from=split(row.allow_from),
+        require=split(row.require),
+        password_hash=row.password_hash,
+        totp=row.totp,
+        off_boarded_at=row.off_boarded_at,
     )

@@ -37,16 +37,25 @@ class Client:
 
 @dataclass(frozen=True)
 class PublicKey:
-    """An SSH public key of a person: `line` as in authorized_keys without options, `fingerprint` as `SHA256:…`."""
+    """An SSH public key of a person: `line` as in authorized_keys without options, `fingerprint` as `SHA256:…`.
+
+    `allow_from` are networks in which it may be used, those after `!` in which it may not; empty means everywhere.
+    """
 
     line: str
     fingerprint: str
     comment: str = ""
+    allow_from: tuple[str, ...] = ()
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a login of their own; `client` is set for the role `client`."""
+    """Somebody with a login of their own.
+
+    `client` is set for the role `client`, `clients` for `staff`. `require` are combinations of factors such as `publickey+totp`, any of which
+    suffices; empty means what the role's setting says. `allow_from` are networks; empty means everywhere.
+    """
 
     name: str
     role: Role
@@ -55,6 +64,31 @@ class Person:
     created_at: datetime
     expires_at: datetime | None
     keys: tuple[PublicKey, ...]
+    clients: tuple[str, ...] = ()
+    allow_from: tuple[str, ...] = ()
+    require: tuple[str, ...] = ()
+    password_hash: str | None = field(default=None, repr=False)
+    totp: bool = False
+    off_boarded_at: datetime | None = None
+
+    def sees(self, client: str) -> bool:
+        """Whether papers of `client` are this person's business. An auditor reads receipts, no papers."""
+        return self.client == client if self.role == "client" else self.role == "staff" and client in self.clients
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """An SSH certificate that our CA issued to a person."""
+
+    serial: int
+    person: str
+    key_id: str
+    fingerprint: str
+    source_address: tuple[str, ...]
+    valid_after: datetime
+    valid_before: datetime
+    issued_at: datetime
+    revoked: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

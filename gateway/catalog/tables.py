@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Dialect, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint, false
 from sqlalchemy.types import TypeDecorator
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,6 +60,18 @@ people = Table(
     Column("active", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment),
+    Column("allow_from", Text),
+    Column("require", Text),
+    Column("password_hash", Text),
+    Column("totp", Boolean, nullable=False, server_default=false()),
+    Column("off_boarded_at", Moment),
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("person", Text, ForeignKey("people.name"), primary_key=True),
+    Column("client", Text, ForeignKey("clients.name"), primary_key=True),
 )
 
 public_keys = Table(
@@ -70,6 +82,29 @@ public_keys = Table(
     Column("line", Text, nullable=False),
     Column("comment", Text, nullable=False),
     Column("added_at", Moment, nullable=False),
+    Column("allow_from", Text),
+    Column("expires_at", Moment),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("serial", BigInteger, primary_key=True, autoincrement=False),
+    Column("person", Text, ForeignKey("people.name"), nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("source_address", Text),
+    Column("valid_after", Moment, nullable=False),
+    Column("valid_before", Moment, nullable=False),
+    Column("issued_at", Moment, nullable=False),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("revoked_at", Moment, nullable=False),
 )
 
 papers = Table(

@@ -22,6 +22,7 @@ from gateway.keys.protocol import (
     MAX_HEADER_BYTES,
     MAX_LINE_BYTES,
     BadMessage,
+    CodeRequest,
     HeadersRequest,
     PaperRequest,
     Request,
@@ -73,6 +74,16 @@ class KeydClient:
         for number, key in zip(fitting, found, strict=True):
             keys[number] = key
         return keys
+
+    def check_code(self, person: str, code: str) -> bool:
+        """Whether `code` is the next one of the person's second factor; then it is used up. Raises KeyLimited, KeydUnavailable."""
+        try:
+            self._ask(CodeRequest(person, code), 0)
+        except KeyLimited:
+            raise
+        except KeyRefused:
+            return False
+        return True
 
     def close(self) -> None:
         """End the connection; the next question makes a new one."""

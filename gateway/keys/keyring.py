@@ -4,6 +4,7 @@
     recovery.recipients         age recipients of the recovery identities, one a line
     clients/CLIENT/N.age        the client's identity of generation N, sealed to master and recovery; N.recipient its public half
     host/ssh_host_ed25519_key   the SSH host key, in clear (0600): the gateway reads it without a master; and .pub
+    totp/PERSON.age             the seed of a person's second factor, sealed to master and recovery
     secrets/NAME.age            what the roles need, sealed to master and recovery; NAME.pub where there is a public half
     allowed_signers             public halves of the signing keys, for `ssh-keygen -Y verify`
     ../ingest-keys/N.age        identities of ingest, sealed to the master alone, never backed up; N.recipient
@@ -43,6 +44,7 @@ SIGNERS = (  # secret, principal in allowed_signers, namespace
     (EVIDENCE_SIGNING, "evidence", EVIDENCE),
     (CHECKPOINT_SIGNING, "checkpoints", CHECKPOINT),
 )
+USER_CA = "user-ca"  # made when it is first wanted; signs logins' certificates, and nothing else
 RESTIC_PAPERS, RESTIC_KEYS, RESTIC_KIT = "restic-papers", "restic-keys", "restic-kit"
 S3_WRITER, S3_READER, S3_PRUNER = "s3-writer", "s3-reader", "s3-pruner"
 
@@ -170,7 +172,39 @@ class Keyring:
         except (OSError, UnicodeDecodeError) as error:
             raise KeyDamaged(f"the public half of '{name}' cannot be read", "restore keys/secrets from a backup") from error
 
+    def make_user_ca(self) -> str:
+        """The public line of the CA for logins, made first where there is none."""
+        with exclusive(self.folder, "keyring", f"another process makes keys in {self.folder.root}", "try again in a moment"):
+            self._make_signer(USER_CA, "logins of nightsafe")
+        return self.public_half(USER_CA)
+
+    # second factors
+
+    def seal_totp(self, person: str, seed: bytes) -> None:
+        """Keep the seed of a person's second factor, in place of an older one."""
+        make_folder(self.folder.totp_seeds)
+        write_whole(self._totp_file(person), seal_bytes(seed, self._sealed_to()))
+
+    def open_totp(self, person: str, identity: Identity) -> bytes:
+        """The seed. Raises UsageError when there is none."""
+        path = self._totp_file(person)
+        try:
+            sealed = read_piece(path)
+        except FileNotFoundError:
+            raise UsageError(f"'{person}' has no second factor", f"give one: nightsafe person edit {person} --totp") from None
+        except OSError as error:
+            raise KeyDamaged(f"{path} cannot be read: {error.strerror}", "restore it from the key repository") from error
+        return _open(sealed, identity, path)
+
+    def remove_totp(self, person: str) -> None:
+        """Forget the seed."""
+        self._totp_file(person).unlink(missing_ok=True)
+
     # pieces
+
+    def _totp_file(self, person: str) -> Path:
+        check_name(person)
+        return self.folder.totp_seeds / f"{person}.age"
 
     @property
     def _master_file(self) -> Path:

@@ -2,6 +2,7 @@
 
     {"op": "paper", "client", "paper", "where": "spool"|"vault"|"quarantine", "person", "reason"} → {"file_key": base64}
     {"op": "headers", "client", "headers": [{"paper", "header": base64}, …], "person", "reason"}  → {"file_keys": [base64|null, …]}
+    {"op": "code", "person", "code"}                                                              → {"ok": true}
     any                                                                                           → {"error": CODE, "message", "hint", …}
 
 Both sides check everything that they are sent: unknown members, wrong types and sizes are refused.
@@ -14,7 +15,7 @@ import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from config.errors import NightsafeError
@@ -32,6 +33,7 @@ OPS_PREFIX = "ops:"
 Where = Literal["spool", "vault", "quarantine"]
 OPS_PERSON = re.compile(r"ops:[A-Za-z0-9._@-]{1,64}", re.ASCII)
 MAX_REASON = 200
+MAX_CODE = 64
 
 
 class BadMessage(NightsafeError):
@@ -59,11 +61,23 @@ class HeadersRequest:
     reason: str
 
 
-Request = PaperRequest | HeadersRequest
+@dataclass(frozen=True)
+class CodeRequest:
+    """Is this the code of the person's second factor? `client`, `reason`: for the audit log, as in the others."""
+
+    person: str
+    code: str = field(repr=False)
+    client: str = ""
+    reason: str = "login"
+
+
+Request = PaperRequest | HeadersRequest | CodeRequest
 
 
 def encode_request(request: Request) -> bytes:
     """The request as a line with its newline."""
+    if isinstance(request, CodeRequest):
+        return _line({"op": "code", "person": request.person, "code": request.code})
     common = {"client": request.client, "person": request.person, "reason": request.reason}
     if isinstance(request, PaperRequest):
         return _line({"op": "paper", "paper": request.paper, "where": request.where, **common})
@@ -74,6 +88,9 @@ def encode_request(request: Request) -> bytes:
 def parse_request(line: bytes) -> Request:
     """Raises BadMessage."""
     values = _object(line)
+    if values.get("op") == "code":
+        _only(values, "op", "person", "code")
+        return CodeRequest(person=_person(values), code=_text(values, "code", MAX_CODE))
     common = {"client": _client(values), "person": _person(values), "reason": _reason(values)}
     match values.get("op"):
         case "paper":
@@ -82,7 +99,7 @@ def parse_request(line: bytes) -> Request:
         case "headers":
             _only(values, "op", "client", "headers", "person", "reason")
             return HeadersRequest(headers=_headers(values), **common)
-    raise BadMessage("'op' must be 'paper' or 'headers'")
+    raise BadMessage("'op' must be 'paper', 'headers' or 'code'")
 
 
 def batches(headers: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
@@ -98,7 +115,9 @@ def batches(headers: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str
 
 
 def encode_keys(request: Request, keys: Sequence[bytes | None]) -> bytes:
-    """The answer to `request`: one key for a paper, one or None for each header."""
+    """The answer to `request`: one key for a paper, one or None for each header, none for a code that is right."""
+    if isinstance(request, CodeRequest):
+        return _line({"ok": True})
     coded = [None if key is None else base64.b64encode(key).decode() for key in keys]
     return _line({"file_key": coded[0]} if isinstance(request, PaperRequest) else {"file_keys": coded})
 
@@ -116,6 +135,8 @@ def parse_answer(line: bytes, count: int) -> list[bytes | None]:
     values = _object(line)
     if "error" in values:
         raise _error(values)
+    if count == 0 and values.get("ok") is True:
+        return []
     coded = values.get("file_keys", [values.get("file_key")])
     if not isinstance(coded, list) or len(coded) != count:
         raise BadMessage("the answer does not hold the keys that were asked for")

@@ -23,7 +23,8 @@ from gateway.catalog import Catalog, Client, Person
 from gateway.keys.errors import KeyGone, KeyLimited, KeyRefused
 from gateway.keys.keyring import Keyring
 from gateway.keys.limits import KeyLimits, TokenBucket
-from gateway.keys.protocol import OPS_PREFIX, HeadersRequest, PaperRequest, Request
+from gateway.keys.codes import Codes
+from gateway.keys.protocol import OPS_PREFIX, CodeRequest, HeadersRequest, PaperRequest, Request
 from gateway.store import Spool, SpoolDamaged, SpoolGone, Vault, VaultGone
 
 CACHE_SECONDS = 180.0
@@ -43,7 +44,7 @@ def refusal(person: Person | None, client: Client | None, request: Request, now:
         return "the person is not active"
     if client is None:
         return "unknown client"
-    if person.role != "client" or person.client != client.name:
+    if not person.sees(client.name):
         return "the person does not belong to this client"
     if not client.active:
         return "the client is suspended"
@@ -115,6 +116,7 @@ class KeyService:
         self._spool: Spool | None = None
         self._vaults = {"vault": Vault(folder.vault), "quarantine": Vault(folder.quarantine)}
         self._cache = IdentityCache(clock)
+        self._codes = Codes(keyring, master, catalog, audit)
         self._lock = threading.Lock()
         self._refusals = TokenBucket(REFUSALS_AT_ONCE, REFUSALS_PER_SECOND, clock())
         self._suppressed = 0
@@ -123,6 +125,9 @@ class KeyService:
     def answer(self, request: Request) -> list[bytes | None]:
         """The key for a paper (a list of one), or a key or None for each header. Raises KeyRefused, KeyLimited, KeyGone, …"""
         try:
+            if isinstance(request, CodeRequest):
+                self._codes.check(request.person, request.code)
+                return []
             self._admit(request)
             return [self._paper(request)] if isinstance(request, PaperRequest) else self._headers(request)
         except NightsafeError as error:
