@@ -25,6 +25,7 @@ from gateway.keys.protocol import (
     CodeRequest,
     HeadersRequest,
     PaperRequest,
+    Question,
     Request,
     Where,
     batches,
@@ -100,7 +101,7 @@ class KeydClient:
                     raise
                 time.sleep(error.retry_seconds + 0.05)
 
-    def _ask(self, request: Request, count: int) -> list[bytes | None]:
+    def _ask(self, request: Question, count: int) -> list[bytes | None]:
         try:
             line = encode_request(request)
             return parse_answer(self._exchange(line), count)

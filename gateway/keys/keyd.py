@@ -159,7 +159,7 @@ class KeyServer:
         try:
             return encode_keys(request, self._service.answer(request))
         except NightsafeError as error:
-            log.info("keyd.refused", why=error.message, person=request.person, client=request.client)
+            log.info("keyd.refused", why=error.message, person=request.person, client=getattr(request, "client", ""))
             return encode_error(error)
         except Exception:  # whatever it is, this connection gets an answer, and the others go on
             log.exception("keyd.failed")

@@ -63,18 +63,17 @@ class HeadersRequest:
 
 @dataclass(frozen=True)
 class CodeRequest:
-    """Is this the code of the person's second factor? `client`, `reason`: for the audit log, as in the others."""
+    """Is this the code of the person's second factor?"""
 
     person: str
     code: str = field(repr=False)
-    client: str = ""
-    reason: str = "login"
 
 
-Request = PaperRequest | HeadersRequest | CodeRequest
+Request = PaperRequest | HeadersRequest
+Question = Request | CodeRequest
 
 
-def encode_request(request: Request) -> bytes:
+def encode_request(request: Question) -> bytes:
     """The request as a line with its newline."""
     if isinstance(request, CodeRequest):
         return _line({"op": "code", "person": request.person, "code": request.code})
@@ -85,7 +84,7 @@ def encode_request(request: Request) -> bytes:
     return _line({"op": "headers", "headers": headers, **common})
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes) -> Question:
     """Raises BadMessage."""
     values = _object(line)
     if values.get("op") == "code":
@@ -114,7 +113,7 @@ def batches(headers: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str
         yield headers[start:]
 
 
-def encode_keys(request: Request, keys: Sequence[bytes | None]) -> bytes:
+def encode_keys(request: Question, keys: Sequence[bytes | None]) -> bytes:
     """The answer to `request`: one key for a paper, one or None for each header, none for a code that is right."""
     if isinstance(request, CodeRequest):
         return _line({"ok": True})

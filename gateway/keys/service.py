@@ -20,11 +20,11 @@ from gateway.age import AgeError, Identity, NoMatchError, header_mac, unwrap
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Person
+from gateway.keys.codes import Codes
 from gateway.keys.errors import KeyGone, KeyLimited, KeyRefused
 from gateway.keys.keyring import Keyring
 from gateway.keys.limits import KeyLimits, TokenBucket
-from gateway.keys.codes import Codes
-from gateway.keys.protocol import OPS_PREFIX, CodeRequest, HeadersRequest, PaperRequest, Request
+from gateway.keys.protocol import OPS_PREFIX, CodeRequest, HeadersRequest, PaperRequest, Question, Request
 from gateway.store import Spool, SpoolDamaged, SpoolGone, Vault, VaultGone
 
 CACHE_SECONDS = 180.0
@@ -122,7 +122,7 @@ class KeyService:
         self._suppressed = 0
         self._synced = ""
 
-    def answer(self, request: Request) -> list[bytes | None]:
+    def answer(self, request: Question) -> list[bytes | None]:
         """The key for a paper (a list of one), or a key or None for each header. Raises KeyRefused, KeyLimited, KeyGone, …"""
         try:
             if isinstance(request, CodeRequest):
@@ -134,7 +134,7 @@ class KeyService:
             self.record_refusal(error.message, request)
             raise
 
-    def record_refusal(self, why: str, request: Request | None = None) -> None:
+    def record_refusal(self, why: str, request: Question | None = None) -> None:
         """An audit line for a no; beyond some lines a second only their number is kept, and told by the next line."""
         with self._lock:
             now = self._clock()
@@ -236,9 +236,11 @@ def _damaged(error: NightsafeError) -> KeyRefused:
     return KeyRefused(f"the paper is damaged: {error.message}", "restore it from a backup")
 
 
-def _asked(request: Request | None) -> dict[str, Any]:
+def _asked(request: Question | None) -> dict[str, Any]:
     if request is None:
         return {}
+    if isinstance(request, CodeRequest):
+        return {"person": request.person, "reason": "login"}
     facts: dict[str, Any] = {"client": request.client, "person": request.person, "reason": request.reason}
     if isinstance(request, PaperRequest):
         facts |= {"paper": request.paper, "where": request.where}

@@ -30,7 +30,7 @@ def new_seed() -> bytes:
 
 def enrolment(seed: bytes, person: str) -> str:
     """The `otpauth://` address that an app reads; secret."""
-    return pyotp.TOTP(seed.decode("ascii")).provisioning_uri(person, issuer_name=ISSUER)
+    return pyotp.TOTP(seed.decode("ascii")).provisioning_uri(name=person, issuer_name=ISSUER)
 
 
 def matching_step(seed: bytes, code: str, now: float) -> int | None:
