@@ -16,7 +16,8 @@ from gateway.catalog.database import Database
 from gateway.catalog.names import check_name
 from gateway.catalog.rows import Client, ClientKey, Custody, Person, PublicKey, Role
 
-ACCESS_TABLES = (t.clients, t.people, t.public_keys, t.assignments, t.revocations)  # whatever decides whether somebody may log in belongs here: live sessions end by it
+# Whatever decides whether somebody may log in belongs here: live sessions end by it.
+ACCESS_TABLES = (t.clients, t.people, t.public_keys, t.assignments, t.revocations)
 
 
 class PeopleQueries:
