@@ -1,7 +1,7 @@
-"""Papers of one client, back under their own names: out of a snapshot, decrypted in memory, checked, written as plaintext where a person asked.
+"""Papers of one client, back out of a snapshot: decrypted in memory, checked, written as plaintext where a person asked.
 
 Only ciphertext touches the scratch folder. A name is restored when it was in the jail at the time of the snapshot and its paper was sealed by
-then; everything else that was asked for is reported.
+then; everything else that was asked for is reported. `backup.inplace` brings the same things back into the jail.
 """
 
 from __future__ import annotations
@@ -9,42 +9,32 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import re
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.repositories import open_for_reading, probe
 from backup.drill.scratch import scratch_folder
-from backup.drill.verify import vault_path
-from backup.restic import DiskFull, Restic, Snapshot
-from backup.restic.arguments import literal
-from backup.restic.errors import classify
+from backup.returned import Dump, Name, Returned, Wish, open_regular, pick_snapshot, wanted_parts
 from backup.target import Target, full_disk
 from config.console import Progress, Silent
-from config.errors import CheckFailed, Exit, NightsafeError, UsageError
+from config.errors import Exit, NightsafeError, UsageError
 from config.loading import Installation
 from gateway.age import AgeError, open_payload, read_header
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Client, Paper, check_name
+from gateway.catalog import Catalog, Paper, check_name
 from gateway.catalog.rows import RunState
 from gateway.keys.client import KeyAgent
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 BATCH = 256
 PIECE = 1024 * 1024
-PATTERNS = 2000
 LISTED = 1000
 PERSON = "ops:restore"
-MAX_POINTER_BYTES = 512
-POINTER = re.compile(rb'\{"nightsafe":1,"paper":"([0-9a-f]{32})","size":(?:0|[1-9][0-9]{0,18}),"state":"(partial|whole)"\}\n')
-FOLDERS = ("inbox", "outbox")  # what below a jail holds pointers; receipts are plain files, and the catalog has what they say
 
 
 @dataclass
@@ -73,28 +63,14 @@ class RestoreReport:
 
 
 @dataclass(frozen=True)
-class _Name:
-    """A name in the jail: its parts from the root of the jail, what it points to, and its time."""
+class Errand:
+    """A restore that has its run, its scratch folder and its snapshot."""
 
-    parts: tuple[str, ...]
-    paper: str
-    state: str
-    mtime: float
-
-    @property
-    def path(self) -> str:
-        return os.fsencode("/" + "/".join(self.parts)).decode(errors="backslashreplace")
-
-
-@dataclass(frozen=True)
-class _Wish:
-    client: str
-    paths: tuple[tuple[str, ...], ...]
-    run: int
-
-    def covers(self, parts: tuple[str, ...]) -> bool:
-        """Whether a name was asked for: itself, a folder above it, or everything."""
-        return not self.paths or any(parts[: len(path)] == path for path in self.paths)
+    live: Catalog
+    audit: AuditLog
+    returned: Returned
+    wish: Wish
+    report: RestoreReport
 
 
 def restore_papers(
@@ -113,111 +89,91 @@ def restore_papers(
 
     Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable), OutOfReach.
     """
-    check_name(client)
-    wanted = tuple(_parts(path) for path in paths)
-    folder = installation.folder
-    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(folder.root)):
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(installation.folder.root)):
         raise UsageError(f"{target} lies in the data folder, which never holds plaintext", "name a folder elsewhere")
+    with errand(installation, client, paths, at, secrets, check=_check_custody) as one, Target(target) as opened:
+        _Restore(one, agent, opened, progress or Silent()).restore()
+    return one.report
+
+
+@contextmanager
+def errand(
+    installation: Installation,
+    client: str,
+    paths: Sequence[str],
+    at: datetime | None,
+    secrets: RoleSecrets | None,
+    *,
+    check: Callable[[Catalog, str], None],
+    **facts: Any,
+) -> Iterator[Errand]:
+    """What every restore shares: run, audit, scratch folder, snapshot. `facts` stand in the run and the audit log."""
+    check_name(client)
+    wanted = tuple(wanted_parts(path) for path in paths)
     with ExitStack() as stack:
-        live = stack.enter_context(Catalog.open(folder.catalog))
-        audit = stack.enter_context(AuditLog(folder.audit, "restore"))
-        _check_custody(live, client)
+        live = stack.enter_context(Catalog.open(installation.folder.catalog))
+        audit = stack.enter_context(AuditLog(installation.folder.audit, "restore"))
+        check(live, client)
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
-        run = live.start_run("restore", {"client": client, "paths": list(paths)})
-        audit.append(Event.RESTORE_STARTED, durable=True, run=run, client=client, paths=len(paths))
+        run = live.start_run("restore", {"client": client, "paths": list(paths), **facts})
+        audit.append(Event.RESTORE_STARTED, durable=True, run=run, client=client, paths=len(paths), **facts)
         try:
             scratch = stack.enter_context(scratch_folder(installation, "restore"))
             probe(installation, secrets)
             source = open_for_reading(installation, "papers", secrets, scratch)
-            snapshot = _snapshot(source, installation.settings.backup.host, at)
-            opened = stack.enter_context(Target(target))
+            snapshot = pick_snapshot(source, installation.settings.backup.host, at)
             report = RestoreReport(snapshot.id, snapshot.time)
-            _Restore(source, snapshot, scratch / "restored", _Wish(client, wanted, run), agent, opened, report, progress or Silent()).restore()
+            wish = Wish(client, wanted, run)
+            yield Errand(live, audit, Returned(source, snapshot, scratch / "restored", wish), wish, report)
         except BaseException as error:
-            live.finish_run(run, "failed", detail={"client": client, "cause": error.message if isinstance(error, NightsafeError) else "interrupted"})
-            audit.append(Event.RESTORE_FINISHED, durable=True, run=run, client=client, state="failed")
+            cause = error.message if isinstance(error, NightsafeError) else "interrupted"
+            live.finish_run(run, "failed", detail={"client": client, "cause": cause, **facts})
+            audit.append(Event.RESTORE_FINISHED, durable=True, run=run, client=client, state="failed", **facts)
             raise
-        detail = {"client": client, "papers": report.restored, "bytes": report.restored_bytes, "not_restored": report.not_restored}
+        detail = {"client": client, "papers": report.restored, "bytes": report.restored_bytes, "not_restored": report.not_restored, **facts}
         state: RunState = "partial" if report.not_restored else "passed"
-        audit.append(Event.RESTORE_FINISHED, durable=True, run=run, state=state, snapshot=snapshot.id, **detail)
-        live.finish_run(run, state, snapshot=snapshot.id, detail=detail)
-        return report
+        audit.append(Event.RESTORE_FINISHED, durable=True, run=run, state=state, snapshot=report.snapshot, **detail)
+        live.finish_run(run, state, snapshot=report.snapshot, detail=detail)
 
 
 class _Restore:
     """One restore into an open target."""
 
-    def __init__(
-        self,
-        source: Restic,
-        snapshot: Snapshot,
-        root: Path,
-        wish: _Wish,
-        agent: KeyAgent,
-        target: Target,
-        report: RestoreReport,
-        progress: Progress,
-    ) -> None:
-        self._source = source
-        self._snapshot = snapshot
-        self._root = root
-        self._wish = wish
+    def __init__(self, one: Errand, agent: KeyAgent, target: Target, progress: Progress) -> None:
+        self._returned = one.returned
+        self._wish = one.wish
+        self._report = one.report
         self._agent = agent
         self._target = target
-        self._report = report
         self._progress = progress
-        self._jail = root / "jails" / wish.client
 
     def restore(self) -> None:
         """Fetch, then write name by name."""
+        returned = self._returned
         self._progress.update(0, 1, "fetching names")
-        self._fetch(["/dump", *(f"/jails/{literal(self._wish.client)}/{top}" for top in FOLDERS)])
-        names, total = self._names(), sum(1 for _ in self._names())
-        with _dump(self._root / "dump") as dump:
-            if _client(dump, self._wish.client) is None:
-                raise UsageError(f"there was no client '{self._wish.client}' when the snapshot was taken", "see: nightsafe client list")
-            self._report_unmatched()
-            self._fetch_papers()
+        returned.fetch_names()
+        names, total = returned.names(), sum(1 for _ in returned.names())
+        with returned.dump() as dump:
+            check_was_there(dump, self._wish.client)
+            for path in returned.unmatched():
+                self._report.miss(f"{path}: there was no such name at that time")
+            self._progress.update(0, 1, "fetching papers")
+            returned.fetch_papers(name.paper for name in returned.names())
             done = 0
             while batch := list(itertools.islice(names, BATCH)):
                 self._restore_batch(batch, dump)
                 done += len(batch)
                 self._progress.update(done, total, "papers")
 
-    def _fetch(self, includes: Sequence[str]) -> None:
-        """What cannot be restored is missed name by name, unless it is our disk that refuses."""
-        faults = self._source.restore(self._snapshot.id, self._root, includes=includes).faults
-        if any(isinstance(classify("restoring", 1, fault.message), DiskFull) for fault in faults):
-            raise ScratchFailed("the disk of the scratch folder is full", FREE_SCRATCH)
-
-    def _names(self) -> Iterator[_Name]:
-        """The names that were asked for."""
-        for top in FOLDERS:
-            yield from (name for name in _walk(self._jail / top, (top,)) if self._wish.covers(name.parts))
-
-    def _report_unmatched(self) -> None:
-        for path in self._wish.paths:
-            if not os.path.lexists(self._jail.joinpath(*path)):
-                self._report.miss(f"/{'/'.join(path)}: there was no such name at that time")
-
-    def _fetch_papers(self) -> None:
-        """The sealed files: those of the names when they are few, else the client's whole vault."""
-        patterns = {"/vault/" + literal(vault_path(self._wish.client, name.paper)) for name in itertools.islice(self._names(), PATTERNS + 1)}
-        whole = len(patterns) > PATTERNS
-        if patterns:
-            self._progress.update(0, 1, "fetching papers")
-            includes = [f"/vault/{literal(self._wish.client)}"] if whole else sorted(patterns)
-            self._fetch(includes)
-
-    def _restore_batch(self, batch: Sequence[_Name], dump: Catalog) -> None:
-        ready: list[tuple[_Name, Paper, bytes]] = []
+    def _restore_batch(self, batch: Sequence[Name], dump: Dump) -> None:
+        ready: list[tuple[Name, Paper, bytes]] = []
         for name in batch:
-            paper = _known(dump, name)
+            paper = dump.paper(name)
             if name.state != "whole" or paper is None:
                 self._report.miss(f"{name.path}: it was not sealed yet when the snapshot was taken", unsealed=True)
             elif paper.client != self._wish.client or paper.state != "accepted":
                 self._report.miss(f"{name.path}: it was not accepted ({paper.state})")
-            elif (header := self._header(name)) is None:
+            elif (header := self._header(name.paper)) is None:
                 self._report.miss(f"{name.path}: its sealed file did not come back from the backup, or is damaged")
             else:
                 ready.append((name, paper, header))
@@ -228,20 +184,17 @@ class _Restore:
             else:
                 self._write(name, paper, key)
 
-    def _header(self, name: _Name) -> bytes | None:
+    def _header(self, paper: str) -> bytes | None:
         try:
-            with open(_descriptor(self._sealed(name)), "rb") as file:
+            with open(open_regular(self._returned.sealed(paper)), "rb") as file:
                 return read_header(file)
         except (OSError, AgeError):
             return None
 
-    def _sealed(self, name: _Name) -> Path:
-        return self._root / "vault" / vault_path(self._wish.client, name.paper)
-
-    def _write(self, name: _Name, paper: Paper, key: bytes) -> None:
+    def _write(self, name: Name, paper: Paper, key: bytes) -> None:
         """Decrypt one paper into its place, or nothing."""
         try:
-            with open(_descriptor(self._sealed(name)), "rb") as sealed, self._target.file(name.parts, name.mtime) as file:
+            with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(name.parts, name.mtime) as file:
                 size = _copy(sealed, key, file, paper.sha256)
         except (_NotWhatArrived, AgeError, ValueError) as error:
             self._report.miss(f"{name.path}: {error}")
@@ -268,99 +221,13 @@ def _copy(sealed: Any, key: bytes, file: Any, sha256: str) -> int:
     return size
 
 
-def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[_Name]:
-    """Every pointer below a restored folder of a jail, depth first."""
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), (*parts, entry.name))
-        elif entry.is_file(follow_symlinks=False):
-            yield _name(Path(entry.path), (*parts, entry.name))
-
-
-def _name(path: Path, parts: tuple[str, ...]) -> _Name:
-    """A name with its pointer; the state 'damaged' for one that holds none."""
-    with open(_descriptor(path), "rb") as file:
-        pointer = parse_pointer(file.read(MAX_POINTER_BYTES + 1))
-        mtime = os.fstat(file.fileno()).st_mtime
-    return _Name(parts, pointer[0], pointer[1], mtime) if pointer else _Name(parts, "", "damaged", mtime)
-
-
-def parse_pointer(raw: bytes) -> tuple[str, str] | None:
-    """The paper's id and the state ('partial' or 'whole') that a pointer holds; None when it is none. The form is that of `gateway.jail.pointers`,
-    written down there and in the kit's script: a restore must read it without the gateway."""
-    found = POINTER.fullmatch(raw)
-    return (found[1].decode("ascii"), found[2].decode("ascii")) if found else None
-
-
-def _client(dump: Catalog, name: str) -> Client | None:
-    try:
-        return dump.client(name)
-    except (NightsafeError, ValueError, TypeError, OverflowError) as error:
-        raise _dump_unusable(error) from error
-
-
-def _known(dump: Catalog, name: _Name) -> Paper | None:
-    """The paper behind a name, as the dump knows it. Raises CheckFailed when the dump cannot say."""
-    if name.state == "damaged":
-        return None
-    try:
-        return dump.paper(name.paper)
-    except (NightsafeError, ValueError, TypeError, OverflowError) as error:
-        raise _dump_unusable(error) from error
-
-
-@contextmanager
-def _dump(folder: Path) -> Iterator[Catalog]:
-    """The catalog as it was at the time of the snapshot."""
-    file = next((path for path in sorted(folder.glob("*.sqlite3")) if path.is_file() and not path.is_symlink()), None)
-    if file is None:
-        raise CheckFailed("the catalog did not come back from the snapshot", "try an older one: --at TIME; and see: nightsafe drill run --full")
-    try:
-        dump = Catalog.open(file)
-    except (NightsafeError, ValueError) as error:
-        raise _dump_unusable(error) from error
-    with dump:
-        yield dump
-
-
-def _dump_unusable(error: Exception) -> CheckFailed:
-    why = error.message if isinstance(error, NightsafeError) else str(error)
-    return CheckFailed(f"the catalog in the snapshot cannot be read: {why}", "try an older one: --at TIME; and see: nightsafe drill run --full")
-
-
-def _snapshot(source: Restic, host: str, at: datetime | None) -> Snapshot:
-    """The newest snapshot, or the newest at or before `at`."""
-    there = source.snapshots(host=host)
-    fitting = [snapshot for snapshot in there if at is None or snapshot.time <= at]
-    if not fitting:
-        oldest = f"the oldest is of {there[0].time:%Y-%m-%d %H:%M:%S} UTC" if there else "there is none at all"
-        raise UsageError("there is no snapshot of that time" if there else "there is no snapshot", f"{oldest}; see: nightsafe backup snapshots")
-    return fitting[-1]
-
-
 def _check_custody(live: Catalog, client: str) -> None:
     known = live.client(client)
     if known is not None and known.custody == "deposit-only":
         raise UsageError(f"nothing on this machine opens the papers of '{client}' (deposit-only)", "only the client's own identity does")
 
 
-def _parts(path: str) -> tuple[str, ...]:
-    """The parts of a virtual path from the command line. Raises UsageError."""
-    parts = tuple(part for part in path.split("/") if part)
-    if ".." in parts or "." in parts or "\0" in path or (parts and parts[0] not in FOLDERS):
-        raise UsageError(f"'{path}' is no path of a paper", "name files or folders below /inbox or /outbox")
-    return parts
-
-
-def _descriptor(path: Path) -> int:
-    """A regular file of the scratch folder, links not followed. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise FileNotFoundError(f"{path.name} is no file")
-    return descriptor
+def check_was_there(dump: Dump, client: str) -> None:
+    """Raises UsageError when the client is younger than the snapshot."""
+    if dump.client(client) is None:
+        raise UsageError(f"there was no client '{client}' when the snapshot was taken", "see: nightsafe client list")

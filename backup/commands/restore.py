@@ -1,4 +1,4 @@
-"""`nightsafe restore CLIENT [PATH…] --to DIR`."""
+"""`nightsafe restore CLIENT [PATH…] --to DIR | --in-place`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from backup.commands.facts import moment
 from config.cli import Moment, data_option, json_option
-from config.console import emit, facts, human_bytes, progress, say
+from config.console import Progress, emit, facts, human_bytes, printable, progress, say
 from config.errors import UsageError
-from config.loading import open_installation
+from config.loading import Installation, open_installation
 from gateway.catalog import Catalog
 from gateway.keys.agent import key_agent
+
+if TYPE_CHECKING:
+    from backup.restore import RestoreReport
 
 SHOWN = 20
 
@@ -26,31 +30,76 @@ SHOWN = 20
 @click.option(
     "--at", type=Moment(), metavar="TIME", help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default."
 )
-@click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="DIR", help="A new folder, for plaintext.")
+@click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="A new folder, for plaintext.")
+@click.option("--in-place", is_flag=True, help="Names and versions back into the client's folders; nothing is decrypted.")
+@click.option("--overwrite", is_flag=True, help="With --in-place: replace names that stand for something newer, without asking.")
 @data_option
 @json_option
-def restore(client: str, paths: Sequence[str], at: datetime | None, target: Path, data: Path | None, as_json: bool) -> int:
-    """Bring a client's papers back from a backup, in plaintext, under their own names, each compared with its recorded hash.
+def restore(
+    client: str,
+    paths: Sequence[str],
+    at: datetime | None,
+    target: Path | None,
+    in_place: bool,
+    overwrite: bool,
+    data: Path | None,
+    as_json: bool,
+) -> int:
+    """Bring a client's papers back from a backup: in plaintext into a folder (--to), or sealed into the client's own folders (--in-place).
 
-    PATH names papers or folders; without one, all come. Exit code 3: some did not come, and they are named.
+    PATH names papers or folders; without one, all come. Each paper is compared with its recorded hash. In place, a name that stands for
+    something newer is replaced only if you agree, and the newer paper stays a version. Exit code 3: some did not come, and they are named.
 
-    Example: nightsafe restore acme /inbox/2026 --to back
+    Examples: nightsafe restore acme /inbox/2026 --to back; nightsafe restore acme /inbox --at 2026-01-31T08:00Z --in-place
     """
     from backup.restic import RepositoryMissing
+
+    if (target is None) != in_place:
+        raise UsageError("say where to: --to DIR, or --in-place", "nightsafe restore --help tells the difference")
+    if overwrite and not in_place:
+        raise UsageError("--overwrite belongs to --in-place", "with --to nothing is ever written over")
+    installation = open_installation(data)
+    try:
+        with progress("restoring") as watched:
+            report = (
+                _to_folder(installation, client, paths, at, target, watched, as_json)
+                if target is not None
+                else _in_place(installation, client, paths, at, overwrite, watched, as_json)
+            )
+    except RepositoryMissing as error:
+        with Catalog.open(installation.folder.catalog) as catalog:
+            if catalog.repository("papers") is None:
+                raise UsageError("there is no backup yet", "make one with: nightsafe backup run") from error
+        raise
+    _tell(report, as_json)
+    return report.exit_code
+
+
+def _to_folder(
+    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, target: Path, watched: Progress, quiet: bool
+) -> RestoreReport:
     from backup.restore import restore_papers
 
-    installation = open_installation(data)
     agent = key_agent(installation)
-    if not as_json:
+    if not quiet:
         sys.stderr.write(f"Plaintext will be written to {target.absolute()}: keep that folder as safe as the papers are.\n")
-    with progress("restoring") as watched:
-        try:
-            report = restore_papers(installation, client, paths, at, target, agent, watched)
-        except RepositoryMissing as error:
-            with Catalog.open(installation.folder.catalog) as catalog:
-                if catalog.repository("papers") is None:
-                    raise UsageError("there is no backup yet", "make one with: nightsafe backup run") from error
-            raise
+    return restore_papers(installation, client, paths, at, target, agent, watched)
+
+
+def _in_place(
+    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, overwrite: bool, watched: Progress, quiet: bool
+) -> RestoreReport:
+    from backup.inplace import restore_in_place
+
+    asks = not overwrite and not quiet and sys.stdin.isatty() and sys.stderr.isatty()
+
+    def may_replace(path: str) -> bool:
+        return overwrite or (asks and click.confirm(printable(f"{path} stands for something newer. Replace the name?"), default=False, err=True))
+
+    return restore_in_place(installation, client, paths, at, may_replace, watched)
+
+
+def _tell(report: RestoreReport, as_json: bool) -> None:
     if as_json:
         emit(
             {
@@ -77,4 +126,3 @@ def restore(client: str, paths: Sequence[str], at: datetime | None, target: Path
             say(f"not restored: {line}")
         if report.not_restored > SHOWN:
             say(f"not restored: {report.not_restored} in all")
-    return report.exit_code

@@ -219,7 +219,7 @@ class Rehearsal:
             self.findings.causes.append("the catalog did not come back from the backup")
             return
         try:
-            with Catalog.open(file) as dump:
+            with Catalog.adopt(file) as dump:
                 self._listed = dump.clients()
                 ledger.add_records("dump", records(dump.papers(state="accepted"), "the dump", tally.add))
             self._dump_usable = True

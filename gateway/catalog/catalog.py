@@ -44,6 +44,19 @@ class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQuerie
             schema.check_current(connection)
         return cls(database)
 
+    @classmethod
+    def adopt(cls, path: Path) -> Self:
+        """Open a copy that came back from a backup; one that an older program wrote is migrated. Raises SettingsError when it is no catalog."""
+        database = Database(path)
+        with database.reading() as connection:
+            revision = schema.revision_of(connection)
+        if revision is None:
+            raise SettingsError("it holds no catalog", "take an older snapshot")
+        if revision != schema.HEAD:
+            with database.writing() as connection:
+                schema.migrate(connection)
+        return cls(database)
+
     def changes(self) -> Changes:
         """A watch on commits; the caller closes it."""
         return Changes(self._database.path)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from config.errors import UsageError
 from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
@@ -83,6 +83,33 @@ class Vault:
         """The age header of a paper. Raises VaultGone, AgeError."""
         with _open(self.path(client, paper)) as file:
             return read_header(file)
+
+    def put_back(self, client: str, paper: str, source: BinaryIO, sealed_sha256: str) -> bool:
+        """Take a sealed file from a backup, durably, in place of one that is missing or damaged. False, and nothing changes, when it has another
+        hash. Raises VaultFull, StoreFailed."""
+        target = self.path(client, paper)
+        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+        digest = sha256()
+        try:
+            make_folder(target.parent)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                locks.hold(descriptor)
+                while piece := source.read(1024 * 1024):
+                    digest.update(piece)
+                    write_all(descriptor, piece)
+                if digest.hexdigest() != sealed_sha256:
+                    return False
+                os.fsync(descriptor)
+                os.rename(temporary, target)
+                fsync_folder(target.parent)
+            finally:
+                with suppress(FileNotFoundError):
+                    temporary.unlink()
+                os.close(descriptor)
+        except OSError as error:
+            raise vault_failure(error, "putting a paper back") from error
+        return True
 
     def remove(self, client: str, paper: str) -> None:
         """Remove a paper, durably; nothing when there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -118,6 +119,11 @@ class DrillHouse:
             for column, value in values.items():
                 base.execute(f"UPDATE papers SET {column} = ? WHERE id = ?", (value, paper))
 
+    def forget(self, paper: str) -> None:
+        """Take a row out of the live catalog behind its back."""
+        with closing(sqlite3.connect(self.folder.catalog)) as base, base:
+            base.execute("DELETE FROM papers WHERE id = ?", (paper,))
+
     # backups, as `backup run` makes them, but open to mischief in between
 
     def save(self, spoil: Callable[[Path], None] = lambda _: None, record: bool = True) -> Run | None:
@@ -162,6 +168,13 @@ class DrillHouse:
 
     def delete_object(self, key: str) -> None:
         self._s3().delete_object(Bucket=access(self.installation, "pruner").bucket, Key=key)
+
+    def forget_snapshots(self, name: RepositoryName, *snapshots: str) -> None:
+        """What somebody does who got hold of the pruner's credential: real `restic forget`."""
+        there = access(self.installation, "pruner")
+        password = role_secrets(self.installation, "scheduler").text(f"restic-{name}")
+        environment = {"PATH": os.environ["PATH"], "HOME": "/", "RESTIC_PASSWORD": password, **there.environment()}
+        subprocess.run(["restic", "--no-cache", "-r", there.url(name), "forget", *snapshots], env=environment, check=True, capture_output=True)
 
     # drills
 

@@ -170,6 +170,30 @@ def test_the_newest_snapshots_deleted(house: DrillHouse) -> None:
     assert "none is left" in run.detail["cause"]
 
 
+def test_the_newest_snapshots_forgotten_by_restic(house: DrillHouse) -> None:
+    """As somebody does who got hold of the pruner's credential. The command ends 1 and names the cause, for either repository."""
+    house.save()
+    house.save()
+    *_, older, newest = house.repository("papers").snapshots()
+    house.forget_snapshots("papers", newest.id, older.id)
+    command = [sys.executable, "-m", "nightsafe", "drill", "run", "--full", "--data", str(house.folder.root), "--json"]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == Exit.BAD
+    assert b"Traceback" not in done.stderr
+    cause = "the newest snapshots were deleted: 2 recorded in the repository of the papers are gone; the newest that is left is of "
+    assert cause in done.stderr.decode()
+    told = json.loads(done.stdout)
+    assert told["state"] == "failed"
+    assert told["detail"]["verified"] >= COUNT  # what is left was looked at all the same
+    house.save()
+    house.forget_snapshots("keys", house.repository("keys").snapshots()[-1].id)
+    run = house.drill("sample", sample=1)
+    assert run.state == "failed"
+    assert "1 recorded in the repository of the keys are gone" in run.detail["cause"]
+    house.save()
+    assert house.drill().state == "passed"
+
+
 def test_hashes_altered_in_the_live_catalog_and_in_the_dump(house: DrillHouse, papers: list[Paper]) -> None:
     live, dumped = papers[0], papers[1]
     house.save(lambda dump: house.alter(dump, dumped.id, sha256="0" * 64))

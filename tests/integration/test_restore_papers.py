@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.restore import RestoreReport, parse_pointer, restore_papers
+from backup.restore import RestoreReport, restore_papers
+from backup.returned import parse_pointer
 from config.errors import CheckFailed, Exit, OutOfReach, UsageError
 from gateway.audit.events import Event
 from gateway.catalog import Paper
