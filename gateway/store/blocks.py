@@ -20,6 +20,8 @@ from gateway.store.format import (
     HEADER_SIZE,
     MAC,
     NONCE,
+    SHARED,
+    SHARED_SIZE,
     TAG,
     Footer,
     FormatError,
@@ -35,6 +37,7 @@ from gateway.store.format import (
 
 _INFO = b"nightsafe spool v1"
 _FOOTER = b"footer\0\1"
+_SHARED = b"shared\0\1"
 
 
 class PaperCipher:
@@ -55,10 +58,18 @@ class PaperCipher:
         return body + hmac.digest(self._mac_key, body, "sha256")
 
     def header_is_ours(self, page: bytes) -> bool:
-        """Whether the page is whole and was made with this key."""
+        """Whether the page is whole and was made with this key, and nothing else was written into it."""
         if len(page) != HEADER_SIZE:
             return False
         return hmac.compare_digest(hmac.digest(self._mac_key, page[:-MAC], "sha256"), page[-MAC:])
+
+    def partial_header_is_ours(self, page: bytes) -> bool:
+        """The same of a partial, whatever those who have it open left each other."""
+        return self.header_is_ours(page[:SHARED] + bytes(SHARED_SIZE) + page[SHARED + SHARED_SIZE :])
+
+    def shared_mac(self, record: bytes) -> bytes:
+        """The MAC of what those who have this partial open leave each other."""
+        return hmac.digest(self._mac_key, _SHARED + record, "sha256")
 
     def seal(self, block: int, plain: memoryview, prefix: int, tail: int, out: memoryview) -> memoryview:
         """Seal a block into `out`; the part of `out` that is the slot."""

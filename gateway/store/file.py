@@ -1,7 +1,8 @@
 """SpoolFile: one arriving paper, open for reading and writing at any place.
 
 Blocks that are not whole yet wait in memory, at most CACHE_BLOCKS of them; a whole one is sealed and written at once. A write that goes over
-bytes which are on the disk already is written through, so that a crash never brings older bytes back into what a client resumes.
+bytes which are on the disk already is written through, so that a crash never brings older bytes back into what a client resumes. Once
+several processes have the file open, every write is written through, and blocks in memory are copies of what is on the disk (see `sharing`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,24 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from types import TracebackType
 from typing import Protocol
 
+from gateway.store import locks
 from gateway.store.arrival import Arrival
+from gateway.store.blocks import PaperCipher
 from gateway.store.buffers import Buffers
-from gateway.store.errors import SpoolBusy, SpoolGone, SpoolTooLarge, StoreFailed, StoreFull
-from gateway.store.format import BLOCK, MAX_SIZE, block_count
+from gateway.store.cached import CachedBlock, stored_end
+from gateway.store.errors import SpoolBusy, SpoolDamaged, SpoolGone, SpoolTooLarge, StoreFailed, StoreFull
+from gateway.store.format import BLOCK, MAX_SIZE, Footer, FormatError, block_count
 from gateway.store.intervals import Intervals
+from gateway.store.landed import read_footer
+from gateway.store.scan import written_runs
+from gateway.store.shared import Flag, SharedState
+from gateway.store.sharing import Sharing, clear_record
 from gateway.store.slots import Sealable, SlotStore
 
 CACHE_BLOCKS = 40  # 2.5 MiB a file: more than the 64 outstanding writes of 32 KiB that rclone makes
-_ZEROS = memoryview(bytes(BLOCK))
 
 
 class Owner(Protocol):
@@ -38,55 +46,32 @@ class Owner(Protocol):
     def unlink_partial(self, paper: str) -> None:
         """Remove the file's name."""
 
+    def is_partial(self, paper: str, descriptor: int) -> bool:
+        """Whether this open file is the partial of that name."""
 
-class _Block:
-    """Plaintext of one block. [0, filled) is set; what the disk tells as written lies below `stored`; [low, high) came since it was last
-    sealed."""
 
-    __slots__ = ("dirty", "filled", "high", "low", "on_disk", "stored", "view")
+class _Turn:
+    """`with`: the file is this thread's, and this process's; what others did to it is known, and what is done is told to them."""
 
-    def __init__(self, view: memoryview) -> None:
-        self.view = view
-        self.filled = self.stored = 0
-        self.on_disk = False
-        self.low = self.high = 0
-        self.dirty = False
+    __slots__ = ("_file",)
 
-    def write(self, place: int, data: memoryview) -> None:
-        """`data` stands at `place` from now on."""
-        end = place + len(data)
-        if place > self.filled:
-            self.view[self.filled : place] = _ZEROS[: place - self.filled]
-        self.view[place:end] = data
-        if end > self.filled:
-            self.filled = end
-        if self.low <= end and place <= self.high and self.high:
-            self.low = min(self.low, place)
-            self.high = max(self.high, end)
-        else:
-            self.low, self.high = place, end
-        self.dirty = True
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
 
-    def cut(self, length: int) -> bool:
-        """Only `length` bytes stay. True when the disk tells of bytes behind them, which must go, too."""
-        gone = bytes(self.view[length : self.filled])
-        self.filled = min(self.filled, length)
-        self.low = self.high = 0
-        return self.on_disk and (self.stored > length or gone.count(0) < len(gone))
+    def __enter__(self) -> None:
+        self._file.enter()
 
-    def content(self, length: int) -> memoryview:
-        """The first `length` bytes; zeros where nothing was written."""
-        if length > self.filled:
-            self.view[self.filled : length] = _ZEROS[: length - self.filled]
-            self.filled = length
-        return self.view[:length]
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.leave(failed=kind is not None)
 
 
 class SpoolFile:
-    """Made by `Spool` alone, shared by all handles of this process on one paper. Thread-safe."""
+    """Made by `Spool` alone, shared by all handles of this process on one paper. Thread-safe, and safe beside other processes."""
 
-    def __init__(self, owner: Owner, paper: str, client: str, descriptor: int, store: SlotStore, buffers: Buffers, size: int = 0) -> None:
-        """`descriptor` holds the liveness lock. [0, size) is what the file has already, without gaps."""
+    def __init__(
+        self, owner: Owner, paper: str, client: str, descriptor: int, cipher: PaperCipher, store: SlotStore, buffers: Buffers, size: int = 0
+    ) -> None:
+        """`descriptor` shares ALIVE and holds SOLE. [0, size) is what the file has already, without gaps."""
         self.paper = paper
         self.client = client
         self.handles = 1
@@ -94,8 +79,13 @@ class SpoolFile:
         self._descriptor = descriptor
         self._store = store
         self._buffers = buffers
+        self._cipher = cipher
         self._lock = threading.RLock()
-        self._cache: OrderedDict[int, _Block] = OrderedDict()
+        self._turn = _Turn(self)
+        self._sharing: Sharing | None = None
+        self._announced = False
+        self._broken = False
+        self._cache: OrderedDict[int, CachedBlock] = OrderedDict()
         self._written = Intervals(size)
         self._size = size
         self._finished = False
@@ -107,26 +97,38 @@ class SpoolFile:
     @property
     def size(self) -> int:
         """The logical size in bytes: gaps and what is still in memory included."""
+        if self._sharing is not None:
+            with self._turn:
+                return self._size
         return self._size
 
     @property
     def prefix(self) -> int:
         """Bytes from the start without a gap, what is still in memory included."""
-        with self._lock:
+        with self._turn:
             return min(self._size, self._written.run_end(0))
 
     @property
     def finished(self) -> bool:
         """Whether the file has a footer: it is durable, and may land."""
+        if self._sharing is not None:
+            with self._turn:
+                return self._finished
         return self._finished
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether another process has had it open meanwhile."""
+        return self._sharing is not None
 
     def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Write `data` at `offset`; gaps before it read as zeros. Raises SpoolTooLarge, SpoolFull, StoreFailed, SpoolBusy, SpoolGone."""
         view = memoryview(data)
         if offset < 0 or offset + len(view) > MAX_SIZE:
             raise _too_large()
-        with self._lock:
+        with self._turn:
             self._ready_to_write()
+            self._announce(Flag.BUSY, self._size)
             while view:
                 number, place = divmod(offset, BLOCK)
                 piece = view[: BLOCK - place]
@@ -139,7 +141,7 @@ class SpoolFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at `offset`; fewer at the end, none behind it. Raises SpoolDamaged, SpoolGone, StoreFailed."""
-        with self._lock:
+        with self._turn:
             self._check()
             end = min(offset + length, self._size)
             parts = []
@@ -157,15 +159,16 @@ class SpoolFile:
         """Cut the paper to `size` bytes, or extend it by a gap. Raises as `write`."""
         if not 0 <= size <= MAX_SIZE:
             raise _too_large()
-        with self._lock:
+        with self._turn:
             self._ready_to_write()
+            self._announce(Flag.BUSY | Flag.CUTTING, size)
             if size < self._size:
                 self._cut(size)
             self._size = size
 
     def sync(self) -> None:
         """Everything that was written is durable when this returns. Raises SpoolFull, StoreFailed."""
-        with self._lock:
+        with self._turn:
             self._check()
             if not self._finished:
                 self._store.write_header()
@@ -178,8 +181,9 @@ class SpoolFile:
         A finished paper that was continued but not changed keeps its footer, with the facts of its first arrival. Raises SpoolFull, StoreFailed:
         the paper is then unfinished, and nothing that was durable is lost.
         """
-        with self._lock:
+        with self._turn:
             self._check()
+            self._announce(Flag.BUSY, self._size)
             if not self._finished:
                 last = block_count(self._size) - 1
                 self._flush(but=last)
@@ -192,54 +196,186 @@ class SpoolFile:
     def continue_writing(self) -> None:
         """A finished paper may be written again. The footer stays until the first change: until then a crash leaves it finished.
         Raises SpoolBusy when it has landed, SpoolGone."""
-        with self._lock:
+        with self._turn:
             self._check()
             self._check_landed()
+            self._announce(Flag.BUSY, self._size)
             self._writable = True
 
-    def close(self) -> None:
-        """Give one handle back. The last one flushes, keeps the file as it is (a partial unless finished) and releases the lock; a lack of space
-        then does not raise: what could not be written is not in the prefix."""
+    def close(self) -> bool:
+        """Give one handle back. The last one flushes, keeps the file as it is (a partial unless finished) and releases the locks; a lack of space
+        then does not raise: what could not be written is not in the prefix. True when nobody, in no process, has the paper open any more; of
+        several that close at once one is told so."""
         with self._lock:
             if not self._owner.release(self):
-                return
+                return False
             try:
-                if self._refusal is None and not self._finished:
-                    self._store.write_header()
-                    self._flush()
-            except (StoreFull, StoreFailed):
-                pass
+                return self._close()
             finally:
                 self._end(lambda: SpoolGone("this paper was closed"))
                 os.close(self._descriptor)
                 self._owner.closed(self)
 
     def discard(self) -> None:
-        """Remove the partial. Every handle that is left only raises SpoolGone, and is still to be closed."""
-        with self._lock:
+        """Remove the partial. Every handle that is left, in any process, only raises SpoolGone, and is still to be closed."""
+        with self._turn:
             self._check()
             self._check_landed()
+            self._announce(Flag.BUSY, self._size)
             self._owner.unlink_partial(self.paper)
             self._end(lambda: SpoolGone("this paper was discarded"))
 
     def land(self, move: Callable[[], None]) -> None:
         """For `Spool.land`: `move` the finished file; reading goes on, writing ends. Raises SpoolBusy unless it is finished and left alone."""
-        with self._lock:
+        with self._turn:
             self._check()
+            if self._landed:
+                move()
+                return
             if not self._finished or self._writable:
                 raise SpoolBusy("this paper is still being written", "finish it first")
+            if self._sharing is not None and clear_record(self._descriptor):
+                os.fsync(self._descriptor)
+                self._sharing.forget()
             move()
             self._landed = True
 
     def drop_beyond(self) -> None:
         """For `Spool`: what lies behind the gap-free prefix of a resumed file goes."""
-        with self._lock:
+        with self._turn:
             self._cut(self._size)
+
+    def share_if_wanted(self) -> None:
+        """For the Attendant: give SOLE up when another process waits for the file. Not now when it is in use."""
+        if self._sharing is None and locks.is_held(self._descriptor, locks.WANT) and self._lock.acquire(blocking=False):
+            try:
+                if self._sharing is None:
+                    if self._refusal is None:
+                        self.begin_sharing()
+                    locks.release(self._descriptor, locks.SOLE)
+            finally:
+                self._lock.release()
+
+    def begin_sharing(self) -> None:
+        """From now on with others: everything is written, and told. Raises SpoolFull, StoreFailed; nothing is changed then."""
+        if not self._landed:
+            sharing = Sharing(self._descriptor, self._cipher)
+            if not self._finished:
+                self._store.write_header()
+                self._flush()
+            sharing.write(self._state(0))
+            self._entry_durable = False  # another may find the file finished before this one ever synced the folder
+            self._sharing = sharing
+
+    def join(self, sharing: Sharing) -> None:
+        """For `Spool`: others have the file open, and have left a record."""
+        self._sharing = sharing
 
     def assume_finished(self) -> None:
         """For `Spool`: the file on the disk has a footer, and this handle may write."""
         self._finished = True
         self._entry_durable = True
+
+    # --- turns
+
+    def enter(self) -> None:
+        """For `_Turn`."""
+        self._lock.acquire()
+        if self._sharing is None or self._refusal is not None or self._landed:
+            return
+        try:
+            self._sharing.take_turn()
+            try:
+                if self._sharing.changed():
+                    self._catch_up(self._sharing.record())
+            except BaseException:
+                self._sharing.forget()
+                self._sharing.give_turn()
+                raise
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def leave(self, *, failed: bool) -> None:
+        """For `_Turn`. After a failure the record stays busy, and whoever comes next looks at the slots."""
+        try:
+            if self._sharing is not None:
+                self._tell(self._sharing, failed=failed)
+        finally:
+            self._lock.release()
+
+    def _tell(self, sharing: Sharing, *, failed: bool) -> None:
+        try:
+            if self._announced:
+                self._announced = False
+                if self._broken:
+                    sharing.write(self._state(Flag.BROKEN))
+                elif failed:
+                    self._forget()
+                    sharing.forget()
+                elif self._refusal is None:
+                    if not self._finished:
+                        self._flush()
+                    sharing.write(self._state(0))
+        finally:
+            sharing.give_turn()
+
+    def _announce(self, doing: Flag, size: int) -> None:
+        """Before anything is changed: whoever finds this record when it has the turn knows that it was not brought to an end."""
+        if self._sharing is not None and not self._announced:
+            self._sharing.write(self._state(doing, size))
+            self._announced = True
+
+    def _state(self, flags: int, size: int | None = None) -> SharedState:
+        now = Flag(flags) | (Flag.FINISHED if self._finished else 0) | (Flag.WRITABLE if self._writable else 0)
+        sequence = self._sharing.sequence + 1 if self._sharing is not None else 1
+        return SharedState(sequence, now, self._size if size is None else size, self._written)
+
+    def _catch_up(self, state: SharedState | None) -> None:
+        """Others had turns."""
+        self._forget()
+        if os.fstat(self._descriptor).st_nlink == 0:
+            self._end(lambda: SpoolGone("this paper was discarded"))
+        elif state and state.flags & Flag.BROKEN:
+            self._end(lambda: StoreFailed("the spool's disk failed while making a paper durable"))
+        elif state is None or state.flags & Flag.BUSY:
+            self._landed = not self._owner.is_partial(self.paper, self._descriptor)
+            self._recover(state)
+        else:
+            self._finished = bool(state.flags & Flag.FINISHED)
+            self._writable = bool(state.flags & Flag.WRITABLE)
+            self._size = state.size
+            self._written = state.written
+            self._store.look_again(self._slots_end())
+
+    def _recover(self, state: SharedState | None) -> None:
+        """From the slots alone: the paper has landed, or somebody was killed in the middle of something."""
+        footer = self._footer()
+        self._finished = footer is not None
+        self._writable = not self._landed and (state is not None or footer is None)
+        self._announced = not self._landed  # what is found is told to the others
+        self._written = Intervals(footer.size if footer else 0)
+        self._store.look_again(self._slots_end())
+        if footer is not None:
+            self._size = footer.size
+            return
+        size = state.size if state else 0
+        reached = 0
+        for start, end in written_runs(self._descriptor, self._store.end):
+            self._written.add(start, end)
+            reached = max(reached, end if end > start else 0)
+        self._size = size if state and state.flags & Flag.CUTTING else max(size, reached)
+        self._cut(self._size)
+
+    def _slots_end(self) -> int:
+        footer = self._footer() if self._finished else None
+        return footer.end if footer else os.fstat(self._descriptor).st_size
+
+    def _footer(self) -> Footer | None:
+        try:
+            return read_footer(self._descriptor, self._cipher)
+        except FormatError:
+            return None
 
     # --- all below runs under the lock
 
@@ -303,7 +439,7 @@ class SpoolFile:
         if edge is not None and edge.cut(inside):
             self._seal(kept - 1, edge)
 
-    def _block(self, number: int) -> _Block:
+    def _block(self, number: int) -> CachedBlock:
         """The block in memory, read from the disk when it lies there."""
         block = self._cache.get(number)
         if block is not None:
@@ -319,28 +455,28 @@ class SpoolFile:
         except BaseException:
             self._buffers.give(view)
             raise
-        block = self._cache[number] = _Block(view)
+        block = self._cache[number] = CachedBlock(view)
         if head is not None:
             start = number * BLOCK
             block.on_disk = True
             block.filled = head.length
             block.dirty = head.length < BLOCK and not self._finished  # what a footer has left behind: it must be written whole
-            block.stored = _stored(head.prefix, head.tail, head.length)
+            block.stored = stored_end(head.prefix, head.tail, head.length)
             self._written.add(start, start + head.prefix)
             self._written.add(start + head.tail, start + head.length)
         return block
 
-    def _sealable(self, number: int, block: _Block, length: int = BLOCK) -> Sealable:
+    def _sealable(self, number: int, block: CachedBlock, length: int = BLOCK) -> Sealable:
         start = number * BLOCK
         prefix = min(length, self._written.run_end(start) - start)
         tail = max(prefix, self._written.run_start(start + length) - start)
         return Sealable(number, block.content(length), prefix, tail)
 
-    def _seal(self, number: int, block: _Block) -> None:
+    def _seal(self, number: int, block: CachedBlock) -> None:
         item = self._sealable(number, block)
         self._store.put(item)
         block.on_disk = True
-        block.stored = _stored(item.prefix, item.tail, BLOCK)
+        block.stored = stored_end(item.prefix, item.tail, BLOCK)
         block.low = block.high = 0
         block.dirty = False
 
@@ -376,18 +512,24 @@ class SpoolFile:
         except StoreFailed as error:
             # after a failed fsync the kernel may forget what was not written: this file can never be called durable again
             message = error.message
+            self._broken = self._announced = True
             self._end(lambda: StoreFailed(message))
             raise
+
+    def _close(self) -> bool:
+        try:
+            with self._turn:
+                if self._refusal is None and not self._finished:
+                    self._store.write_header()
+                    self._flush()
+                return locks.hold(self._descriptor)
+        except (StoreFull, StoreFailed, SpoolBusy, SpoolDamaged):
+            return False
 
     def _end(self, refusal: Callable[[], Exception]) -> None:
         self._forget()
         if self._refusal is None:
             self._refusal = refusal
-
-
-def _stored(prefix: int, tail: int, length: int) -> int:
-    """The end of what was written of a slot's content."""
-    return length if tail < length else prefix
 
 
 def _too_large() -> SpoolTooLarge:

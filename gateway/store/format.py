@@ -1,6 +1,7 @@
 """The layout of a spool file: header page, slots, footer. Pure encoding and decoding; no keys, no I/O.
 
-    header page   4096 bytes: magic, version, paper, client, age header, zeros, MAC
+    header page   4096 bytes: magic, version, paper, client, age header, zeros, MAC. What the processes that have a partial open together must
+                  know (see `shared`) lies in SHARED_SIZE of the zeros; the MAC sees zeros there
     slot n        at HEADER_SIZE + n * STRIDE, so that random access is a multiplication:
                   head (nonce, length, prefix, tail), ciphertext of `length` bytes, tag, echo of the nonce
     footer        once finished: nonce, sealed JSON, tag, trailer (size, length of the sealed part, magic)
@@ -28,6 +29,8 @@ NONCE = 12
 TAG = 16
 HEADER_SIZE = 4096
 MAC = 32
+SHARED = 2048
+SHARED_SIZE = 1536
 HEAD = 24
 STRIDE = HEAD + BLOCK + TAG + NONCE
 TRAILER = 20
@@ -37,7 +40,7 @@ MAX_SIZE = 1 << 40  # bytes of one paper: 1 TiB
 _MAGIC = b"NSSPOOL1"
 _VERSION = 1
 _HEADER = struct.Struct(">8sH16s32sH")
-_AGE_MAX = HEADER_SIZE - MAC - _HEADER.size
+_AGE_MAX = SHARED - _HEADER.size
 _HEAD = struct.Struct(">12sIII")
 _TRAILER = struct.Struct(">QI8s")
 _END_MAGIC = b"NSFOOT01"

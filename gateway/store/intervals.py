@@ -56,5 +56,9 @@ class Intervals:
         index = bisect_left(self._starts, place) - 1
         return self._starts[index] if index >= 0 and self._ends[index] >= place else place
 
+    def runs(self, most: int) -> list[tuple[int, int]]:
+        """The first `most` of them, as (start, end)."""
+        return list(zip(self._starts[:most], self._ends[:most], strict=True))
+
     def __len__(self) -> int:
         return len(self._starts)

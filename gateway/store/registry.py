@@ -54,6 +54,11 @@ class OpenFiles:
                 del self._files[file.paper]
             self._changed.notify_all()
 
+    def files(self) -> list[SpoolFile]:
+        """Those that are open now."""
+        with self._changed:
+            return [file for file in self._files.values() if file is not None and file.handles]
+
     def _join(self, paper: str) -> SpoolFile | None:
         while paper in self._files:
             held = self._files[paper]

@@ -26,8 +26,7 @@ class Resumed:
 
 def resume(descriptor: int, cipher: PaperCipher, buffers: Buffers) -> Resumed:
     """Look at a partial. Every block of the prefix is opened, because only that proves it. Changes nothing. Raises SpoolDamaged, OSError."""
-    if not cipher.header_is_ours(os.pread(descriptor, HEADER_SIZE, 0)):
-        raise SpoolDamaged("a partial in the spool is damaged: its header was changed, or belongs to another key")
+    check_header(descriptor, cipher)
     try:
         footer = read_footer(descriptor, cipher)
     except FormatError:
@@ -39,6 +38,12 @@ def resume(descriptor: int, cipher: PaperCipher, buffers: Buffers) -> Resumed:
     store = SlotStore(descriptor, cipher, buffers, end=end)
     sound = _sound(store, buffers, promised)
     return Resumed(store, sound, torn=sound < promised)
+
+
+def check_header(descriptor: int, cipher: PaperCipher) -> None:
+    """Raises SpoolDamaged when the header page of a partial was not made with this key."""
+    if not cipher.partial_header_is_ours(os.pread(descriptor, HEADER_SIZE, 0)):
+        raise SpoolDamaged("a partial in the spool is damaged: its header was changed, or belongs to another key")
 
 
 def _sound(store: SlotStore, buffers: Buffers, promised: int) -> int:

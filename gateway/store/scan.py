@@ -94,6 +94,18 @@ def read_trailer(descriptor: int, file_size: int) -> Trailer | None:
     return decode_trailer(os.pread(descriptor, TRAILER, file_size - TRAILER), file_size)
 
 
+def written_runs(descriptor: int, end: int) -> Iterator[tuple[int, int]]:
+    """What was written, as the heads of the slots tell: (start, end) in plaintext bytes, in order. A torn slot has nothing. Raises OSError."""
+    try:
+        for slot in slots(descriptor, 0, max(0, -(-(end - HEADER_SIZE) // STRIDE)), end):
+            if slot is not None and slot.whole:
+                start, head = slot.block * BLOCK, slot.head
+                yield start, start + head.prefix
+                yield start + head.tail, start + head.length
+    except FormatError:
+        return  # what a dying writer left behind the slots
+
+
 def gap_free_prefix(descriptor: int, end: int) -> int:
     """Plaintext bytes from the start of the paper up to the first gap or torn slot, as the heads tell. Raises OSError."""
     blocks = max(0, -(-(end - HEADER_SIZE) // STRIDE))

@@ -89,6 +89,11 @@ class SlotStore:
         except OSError as error:
             raise spool_failure(error, "cutting a paper") from error
 
+    def look_again(self, end: int) -> None:
+        """Another process changed the file, whose slots end at `end` now."""
+        self.end = max(HEADER_SIZE, end)
+        self._seals = SealTree(self._read_group, block_count_on_disk(self.end))
+
     def write_header(self) -> None:
         """Have the header page in the file."""
         if self._page is not None:

@@ -1,6 +1,7 @@
 """Spool: the two folders in which papers arrive. `partial` holds what is being written or was broken off, `landed` what waits for ingest.
 
-Every file that is open for writing is held by a kernel lock, so that what a dead process left behind is told from what is alive.
+Every file that is open for writing is held by kernel locks, so that what a dead process left behind is told from what is alive. Several
+processes may have one partial open at once (see `sharing`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from gateway.store.format import SpoolHeader
 from gateway.store.ids import check_client, check_paper
 from gateway.store.landed import LandedPaper
 from gateway.store.registry import OpenFiles
-from gateway.store.resume import resume
+from gateway.store.resume import check_header, resume
 from gateway.store.scan import gap_free_prefix, read_trailer
+from gateway.store.sharing import JOIN_SECONDS, Attendant, Sharing, become_sole, clear_record
 from gateway.store.slots import SlotStore
 
 __all__ = ["Arrival", "LandedPaper", "Spool", "SpoolFile"]
@@ -43,6 +45,7 @@ class Spool:
         self._recipient = recipient
         self._buffers = Buffers()
         self._open = OpenFiles()
+        self._attendant = Attendant(self._open.files)
         self._prefixes: dict[tuple[str, int, int], int] = {}
         self._partial = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -72,18 +75,23 @@ class Spool:
         check_paper(paper)
         check_client(client)
         with translated("opening a paper"):
-            return self._open.join_or_open(paper, lambda: self._create(paper, client))
+            file = self._open.join_or_open(paper, lambda: self._create(paper, client))
+        self._attendant.attend()
+        return file
 
     def reopen(self, paper: str, file_key: bytes) -> SpoolFile:
-        """A partial, open for writing again; the shared one when this process has it open.
+        """A partial, open for writing again; the shared one when this process has it open, or beside other processes that have.
 
-        Everything in its gap-free prefix is opened once, what lies beyond is dropped. A footer stays until the first change. Raises SpoolGone
-        (also for a partial that has not even its header yet), SpoolBusy when another process holds it, SpoolDamaged when key and file do not
-        match, and SpoolTorn when the prefix turned out shorter than `prefix_size` had said: it has been cut back, ask for the size again.
+        When nobody has it open, everything in its gap-free prefix is opened once, and what lies beyond is dropped. A footer stays until the
+        first change. Raises SpoolGone (also for a partial that has not even its header yet), SpoolBusy when another process has it open and
+        does not answer for seconds, SpoolDamaged when key and file do not match, and SpoolTorn when the prefix turned out shorter than
+        `prefix_size` had said: it has been cut back, ask for the size again.
         """
         check_paper(paper)
         with translated("opening a paper"):
-            return self._open.join_or_open(paper, lambda: self._reopen(paper, file_key))
+            file = self._open.join_or_open(paper, lambda: self._reopen(paper, file_key))
+        self._attendant.attend()
+        return file
 
     def opened(self, paper: str) -> SpoolFile | None:
         """One more handle on a paper that this process has open; None when it has not. No key is needed."""
@@ -222,6 +230,10 @@ class Spool:
         with translated("making a paper durable"):
             os.fsync(self._partial)
 
+    def is_partial(self, paper: str, descriptor: int) -> bool:
+        """Whether this open file is the partial of that name."""
+        return same_file(self._partial, paper, descriptor)
+
     def unlink_partial(self, paper: str) -> None:
         """Remove the file of a partial."""
         with translated("removing a paper"):
@@ -235,7 +247,7 @@ class Spool:
         page = cipher.header_page(SpoolHeader(paper, client, sealed.header))
         descriptor = self._new_file(paper)
         store = SlotStore(descriptor, cipher, self._buffers, new_page=page)
-        return SpoolFile(self, paper, client, descriptor, store, self._buffers)
+        return SpoolFile(self, paper, client, descriptor, cipher, store, self._buffers)
 
     def _new_file(self, paper: str) -> int:
         """A held descriptor of an empty file."""
@@ -247,10 +259,12 @@ class Spool:
             descriptor = os.open(paper, flags, dir_fd=self._partial)
             fresh = False
         try:
-            if not locks.hold(descriptor):
+            if not (fresh or locks.hold(descriptor)):
                 raise _busy()
             if not fresh and not (has_nothing(descriptor) and same_file(self._partial, paper, descriptor)):
                 raise SpoolBusy("this paper exists already")
+            if not (become_sole(descriptor) and locks.share(descriptor)):
+                raise _busy()
         except BaseException:
             os.close(descriptor)
             raise
@@ -261,24 +275,41 @@ class Spool:
         if descriptor is None:
             raise SpoolGone("the spool does not have this partial")
         try:
-            if not locks.hold(descriptor):
+            if not locks.share_within(descriptor, JOIN_SECONDS) or not become_sole(descriptor):
                 raise _busy()
-            if not same_file(self._partial, paper, descriptor):
-                raise SpoolGone("the spool has this partial no longer")
-            header = read_partial_header(paper, descriptor)
             cipher = PaperCipher(paper, file_key)
-            found = resume(descriptor, cipher, self._buffers)
-            file = SpoolFile(self, paper, header.client, descriptor, found.store, self._buffers, found.size)
-            if found.finished:
-                file.assume_finished()
-            else:
-                file.drop_beyond()
-            if found.torn:
-                raise SpoolTorn("the end of this partial was torn and has been cut off", "look at its size again and go on from there")
-            return file
+            sharing = Sharing(descriptor, cipher)
+            sharing.take_turn()
+            try:
+                return self._take_up(paper, descriptor, cipher, sharing)
+            finally:
+                sharing.give_turn()
         except BaseException:
             os.close(descriptor)
             raise
+
+    def _take_up(self, paper: str, descriptor: int, cipher: PaperCipher, sharing: Sharing) -> SpoolFile:
+        """Nobody keeps anything of the file in memory, and it is our turn. Either others have it open, or it is left to us alone."""
+        if not same_file(self._partial, paper, descriptor):
+            raise SpoolGone("the spool has this partial no longer")
+        header = read_partial_header(paper, descriptor)
+        if locks.is_held(descriptor) and sharing.changed() and sharing.record() is not None:
+            sharing.forget()
+            check_header(descriptor, cipher)
+            file = SpoolFile(self, paper, header.client, descriptor, cipher, SlotStore(descriptor, cipher, self._buffers), self._buffers)
+            file.join(sharing)
+            locks.release(descriptor, locks.SOLE)
+            return file
+        found = resume(descriptor, cipher, self._buffers)
+        clear_record(descriptor)
+        file = SpoolFile(self, paper, header.client, descriptor, cipher, found.store, self._buffers, found.size)
+        if found.finished:
+            file.assume_finished()
+        else:
+            file.drop_beyond()
+        if found.torn:
+            raise SpoolTorn("the end of this partial was torn and has been cut off", "look at its size again and go on from there")
+        return file
 
     def _land_left_behind(self, paper: str) -> None:
         """Land a finished partial that no process holds."""
@@ -292,6 +323,7 @@ class Spool:
                 return  # someone else was faster
             if read_trailer(descriptor, os.fstat(descriptor).st_size) is None:
                 raise SpoolBusy("this paper is unfinished", "it can be resumed, or removed")
+            clear_record(descriptor)
             os.fsync(descriptor)  # its writer may have died before
             self._move(paper)
         finally:
