@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
+from gateway.catalog.limits import Limits, limits_of
 from gateway.catalog.names import check_name
 from gateway.catalog.rows import Client, ClientKey, Custody, Person, PublicKey, Role
 
@@ -34,7 +34,7 @@ class PeopleQueries:
                 raise UsageError(f"there is a client '{name}' already", "choose another name, or look at: nightsafe client list")
             connection.execute(insert(t.clients).values(name=name, custody=custody, quota_bytes=quota_bytes, active=True, created_at=now))
             connection.execute(insert(t.client_keys).values(client=name, generation=generation, recipient=recipient, created_at=now))
-        return Client(name, custody, quota_bytes, True, now, (ClientKey(generation, recipient, now),))
+        return Client(name, custody, quota_bytes, True, now, (ClientKey(generation, recipient, now),), Limits(bytes=quota_bytes))
 
     def client(self, name: str) -> Client | None:
         """The client, or None."""
@@ -48,13 +48,13 @@ class PeopleQueries:
             return [client for name in names.all() if (client := _client(connection, name))]
 
     def edit_client(self, name: str, **values: Any) -> Client:
-        """Change `active` or `quota_bytes` of a client. Raises UsageError when there is none of that name."""
+        """Change columns of a client: `active`, those of its limits. Raises UsageError when there is none of that name."""
         with self._database.writing() as connection:
             before = _client(connection, name)
             if before is None:
                 raise unknown_client(name)
             connection.execute(update(t.clients).where(t.clients.c.name == name).values(**values))
-        return replace(before, **values)
+            return _client(connection, name) or before
 
     def add_person(
         self,
@@ -155,9 +155,8 @@ def _client(connection: Connection, name: str) -> Client | None:
     if row is None:
         return None
     keys = connection.execute(select(t.client_keys).where(t.client_keys.c.client == name).order_by(t.client_keys.c.generation))
-    return Client(
-        row.name, row.custody, row.quota_bytes, row.active, row.created_at, tuple(ClientKey(k.generation, k.recipient, k.created_at) for k in keys)
-    )
+    known = tuple(ClientKey(k.generation, k.recipient, k.created_at) for k in keys)
+    return Client(row.name, row.custody, row.quota_bytes, row.active, row.created_at, known, limits_of(row))
 
 
 def _person(connection: Connection, name: str) -> Person | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from gateway.catalog.limits import Limits
+
 Custody = Literal["managed", "deposit-only"]
 Role = Literal["client", "staff", "auditor"]
 Verdict = Literal["accepted", "held", "refused"]
@@ -33,6 +35,7 @@ class Client:
     active: bool
     created_at: datetime
     keys: tuple[ClientKey, ...]
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,13 @@ clients = Table(
     Column("quota_bytes", BigInteger),
     Column("active", Boolean, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("quota_names", BigInteger),
+    Column("quota_stored_bytes", BigInteger),
+    Column("profile", Text, nullable=False, server_default="exchange"),
+    Column("upload_bytes_per_second", BigInteger),
+    Column("download_bytes_per_second", BigInteger),
+    Column("max_sessions", Integer),
+    Column("max_handles", Integer),
 )
 
 client_keys = Table(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from config.cli import NO_LIMIT, Size, data_option, json_option
+from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, say, table
 from config.errors import UsageError
 from config.folder import DataFolder
@@ -20,8 +20,11 @@ from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.sshkeys import LONGEST, fingerprint, parse_public_key
 from gateway.commands.files import operator
+from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
+from gateway.sftp.quota import Usage
+from gateway.sftp.rooms import usage
 
 
 @click.group()
@@ -39,18 +42,19 @@ def client() -> None:
     metavar="FILE",
     help="SSH public key; also adds a person of that name.",
 )
+@limit_options
 @data_option
 @json_option
-def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool) -> None:
+def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool, **options: Any) -> None:
     """Add a client, its jail and its key; with --public-key also a person who may log in. Prints a welcome sheet.
 
-    Example: nightsafe client add acme --public-key acme.pub
+    Example: nightsafe client add acme --public-key acme.pub --quota 10GiB
     """
     check_name(name)
     installation = open_installation(data)
     keys = [read_public_key(path) for path in public_keys]
     with exclusive(installation.folder, "people", "somebody else is adding a client", "try again in a moment"):
-        added, person = _add(installation, name, keys)
+        added, person = _add(installation, name, keys, limit_changes(options))
     if as_json:
         emit({"client": _client_facts(added), "person": person_facts(person) if person else None}, as_json)
     else:
@@ -58,7 +62,7 @@ def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool
             say(line)
 
 
-def _add(installation: Installation, name: str, keys: list[PublicKey]) -> tuple[Client, Person | None]:
+def _add(installation: Installation, name: str, keys: list[PublicKey], limits: dict[str, Any]) -> tuple[Client, Person | None]:
     """Key and jail first, the catalog last: an interrupted `add` leaves nothing that anybody can log in to, and can be run again."""
     folder = installation.folder
     with Catalog.open(folder.catalog) as catalog:
@@ -72,6 +76,8 @@ def _add(installation: Installation, name: str, keys: list[PublicKey]) -> tuple[
         key = Keyring(folder).add_client(name)
         Tree.create(folder.jail(name))
         added = catalog.add_client(name, recipient=str(key.recipient), generation=key.generation)
+        if limits:
+            added = catalog.edit_client(name, **limits)
         person = catalog.add_person(name, role="client", client=name, keys=keys) if keys else None
     log = AuditLog(folder.audit, "ops")
     log.append(Event.CLIENT_ADDED, client=name, custody=added.custody, recipient=str(key.recipient))
@@ -106,14 +112,18 @@ def list_(data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def show(name: str, data: Path | None, as_json: bool) -> None:
-    """One client: keys, people, papers."""
-    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+    """One client: keys, people, papers, what it may have and what it has of that."""
+    folder = open_installation(data).folder
+    with Catalog.open(folder.catalog) as catalog:
         found = catalog.client(name)
         if found is None:
             raise unknown_client(name)
         papers, size = catalog.count_papers(name, "accepted")
         people = [person for person in catalog.people() if person.client == name]
-    result = {**_client_facts(found), "papers": papers, "bytes": size, "people": [person_facts(person) for person in people]}
+    with Tree(folder.jail(name)) as tree:
+        taken = usage(folder, name, tree)
+    used = {"bytes": taken.size, "files": taken.names, "stored_bytes": taken.stored}
+    result = {**_client_facts(found), "papers": papers, "bytes": size, "used": used, "people": [person_facts(person) for person in people]}
     if as_json:
         emit(result, as_json)
         return
@@ -122,10 +132,10 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
             "client": found.name,
             "state": state_word(found),
             "custody": found.custody,
-            "quota": "none" if found.quota_bytes is None else human_bytes(found.quota_bytes),
             "since": found.created_at.isoformat(),
             "papers": papers,
             "bytes": human_bytes(size),
+            **_room_facts(found, taken),
         }
     )
     for key in found.keys:
@@ -136,20 +146,20 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
 
 @client.command()
 @click.argument("name")
-@click.option("--quota", type=Size(), metavar="SIZE", help="The most that the client's papers may take, as in 10GiB; 'none' lifts the limit.")
+@limit_options
 @data_option
 @json_option
-def edit(name: str, quota: int | None, data: Path | None, as_json: bool) -> None:
-    """Change a client's limits. They bind from its next login on.
+def edit(name: str, data: Path | None, as_json: bool, **options: Any) -> None:
+    """Change a client's limits. They bind within seconds, in sessions that are open, too.
 
     Example: nightsafe client edit acme --quota 10GiB
     """
-    if quota is None:
+    changes = limit_changes(options)
+    if not changes:
         raise UsageError("nothing was to be changed", "give --quota SIZE, or --quota none")
-    quota_bytes = None if quota == NO_LIMIT else quota
     folder = open_installation(data).folder
-    changed = _changed(folder, name, quota_bytes=quota_bytes)
-    _record(folder, Event.CLIENT_EDITED, client=name, quota_bytes=quota_bytes)
+    changed = _changed(folder, name, **changes)
+    _record(folder, Event.CLIENT_EDITED, client=name, **changes)
     _tell(changed, as_json, "was changed")
 
 
@@ -199,6 +209,20 @@ def _tell(changed: Client, as_json: bool, words: str) -> None:
         say(f"Client {changed.name} {words}.")
 
 
+def _room_facts(client: Client, taken: Usage) -> dict[str, object]:
+    limits = client.limits
+    shown: dict[str, object] = {
+        "profile": limits.profile,
+        "names show": of_limit(taken.size, limits.bytes),
+        "files and folders": of_limit(taken.names, limits.names, str),
+        "stored": of_limit(taken.stored, limits.stored_bytes),
+    }
+    speeds = {"upload speed": limits.upload, "download speed": limits.download}
+    shown |= {name: f"{human_bytes(speed)}/s" for name, speed in speeds.items() if speed is not None}
+    counts = {"sessions at once": limits.sessions, "handles at once": limits.handles}
+    return shown | {name: count for name, count in counts.items() if count is not None}
+
+
 def read_public_key(path: Path) -> PublicKey:
     """An SSH public key from a file. Raises UsageError."""
     try:
@@ -245,8 +269,8 @@ def _client_facts(client: Client) -> dict[str, Any]:
     return {
         "name": client.name,
         "custody": client.custody,
-        "quota_bytes": client.quota_bytes,
         "active": client.active,
+        **limit_facts(client.limits),
         "created_at": client.created_at.isoformat(),
         "keys": [{"generation": key.generation, "recipient": key.recipient} for key in client.keys],
     }

@@ -121,11 +121,19 @@ class Tree:
             yield from self._pointers_below(top)
 
     def usage(self) -> tuple[int, int]:
-        """(plaintext bytes, papers) that the names of this jail stand for."""
+        """(plaintext bytes, names) below /inbox and /outbox; folders are names, too."""
         size = count = 0
-        for _, pointer, _ in self.pointers():
-            size += pointer.size
-            count += 1
+        for top in (INBOX, OUTBOX):
+            with translated:
+                start = self._walk(ROOT.child(top))
+            try:
+                for found in walk(start, MAX_DEPTH):
+                    count += 1
+                    with suppress(OSError):
+                        pointer = None if found.is_folder else read_pointer_at(found.parent, found.name)
+                        size += pointer.size if pointer else 0
+            finally:
+                os.close(start)
         return size, count
 
     def open_plain(self, path: VirtualPath) -> int:

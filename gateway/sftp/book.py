@@ -13,6 +13,7 @@ from typing import Any
 from gateway.jail import Tree, VirtualPath
 from gateway.sftp.drafts import Draft, Stage
 from gateway.sftp.pool import Pool
+from gateway.sftp.quota import Quota
 from gateway.sftp.recording import Recorder
 from gateway.sftp.sources import Archive
 from gateway.sftp.space import SpaceGuard
@@ -42,11 +43,12 @@ class Parts:
 class Book:
     """One client's. Changed on the event loop only."""
 
-    def __init__(self, client: str, tree: Tree, parts: Parts, *, deposit_only: bool = False) -> None:
+    def __init__(self, client: str, tree: Tree, parts: Parts, *, deposit_only: bool = False, quota: Quota | None = None) -> None:
         self.client = client
         self.tree = tree
         self.parts = parts
         self.deposit_only = deposit_only  # nothing on this machine opens the client's papers
+        self.quota = quota or Quota()
         self.turns = Turns()
         self.drafts: dict[VirtualPath, Draft] = {}
 

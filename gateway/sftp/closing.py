@@ -101,6 +101,8 @@ class Closing:
                 book.tree.put(path, Pointer(draft.paper, draft.file.prefix, "partial"), mtime=modified, durable=True)
 
         await book.parts.pool.run(work)
+        if draft.own_name and not draft.name_removed:
+            draft.hold.shows(draft.file.prefix)
 
     async def _finish(self, draft: Draft) -> None:
         """Make the draft whole and durable, then let its name point at it, durably."""
@@ -119,6 +121,7 @@ class Closing:
             raise
         draft.own_name = True
         draft.stage = Stage.FINISHED
+        draft.hold.shows(draft.file.size)
         self.settle(draft)
 
     async def fill(self, draft: Draft) -> None:
@@ -139,20 +142,24 @@ class Closing:
             return
         book, path, modified = self._book, draft.path, draft.modified_at
 
-        def work() -> None:
+        def work() -> int:
             draft.file.close()
-            book.tree.put(path, Pointer(draft.paper, book.parts.spool.prefix_size(draft.paper), "partial"), mtime=modified, durable=False)
+            size = book.parts.spool.prefix_size(draft.paper)
+            book.tree.put(path, Pointer(draft.paper, size, "partial"), mtime=modified, durable=False)
+            return size
 
         try:
-            await book.parts.pool.run(work)
+            draft.hold.shows(await book.parts.pool.run(work))
         except NightsafeError as error:
             log.warning("partial.not_kept", paper=draft.paper, error=error.message)
         finally:
+            draft.hold.end(book.parts.spool.partial_bytes(draft.paper))
             book.leave(draft, Stage.GONE)
 
     async def drop(self, draft: Draft) -> None:
         """Remove what nobody was promised."""
         self._book.leave(draft, Stage.GONE)
+        draft.hold.end(0)
         await self._book.parts.pool.run(lambda: remove_file(draft.file))
 
     # landing
@@ -187,6 +194,7 @@ class Closing:
         async with draft.content:
             await book.parts.pool.run(lambda: book.parts.spool.land(draft.paper))
         book.leave(draft, Stage.LANDED)
+        draft.hold.end(draft.file.size)
         if not draft.writers and not draft.readers:
             draft.file.close()
         book.parts.recorder.record(Event.PAPER_LANDED, draft.visitor, path=str(draft.path), paper=draft.paper, size=draft.file.size)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from gateway.jail import VirtualPath
+from gateway.sftp.quota import Hold
 from gateway.sftp.visitor import Visitor
 from gateway.store.spool import SpoolFile
 
@@ -53,6 +54,7 @@ class Draft:
         "clean_tick",
         "content",
         "file",
+        "hold",
         "lost_tick",
         "modified_at",
         "name_removed",
@@ -67,8 +69,11 @@ class Draft:
         "writers",
     )
 
-    def __init__(self, paper: str, path: VirtualPath, file: SpoolFile, visitor: Visitor, *, own_name: bool, base: Base | None = None) -> None:
+    def __init__(
+        self, paper: str, path: VirtualPath, file: SpoolFile, visitor: Visitor, hold: Hold, *, own_name: bool, base: Base | None = None
+    ) -> None:
         self.paper = paper
+        self.hold = hold
         self.path = path
         self.file = file
         self.visitor = visitor
@@ -107,12 +112,15 @@ class Draft:
         return self.clean_tick > self.lost_tick
 
     def truncate(self, size: int) -> None:
-        """Cut or extend to `size`. With a base: only when `size` is not beyond it; else `fill` comes first."""
+        """Cut or extend to `size`. With a base: only when `size` is not beyond it; else `fill` comes first. Raises Refused over the quota."""
+        if size > self.size:
+            self.hold.resize(size)
         if self.base is None or size <= self.file.size:
             self.base = None
             self.file.truncate(size)
         else:
             self.base.size = min(self.base.size, size)
+        self.hold.resize(self.size)
 
     def fill(self) -> None:
         """Blocking: copy what the base still owes."""

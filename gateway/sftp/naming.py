@@ -42,6 +42,8 @@ class Naming:
             if victim is not None and replace:
                 await self._closing.land_held(victim)
             replaced = await book.parts.pool.run(lambda: book.tree.rename(source, target, replace))
+            if replaced is not None:
+                book.quota.remove_name(replaced)
             self._lose_name(book.drafts.pop(target, None))
             self._follow(source, target)
             self._forget(replaced, victim)
@@ -54,6 +56,7 @@ class Naming:
             if draft is not None:
                 await self._closing.land_held(draft)
             pointer = await book.parts.pool.run(lambda: book.tree.remove(path))
+            book.quota.remove_name(pointer)
             self._lose_name(draft)
             book.drafts.pop(path, None)
             self._forget(pointer, draft)
@@ -77,6 +80,7 @@ class Naming:
     def _lose_name(self, draft: Draft | None) -> None:
         if draft is not None:
             draft.name_removed = True
+            draft.hold.lose_name()
 
     async def set_times(self, path: VirtualPath, atime: float, mtime: float) -> None:
         """Set times by path; a draft takes them along to its pointer."""
@@ -98,6 +102,6 @@ class Naming:
     def _remove_partials(self, papers: set[str]) -> None:
         for path, pointer, _ in list(self._book.tree.pointers()):
             if pointer.paper in papers and pointer.state == "partial":
-                self._book.tree.remove(path)
+                self._book.quota.remove_name(self._book.tree.remove(path))
         for paper in papers:
             self._opening.forget_partial(paper)

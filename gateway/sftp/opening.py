@@ -47,13 +47,15 @@ class Opening:
     def open(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle | Coroutine[Any, Any, WritingHandle]:
         """A handle on the paper at `path`. Raises (or the awaitable does) Refused, SpoolFull, KeydUnavailable, KeyRefused."""
         self._book.parts.space.check()
-        if self._book.turns.free(str(path)):
+        if self._book.quota.ready and self._book.turns.free(str(path)):
             handle = self._at_once(path, flags, visitor)
             if handle is not None:
                 return handle
         return self._waiting(path, flags, visitor)
 
     async def _waiting(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:
+        if not self._book.quota.ready:
+            await self._book.parts.pool.run(self._book.quota.prepare)
         async with self._book.turns.path(str(path)):
             while True:
                 handle = self._at_once(path, flags, visitor)
@@ -79,7 +81,7 @@ class Opening:
         except Refused as refused:
             if refused.code != "no_such_file" or not flags & OpenFlag.CREATE:
                 raise
-            return self._begin(path, flags, visitor)
+            return self._begin_named(path, flags, visitor)
         _check_exclusive(flags)
         return self._again(path, entry, flags, visitor)
 
@@ -103,13 +105,23 @@ class Opening:
             if not flags & OpenFlag.TRUNCATE:
                 return None
             handle = self._begin(path, flags, visitor)
+            self._book.quota.book(-pointer.size, 0, 0)
             self.forget_partial(pointer.paper)
             return handle
         if flags & OpenFlag.TRUNCATE or pointer.size == 0:
-            return self._handle(self.replace(path, None, visitor), flags, visitor)
+            return self._handle(self.replace(path, None, pointer, visitor), flags, visitor)
         if self._book.deposit_only and flags & _CONTINUES:
             raise Refused("permission", _ONLY_DEPOSITED)
-        return self._handle(self.replace(path, self.base(pointer, visitor), visitor), flags, visitor)
+        return self._handle(self.replace(path, self.base(pointer, visitor), pointer, visitor), flags, visitor)
+
+    def _begin_named(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:
+        """A new paper under a new name."""
+        self._book.quota.add_name()
+        try:
+            return self._begin(path, flags, visitor)
+        except BaseException:
+            self._book.quota.remove_name()
+            raise
 
     def _begin(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:
         """A new paper under a name that points at it from the start."""
@@ -120,13 +132,18 @@ class Opening:
         except BaseException:
             remove_file(file)
             raise
-        return self._handle(self._book.enter(Draft(paper, path, file, visitor, own_name=True)), flags, visitor)
+        return self._handle(self._book.enter(Draft(paper, path, file, visitor, self._book.quota.hold(), own_name=True)), flags, visitor)
 
-    def replace(self, path: VirtualPath, base: Base | None, visitor: Visitor) -> Draft:
-        """A new paper whose name keeps the older one until this one is whole."""
+    def replace(self, path: VirtualPath, base: Base | None, older: Pointer, visitor: Visitor) -> Draft:
+        """A new paper whose name keeps the `older` one until this one is whole."""
         paper = new_paper_id()
-        file = self._book.parts.spool.create(paper, self._book.client)
-        return self._book.enter(Draft(paper, path, file, visitor, own_name=False, base=base))
+        hold = self._book.quota.hold(shown=older.size, size=base.size if base else 0)
+        try:
+            file = self._book.parts.spool.create(paper, self._book.client)
+        except BaseException:
+            hold.end(0)
+            raise
+        return self._book.enter(Draft(paper, path, file, visitor, hold, own_name=False, base=base))
 
     def _handle(self, draft: Draft, flags: int, visitor: Visitor) -> WritingHandle:
         draft.writers += 1
@@ -160,12 +177,17 @@ class Opening:
         pointer = book.tree.stat(path).pointer
         if pointer is None or pointer.state != "partial":
             return  # it changed meanwhile: the caller looks again
+        taken = book.parts.spool.partial_bytes(pointer.paper)
         file = await book.parts.reading.run(lambda: self._reopen(path, pointer, visitor))
         if file is None:  # nothing is left of it in the spool: the name starts anew
             paper = new_paper_id()
             file = book.parts.spool.create(paper, book.client)
             book.tree.put(path, Pointer(paper, 0, "partial"), mtime=None, durable=False)
-        book.enter(Draft(file.paper, path, file, visitor, own_name=True))
+            book.quota.book(-pointer.size, 0, -taken)
+            hold = book.quota.hold()
+        else:
+            hold = book.quota.adopt(shown=pointer.size, size=file.size, booked=taken)
+        book.enter(Draft(file.paper, path, file, visitor, hold, own_name=True))
 
     def _reopen(self, path: VirtualPath, pointer: Pointer, visitor: Visitor) -> SpoolFile | None:
         spool = self._book.parts.spool
@@ -180,9 +202,12 @@ class Opening:
     def forget_partial(self, paper: str) -> None:
         """Remove a broken upload that has lost its name. Not done: it expires."""
         try:
+            taken = self._book.parts.spool.partial_bytes(paper)
             self._book.parts.spool.remove_partial(paper)
         except NightsafeError as error:
             log.warning("partial.not_removed", paper=paper, error=error.message)
+        else:
+            self._book.quota.book(0, 0, -taken)
 
 
 def _check_exclusive(flags: int) -> None:

@@ -32,7 +32,7 @@ Reply = bytes | Coroutine[Any, Any, bytes]
 
 PAGE_ENTRIES = 256
 PAGE_BYTES = 64 * 1024
-FILES_SHOWN = 2**31  # "files" of a disk that statvfs speaks of; a jail has no such limit yet
+FILES_SHOWN = 2**31  # what statvfs tells of files where there is no quota of them
 
 _WRITES = OpenFlag.WRITE | OpenFlag.APPEND
 
@@ -48,14 +48,12 @@ class Operations:
         run: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]],
         space: SpaceGuard,
         max_handles: int,
-        quota_bytes: int | None = None,
     ) -> None:
         self._papers = papers
         self._visitor = visitor
         self._record = record
         self._run = run
         self._space = space
-        self._quota = quota_bytes
         self.handles = HandleTable(max_handles, papers.handles)
         self._greeted = False
         self._actions: dict[type[Any], Callable[[Any], Reply]] = {
@@ -248,22 +246,28 @@ class Operations:
         name = entry.name.encode()
         return replies.Listed(name, replies.long_name(name, facts, self._visitor.client, now), facts)
 
-    def _file_system(self, request: ask.FileSystem) -> bytes:
+    def _file_system(self, request: ask.FileSystem) -> Reply:
         path = parse(request.path)
         check(Action.STAT, path)
         self._papers.names.stat(path)
         return self._space_reply(request.id, path)
 
-    def _handle_file_system(self, request: ask.HandleFileSystem) -> bytes:
+    def _handle_file_system(self, request: ask.HandleFileSystem) -> Reply:
         handle = self.handles.get(request.handle)
         return self._space_reply(request.id, handle.draft.path if isinstance(handle, WritingHandle) else handle.path)
 
-    def _space_reply(self, number: int, path: VirtualPath) -> bytes:
-        total, free = self._space.total, max(0, self._space.free)
-        if self._quota is not None:
-            total, free = min(total, self._quota), min(free, self._quota)
-        read_only = path.folder != "inbox"
-        return replies.space(number, replies.Space(total, free, FILES_SHOWN, FILES_SHOWN, read_only))
+    def _space_reply(self, number: int, path: VirtualPath) -> Reply:
+        return self._space_now(number, path) if self._papers.quota.ready else self._space_counted(number, path)
+
+    async def _space_counted(self, number: int, path: VirtualPath) -> bytes:
+        await self._run(self._papers.quota.prepare)
+        return self._space_now(number, path)
+
+    def _space_now(self, number: int, path: VirtualPath) -> bytes:
+        total, free, names, free_names = self._papers.quota.room()
+        total, free = min(total, self._space.total), min(free, max(0, self._space.free))
+        shown = replies.Space(total, free, min(names, FILES_SHOWN), min(free_names, FILES_SHOWN), path.folder != "inbox")
+        return replies.space(number, shown)
 
     # changing names
 
@@ -280,7 +284,15 @@ class Operations:
         path = parse(request.path)
         check(Action.MAKE_FOLDER, path)
         self._space.check()
-        await self._run(lambda: self._papers.tree.make_folder(path))
+        quota = self._papers.quota
+        if not quota.ready:
+            await self._run(quota.prepare)
+        quota.add_name()
+        try:
+            await self._run(lambda: self._papers.tree.make_folder(path))
+        except BaseException:
+            quota.remove_name()
+            raise
         self._record.record(Event.FOLDER_MADE, path=str(path))
         return replies.ok(request.id)
 
@@ -288,6 +300,7 @@ class Operations:
         path = parse(request.path)
         check(Action.REMOVE_FOLDER, path)
         await self._run(lambda: self._papers.tree.remove_folder(path))
+        self._papers.quota.remove_name()
         self._record.record(Event.FOLDER_REMOVED, path=str(path))
         return replies.ok(request.id)
 

@@ -29,6 +29,7 @@ from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
 from gateway.sftp.revocation import Revocation, Watched
+from gateway.sftp.rooms import Rooms
 from gateway.sftp.session import SftpSession
 from gateway.sftp.sources import Archive, PaperKeys
 from gateway.sftp.space import SpaceGuard
@@ -44,6 +45,7 @@ BACKLOG = 512
 READING_THREADS = 8  # for what waits for a key
 SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
+LIMITS_SECONDS = 2.0  # between looks at the limits of clients whose papers are open
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
 ABORT_SECONDS = 0.5  # between a goodbye and the end of the connection
 SERVER_VERSION = "Nightsafe"
@@ -82,6 +84,8 @@ class Gateway:
             after=Publisher(self._tasks).after,
         )
         self._papers: dict[str, Papers] = {}
+        self._rooms = Rooms(stores.folder)
+        self._keeper: asyncio.Task[None] | None = None
         self._connections: set[GuardedConnection] = set()
         self._unauthenticated = 0
         self._unauthenticated_at: Counter[str] = Counter()
@@ -107,6 +111,7 @@ class Gateway:
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self._expiry = loop.create_task(self._expire_now_and_then())
+        self._keeper = loop.create_task(self._keep_limits())
         self._watch = loop.create_task(self._revocation.keep())
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -114,7 +119,7 @@ class Gateway:
         """Take nobody in, end what is being handled, keep partials for resuming, land what is whole."""
         if self._server is not None:
             self._server.close()
-        for task in (self._expiry, self._watch):
+        for task in (self._expiry, self._watch, self._keeper):
             if task is not None:
                 task.cancel()
         for login in list(self._logins):
@@ -131,6 +136,7 @@ class Gateway:
         self._reading.close()
         self._revocation.close()
         for papers in self._papers.values():
+            papers.quota.close()
             papers.tree.close()
 
     async def _all_gone(self) -> None:
@@ -275,7 +281,7 @@ class Gateway:
             return None
         self._sessions_of[person.name] += 1
         session.opened_as(person.name, record)
-        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles, client.quota_bytes)
+        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles)
 
     def _leave(self, login: Login, session: SftpSession) -> None:
         login.sessions.discard(session)
@@ -292,7 +298,9 @@ class Gateway:
     def _papers_of(self, client: Client) -> Papers:
         papers = self._papers.get(client.name)
         if papers is None:
-            papers = self._papers[client.name] = Papers(client.name, self._open_tree(client.name), self._parts, self._handles_of_one())
+            tree = self._open_tree(client.name)
+            papers = self._papers[client.name] = Papers(client.name, tree, self._parts, self._handles_of_one(), self._rooms.of(client.name, tree))
+        papers.quota.limits = client.limits
         papers.book.deposit_only = client.custody == "deposit-only"
         return papers
 
@@ -303,6 +311,22 @@ class Gateway:
 
     def _open_tree(self, client: str) -> Tree:
         return Tree(self._stores.folder.jail(client))
+
+    # limits
+
+    async def _keep_limits(self) -> None:
+        """What an operator changes holds for sessions that are open, too; and now and then all is counted anew."""
+        while True:
+            await asyncio.sleep(LIMITS_SECONDS)
+            busy = [(client, papers) for client, papers in self._papers.items() if papers.handles.taken or papers.book.drafts]
+            for client, papers in busy:
+                try:
+                    known = await self._pool.run(partial(self._stores.catalog.client, client))
+                    if known is not None:
+                        papers.quota.limits = known.limits
+                    await self._reading.run(papers.quota.count_again)
+                except Exception as error:  # noqa: BLE001 - the limits of before hold on
+                    log.warning("limits.not_read", client=client, error=str(error))
 
     # broken uploads
 

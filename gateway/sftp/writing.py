@@ -44,6 +44,8 @@ class Writing:
         try:
             # what falls into a gap takes room, too
             self._book.parts.space.check_growth(max(len(data), offset + len(data) - draft.file.size))
+            if offset + len(data) > draft.hold.size:
+                draft.hold.resize(max(draft.size, offset + len(data)))
             draft.file.write(offset, data)
         except BaseException:
             handle.failed = True
@@ -109,7 +111,7 @@ class Writing:
             if pointer is None or pointer.paper != old.paper:
                 raise Refused("failure", "the paper has another name now; upload it again")
             base = self._opening.base(pointer, handle.visitor)
-            draft = self._opening.replace(old.path, base, handle.visitor)
+            draft = self._opening.replace(old.path, base, pointer, handle.visitor)
         draft.writers += 1
         handle.draft = draft
         self._closing.left(old)

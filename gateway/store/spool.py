@@ -152,6 +152,13 @@ class Spool:
             finally:
                 os.close(descriptor)
 
+    def partial_bytes(self, paper: str) -> int:
+        """What a partial takes on the disk, gaps and what lies behind them included; 0 when there is none."""
+        try:
+            return os.stat(check_paper(paper), dir_fd=self._partial, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
     def finished_unlanded(self) -> list[str]:
         """Finished partials that no living process holds: their writer died before they landed. Oldest first."""
         return [paper for paper, descriptor in self._unheld() if read_trailer(descriptor, os.fstat(descriptor).st_size) is not None]

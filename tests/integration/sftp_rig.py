@@ -22,6 +22,7 @@ from gateway.age import Identity, unwrap
 from gateway.audit.log import AuditLog
 from gateway.audit.read import read
 from gateway.catalog import Catalog, PublicKey
+from gateway.catalog.limits import Limits
 from gateway.jail import Tree
 from gateway.keys.errors import KeydUnavailable, KeyGone
 from gateway.keys.keyring import Keyring
@@ -33,6 +34,7 @@ from gateway.sftp.papers import Papers
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover
 from gateway.sftp.recording import Recorder, SessionRecord
+from gateway.sftp.rooms import Rooms
 from gateway.sftp.sources import Archive
 from gateway.sftp.space import SpaceGuard
 from gateway.sftp.visitor import Visitor
@@ -185,13 +187,15 @@ def _told(body: bytes) -> Told:
 class Desk:
     """A gateway without a network, on real stores below `root`."""
 
-    def __init__(self, root: Path, *, settle: float = 3600.0, reserve_bytes: int = 0, max_handles: int = 64) -> None:
+    def __init__(self, root: Path, *, settle: float = 3600.0, reserve_bytes: int = 0, max_handles: int = 64, limits: Limits | None = None) -> None:
         self.folder = DataFolder(root)
         self.ingest, self.client_key = Identity.generate(), Identity.generate()
         self.settle = settle
         self.max_handles = max_handles
+        self.limits = limits or Limits()
         self.reserve_bytes = reserve_bytes
         Tree.create(self.folder.jail(CLIENT)).close()
+        self.folder.run.mkdir(parents=True, exist_ok=True)
         self.folder.audit.mkdir(parents=True, exist_ok=True)
         self.begin()
 
@@ -216,7 +220,8 @@ class Desk:
             after=Publisher(self.tasks).after,
         )
         self.tree = Tree(self.folder.jail(CLIENT))
-        self.papers = Papers(CLIENT, self.tree, parts)
+        self.papers = Papers(CLIENT, self.tree, parts, quota=Rooms(self.folder).of(CLIENT, self.tree))
+        self.papers.quota.limits = self.limits
         self.sessions = 0
 
     def session(self) -> Session:
@@ -232,6 +237,7 @@ class Desk:
             draft.stop_settling()
             with contextlib.suppress(Exception):
                 os.close(draft.file._descriptor)
+        self.papers.quota.close()
         self.tree.close()
         self.audit.close()
         self.spool.close()

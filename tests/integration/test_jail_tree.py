@@ -214,7 +214,7 @@ def test_find_pointers_usage(tree: Tree) -> None:
     tree.write_plain(path_of("/receipts/r"), WHOLE.encode())
     assert {(str(path), pointer, mtime) for path, pointer, mtime in tree.pointers()} == {("/inbox/d/e/a", WHOLE, 9.0), ("/outbox/b", OTHER, 8.0)}
     assert [str(path) for path, _, _ in tree.pointers("/inbox")] == ["/inbox/d/e/a"]
-    assert tree.usage() == (20_007, 2)
+    assert tree.usage() == (20_007, 4)  # two papers, two folders
     assert tree.find(WHOLE.paper) == path_of("/inbox/d/e/a")
     assert tree.find(WHOLE.paper, hint=path_of("/inbox/d/e/a")) == path_of("/inbox/d/e/a")
     assert tree.find(OTHER.paper, hint=path_of("/inbox/d/e/a")) == path_of("/outbox/b")
