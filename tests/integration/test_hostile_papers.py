@@ -181,7 +181,14 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
         def record(self, *_: Any, **__: Any) -> None:
             raise AuditUnavailable("no space")
 
-    stores = SimpleNamespace(folder=SimpleNamespace(spool_partial=Path()), spool=None, vault=None, keys=None, recorder=Recorder(), catalog=None)
+    stores = SimpleNamespace(
+        folder=SimpleNamespace(spool_partial=Path()),
+        spool=None,
+        vault=None,
+        keys=None,
+        recorder=Recorder(),
+        catalog=SimpleNamespace(changes=lambda: None),
+    )
     gateway = Gateway(GatewaySettings(), cast(Stores, stores))
     gateway._papers_of = lambda _: cast(Any, None)  # type: ignore[method-assign]
     login = SimpleNamespace(
@@ -205,7 +212,14 @@ def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path
         orphan.write(0, b"x")
         orphan.close()
         assert len(desk.partials()) == 2
-        stores: Any = SimpleNamespace(folder=desk.folder, spool=desk.spool, vault=desk.vault, keys=desk.keys, recorder=desk.recorder, catalog=None)
+        stores: Any = SimpleNamespace(
+            folder=desk.folder,
+            spool=desk.spool,
+            vault=desk.vault,
+            keys=desk.keys,
+            recorder=desk.recorder,
+            catalog=SimpleNamespace(changes=lambda: None),
+        )
         gateway = Gateway(GatewaySettings(partial_days=1e-9), cast(Stores, stores))
         assert not desk.folder.jail("aaa").exists()
         await gateway._expire()
