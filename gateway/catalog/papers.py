@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, false, func, insert, select, update
 
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
 from gateway.catalog.rows import NewPaper, Paper, Verdict
 
 PAGE = 1000  # rows read at once: memory stays bounded over millions of papers
+IDS = 500  # in one statement
 FIELDS = tuple(field.name for field in fields(Paper))
+
+# One statement for a whole batch: each row is numbered when it goes in, so that two versions in one batch follow each other.
+_SAME_NAME = t.papers.alias("same_name")
+_NEXT_VERSION = (
+    select(func.coalesce(func.max(_SAME_NAME.c.version), 0) + 1)
+    .where(_SAME_NAME.c.client == bindparam("client"), _SAME_NAME.c.path == bindparam("path"))
+    .scalar_subquery()
+)
+_ADD = insert(t.papers).values({**{field.name: bindparam(field.name) for field in fields(NewPaper)}, "version": _NEXT_VERSION, "receipted": false()})
 
 
 class PaperQueries:
@@ -27,12 +37,22 @@ class PaperQueries:
         A paper that is recorded already is left as it is: recording twice is recording once.
         """
         with self._database.writing() as connection:
-            return [_known(connection, new.id) or _add(connection, new) for new in arrivals]
+            known = _known(connection, [new.id for new in arrivals])
+            fresh = {new.id: new for new in arrivals if new.id not in known}
+            if fresh:
+                connection.execute(_ADD, [vars(new) for new in fresh.values()])
+                versions = _versions(connection, list(fresh))
+                known |= {new.id: Paper(**vars(new), version=versions[new.id], receipted=False) for new in fresh.values()}
+        return [known[new.id] for new in arrivals]
 
     def paper(self, paper: str) -> Paper | None:
         """The paper with this id, or None."""
+        return self.known([paper]).get(paper)
+
+    def known(self, papers: Iterable[str]) -> dict[str, Paper]:
+        """Those of `papers` (ids) that are recorded."""
         with self._database.reading() as connection:
-            return _known(connection, paper)
+            return _known(connection, list(papers))
 
     def papers(self, client: str | None = None, state: Verdict | None = None) -> Iterator[Paper]:
         """All papers by id, which is by time of arrival; read page by page, so that no transaction stays open."""
@@ -64,8 +84,8 @@ class PaperQueries:
         """Remember that the receipts of these papers lie in their jails."""
         ids = list(papers)
         with self._database.writing() as connection:
-            for start in range(0, len(ids), 500):
-                connection.execute(update(t.papers).where(t.papers.c.id.in_(ids[start : start + 500])).values(receipted=True))
+            for some in _portions(ids):
+                connection.execute(update(t.papers).where(t.papers.c.id.in_(some)).values(receipted=True))
 
     def unreceipted(self) -> list[Paper]:
         """Papers whose receipt may not have been written yet, oldest first, at most 10,000."""
@@ -84,17 +104,18 @@ class PaperQueries:
             last = page[-1].id
 
 
-def _known(connection: Connection, paper: str) -> Paper | None:
-    row = connection.execute(select(t.papers).where(t.papers.c.id == paper)).one_or_none()
-    return None if row is None else _paper(row)
+def _known(connection: Connection, papers: list[str]) -> dict[str, Paper]:
+    found = (connection.execute(select(t.papers).where(t.papers.c.id.in_(some))) for some in _portions(papers))
+    return {row.id: _paper(row) for rows in found for row in rows}
 
 
-def _add(connection: Connection, new: NewPaper) -> Paper:
-    same_name = (t.papers.c.client == new.client) & (t.papers.c.path == new.path)
-    version = connection.execute(select(func.coalesce(func.max(t.papers.c.version), 0)).where(same_name)).scalar_one() + 1
-    paper = Paper(**asdict(new), version=version, receipted=False)
-    connection.execute(insert(t.papers).values(**asdict(paper)))
-    return paper
+def _versions(connection: Connection, papers: list[str]) -> dict[str, int]:
+    found = (connection.execute(select(t.papers.c.id, t.papers.c.version).where(t.papers.c.id.in_(some))) for some in _portions(papers))
+    return {row.id: row.version for rows in found for row in rows}
+
+
+def _portions(papers: list[str]) -> Iterator[list[str]]:
+    return (papers[start : start + IDS] for start in range(0, len(papers), IDS))
 
 
 def _paper(row: Row[Any]) -> Paper:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.audit.events import Event
@@ -31,25 +31,32 @@ class Issued:
         self.failed.update(other.failed)
 
 
-def hand_out(parts: Parts, papers: Sequence[Paper], heads: Mapping[str, str]) -> Issued:
-    """Write the receipts of `papers`, all of one client, durably. `heads` has the audit line's hash of those that were sealed just now."""
+def hand_out(parts: Parts, papers: Sequence[Paper], heads: Mapping[str, str], *, durable: bool = True) -> Issued:
+    """Write the receipts of `papers`, all of one client; without `durable` their disk is still to be synced.
+
+    `heads` has the audit line's hash of those that were sealed just now.
+    """
     issued = Issued()
     try:
         with parts.tree(papers[0].client) as tree:
-            _write(parts, tree, papers, heads, issued)
+            _write(parts, tree, papers, heads, durable)
+        issued.done = [paper.id for paper in papers]
     except Exception as error:  # noqa: BLE001 - one client's jail must not stop the others
-        issued.failed = {paper.id: error for paper in papers if paper.id not in issued.done}
+        issued.failed = {paper.id: error for paper in papers}
     return issued
 
 
-def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str, str], issued: Issued) -> None:
+def tell_handed_out(parts: Parts, papers: Iterable[Paper]) -> None:
+    """Tell the audit log of receipts that are on the disk. Raises AuditUnavailable."""
+    for paper in papers:
+        parts.audit.append(Event.RECEIPT_WRITTEN, client=paper.client, paper=paper.id, path=receipt_path(paper), verdict=paper.state)
+
+
+def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str, str], durable: bool) -> None:
     bodies = {paper.id: _body(parts, tree, paper, heads) for paper in papers}
     if any(paper.id not in heads for paper in papers):
         parts.audit.sync()  # a receipt names no line of the log that could still be lost
-    tree.write_plains([file for paper in papers for file in _files(parts, paper, bodies[paper.id])])
-    for paper in papers:
-        parts.audit.append(Event.RECEIPT_WRITTEN, client=paper.client, paper=paper.id, path=receipt_path(paper), verdict=paper.state)
-        issued.done.append(paper.id)
+    tree.write_plains([file for paper in papers for file in _files(parts, paper, bodies[paper.id])], durable=durable)
 
 
 def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str]) -> bytes:

@@ -52,3 +52,4 @@ class Parts:
     between_pieces: Callable[[], None] = go_on
     must_wait: Callable[[Arrival], bool] = never
     check_room: Callable[[int], None] = plenty
+    sync_together: Sequence[Path] = ()  # folders whose disks are synced once for a batch; without any, each file is synced by itself

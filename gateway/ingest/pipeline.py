@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from config.disks import Disks
 from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.catalog.rows import NewPaper, Paper
 from gateway.ingest.aside import move_aside
 from gateway.ingest.claims import Claims
 from gateway.ingest.clients import ClientBook
-from gateway.ingest.handing import Issued, hand_out
+from gateway.ingest.handing import Issued, hand_out, tell_handed_out
 from gateway.ingest.names import current_paths
 from gateway.ingest.outcome import Outcome, Postponed
 from gateway.ingest.parts import Parts
@@ -28,6 +29,7 @@ from gateway.jail.refused import Refused
 from gateway.store import SpoolGone
 
 THREADS = 2  # that seal and write receipts: hashing, ciphers and fsync let go of the interpreter
+GROUP = 4  # papers from which one sync of the whole disk is cheaper than one of each file
 
 
 class VaultFileMissing(NightsafeError):
@@ -66,24 +68,25 @@ class Pipeline:
         """
         mine = self._claims.claim(papers)  # step 1
         try:
-            outcome = self._steps(mine) if mine else Outcome()
+            with Disks(self._parts.sync_together if len(mine) >= GROUP else ()) as disks:
+                outcome = self._steps(mine, disks) if mine else Outcome()
         finally:
             self._claims.release(mine)
         taken = set(mine)
         outcome.busy += [paper for paper in papers if paper not in taken]
         return outcome
 
-    def _steps(self, papers: Sequence[str]) -> Outcome:
+    def _steps(self, papers: Sequence[str], disks: Disks) -> Outcome:
         outcome = Outcome()
         self._after("claimed")
         known = self._known(papers, outcome)
-        fresh = self._seal([paper for paper in papers if paper not in known and paper not in outcome.failed], outcome)  # 2 and 3
+        fresh = self._seal([paper for paper in papers if paper not in known and paper not in outcome.failed], outcome, disks)  # 2 and 3
         self._after("sealed")
         heads = self._tell(fresh)  # 4
         self._after("audited")
         rows = self._record(fresh)  # 5
         self._after("recorded")
-        self._hand_out([*known.values(), *rows], heads, outcome)  # 6
+        self._hand_out([*known.values(), *rows], heads, outcome, disks)  # 6
         strangers = [result for result in fresh if _is_stranger(result)]
         self._clear([*known.values(), *rows], strangers, outcome)  # 7
         self._after("cleared")
@@ -93,10 +96,7 @@ class Pipeline:
 
     def _known(self, papers: Iterable[str], outcome: Outcome) -> dict[str, Paper]:
         known = {}
-        for paper in papers:
-            row = self._parts.catalog.paper(paper)
-            if row is None:
-                continue
+        for paper, row in self._parts.catalog.known(papers).items():
             if row.sealed_size and not self._parts.vault.exists(row.client, row.id):
                 outcome.failed[paper] = VaultFileMissing(f"the paper {paper} is catalogued, but not in the vault", "its spool file is kept")
                 continue
@@ -105,12 +105,12 @@ class Pipeline:
 
     # steps 2 and 3
 
-    def _seal(self, papers: Sequence[str], outcome: Outcome) -> list[Sealed | Unfit]:
+    def _seal(self, papers: Sequence[str], outcome: Outcome, disks: Disks) -> list[Sealed | Unfit]:
         book = ClientBook(self._parts.catalog, self._parts.keyring)
 
         def attempt(paper: str) -> Sealed | Unfit | Exception:
             try:
-                return seal_paper(self._parts, book, paper)
+                return seal_paper(self._parts, book, paper, durable=not disks.together)
             except Exception as error:  # noqa: BLE001 - whatever a paper does to its sealing must not stop the others
                 return error
 
@@ -124,6 +124,7 @@ class Pipeline:
                 outcome.failed[paper] = result
             else:
                 fresh.append(result)
+        disks.sync()
         return fresh
 
     # step 4
@@ -177,16 +178,19 @@ class Pipeline:
 
     # step 6
 
-    def _hand_out(self, rows: Sequence[Paper], heads: dict[str, str], outcome: Outcome) -> None:
+    def _hand_out(self, rows: Sequence[Paper], heads: dict[str, str], outcome: Outcome, disks: Disks) -> None:
         due: dict[str, list[Paper]] = defaultdict(list)
         for row in rows:
             if not row.receipted:
                 due[row.client].append(row)
         portions = [portion for papers in due.values() for portion in _portions(papers, self._threads)]
         issued = Issued()
-        for result in self._pool.map(lambda portion: hand_out(self._parts, portion, heads), portions):
+        for result in self._pool.map(lambda portion: hand_out(self._parts, portion, heads, durable=not disks.together), portions):
             issued.add(result)
         outcome.failed.update(issued.failed)
+        disks.sync()
+        done = set(issued.done)
+        tell_handed_out(self._parts, [row for row in rows if row.id in done])
         self._after("receipted")
         if issued.done:
             self._parts.catalog.mark_receipted(issued.done)

@@ -69,8 +69,9 @@ class Unfit:
         return self.arrival.path if self.arrival else LOST_NAME
 
 
-def seal_paper(parts: Parts, book: ClientBook, paper: str) -> Sealed | Unfit:
-    """Seal a landed paper to the newest key of its client. Done twice, the second sealing takes the place of the first.
+def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = True) -> Sealed | Unfit:
+    """Seal a landed paper to the newest key of its client. Done twice, the second sealing takes the place of the first. Without `durable` the
+    disk of the vault is still to be synced.
 
     Raises SpoolGone when it has left the spool, Postponed, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
     """
@@ -84,7 +85,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str) -> Sealed | Unfit:
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
             parts.check_room(landed.size)
-            sha256, age = _through(parts, landed, key.recipient)
+            sha256, age = _through(parts, landed, key.recipient, durable)
     except SpoolGone as error:
         if not (parts.landed / paper).exists():
             raise
@@ -120,7 +121,7 @@ def peek(parts: Parts, paper: str) -> Arrival | None:
         return None
 
 
-def _through(parts: Parts, landed: LandedPaper, recipient: Recipient) -> tuple[str, SealedPaper]:
+def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: bool) -> tuple[str, SealedPaper]:
     """SHA-256 of the plaintext and what the vault made of it. Raises SpoolDamaged unless every byte was there."""
     digest = hashlib.sha256()
     with parts.vault.writer(landed.arrival.client, landed.arrival.paper, recipient) as writer:
@@ -134,7 +135,7 @@ def _through(parts: Parts, landed: LandedPaper, recipient: Recipient) -> tuple[s
                     hashed = helper.submit(digest.update, piece)
                     writer.write(piece)
                     hashed.result()
-        return digest.hexdigest(), writer.commit()
+        return digest.hexdigest(), writer.commit(durable=durable)
 
 
 def _pieces(parts: Parts, landed: LandedPaper) -> Iterator[memoryview]:

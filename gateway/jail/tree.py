@@ -241,8 +241,9 @@ class Tree:
         """Write one receipt; see `write_plains`."""
         self.write_plains([(path, data)])
 
-    def write_plains(self, files: Sequence[tuple[VirtualPath, bytes]]) -> None:
-        """Write files below /receipts, each whole and replacing an older one, durably, missing folders made; each folder is synced once for all."""
+    def write_plains(self, files: Sequence[tuple[VirtualPath, bytes]], *, durable: bool = True) -> None:
+        """Write files below /receipts, each whole and replacing an older one, missing folders made. With `durable` the files are synced, and each
+        folder once for all; without, the caller syncs the disk."""
         folders: dict[tuple[str, ...], int] = {}
         with translated:
             try:
@@ -252,9 +253,10 @@ class Tree:
                     parts = path.parent.parts
                     if parts not in folders:
                         folders[parts] = self._make_way(parts)
-                    self._place(folders[parts], path.name.encode(), data, None, True)
-                for descriptor in folders.values():
-                    os.fsync(descriptor)
+                    self._place(folders[parts], path.name.encode(), data, None, durable)
+                if durable:
+                    for descriptor in folders.values():
+                        os.fsync(descriptor)
             finally:
                 for descriptor in folders.values():
                     os.close(descriptor)

@@ -165,15 +165,17 @@ class VaultWriter:
         except OSError as error:
             raise vault_failure(error, "sealing a paper") from error
 
-    def commit(self) -> SealedPaper:
-        """The paper is in the vault, durably, when this returns. One that was there under the same id is replaced: ingest does its work again
-        after a crash. Raises VaultFull, StoreFailed; nothing is left behind then."""
+    def commit(self, *, durable: bool = True) -> SealedPaper:
+        """The paper is in the vault when this returns; with `durable` for good, without once its disk was synced (config.disks). One that was
+        there under the same id is replaced: ingest does its work again after a crash. Raises VaultFull, StoreFailed; nothing is left behind then."""
         try:
             self._age.close()
             write_all(self._descriptor, self._held)
-            os.fsync(self._descriptor)
+            if durable:
+                os.fsync(self._descriptor)
             os.rename(self._temporary, self._target)
-            fsync_folder(self._target.parent)
+            if durable:
+                fsync_folder(self._target.parent)
         except OSError as error:
             self.abandon()
             raise vault_failure(error, "sealing a paper") from error
