@@ -30,6 +30,7 @@ from gateway.age import Identity
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog, NewPaper
+from gateway.catalog.search import Search
 from gateway.ingest.parts import Parts
 from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.worker import Sources, Worker
@@ -44,6 +45,7 @@ PIECE = 1 << 20
 CLIENT = "acme"
 NAMES = 1_000  # of the folder that is listed
 ROUNDS = 7
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 class House:
@@ -113,7 +115,13 @@ def bench_papers(house: House, count: int) -> dict[str, Any]:
     papers, _ = house.catalog.count_papers(CLIENT, "accepted")
     if house.spool.landed_papers() or papers < count or house.catalog.unreceipted():
         raise SystemExit("not every paper was receipted: the measurement is void")
-    return {"papers": count, "bytes": SMALL, "seconds": round(seconds, 3), "per_second": round(count / seconds), "cpu_ms": round(cpu / count * 1e3, 2)}
+    return {
+        "papers": count,
+        "bytes": SMALL,
+        "seconds": round(seconds, 3),
+        "per_second": round(count / seconds),
+        "cpu_ms": round(cpu / count * 1e3, 2),
+    }
 
 
 def bench_seal(house: House, size: int) -> dict[str, Any]:
@@ -165,10 +173,10 @@ def _actions(house: House) -> dict[str, Callable[[], object]]:
     return {
         "ingest of 64 papers": ingest,
         "versions of a name": lambda: catalog.versions(CLIENT, "/inbox/7/7.pdf"),
-        "files find by name": lambda: list(catalog.find(client=CLIENT, name="*7/77.pdf", limit=10)),
-        "files find by hash": lambda: list(catalog.find(sha256=f"{77:064x}", limit=10)),
-        "files find by date": lambda: list(catalog.find(since=datetime(2024, 1, 1, tzinfo=UTC), until=datetime(2024, 1, 1, 0, 1, tzinfo=UTC), limit=100)),
-        "listing of 1,000 names": lambda: house.tree.list(path_of("/inbox")).entries,
+        "files find by name": lambda: catalog.find(Search(client=CLIENT, name="77/77.pdf")),
+        "files find by hash": lambda: catalog.find(Search(sha256=f"{77:064x}")),
+        "files find by date": lambda: catalog.find(Search(since=EPOCH, until=EPOCH + timedelta(minutes=1))),
+        "listing of 1,000 names": lambda: catalog.known([pointer.paper for _, pointer, _ in house.tree.pointers("/inbox")]),
     }
 
 
@@ -185,13 +193,18 @@ def _median_ms(action: Callable[[], object]) -> float:
 def _fill(catalog: Catalog, count: int) -> None:
     have, _ = catalog.count_papers()
     for start in range(have, count, 5000):
-        catalog.record([_row(f"{number:012x}{'0' * 8}{number:012x}", f"/inbox/{number % 1000}/{number}.pdf", number) for number in range(start, min(count, start + 5000))])
+        catalog.record(
+            [
+                _row(f"{number:012x}{'0' * 8}{number:012x}", f"/inbox/{number % 1000}/{number}.pdf", number)
+                for number in range(start, min(count, start + 5000))
+            ]
+        )
         print(f"\r{min(count, start + 5000)} papers", end="", file=sys.stderr)
     print(file=sys.stderr)
 
 
 def _row(paper: str, path: str, number: int = 0) -> NewPaper:
-    moment = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    moment = EPOCH + timedelta(seconds=number)
     return NewPaper(
         id=paper, client=CLIENT, path=path, person=CLIENT, state="accepted", reason="", size=SMALL, sha256=f"{number:064x}",
         received_at=moment, sealed_at=moment, modified_at=None, generation=1, header_mac="0" * 64, sealed_sha256=f"{number:064x}",

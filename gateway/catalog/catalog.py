@@ -16,9 +16,10 @@ from gateway.catalog.holds import HoldQueries
 from gateway.catalog.papers import PaperQueries
 from gateway.catalog.people import PeopleQueries
 from gateway.catalog.runs import RunQueries
+from gateway.catalog.search import SearchQueries
 
 
-class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries):
+class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:

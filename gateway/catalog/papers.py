@@ -67,7 +67,7 @@ class PaperQueries:
         """Every version that ever had this name, oldest first."""
         query = select(t.papers).where(t.papers.c.client == client, t.papers.c.path == path).order_by(t.papers.c.version)
         with self._database.reading() as connection:
-            return [_paper(row) for row in connection.execute(query)]
+            return [paper_of(row) for row in connection.execute(query)]
 
     def count_papers(self, client: str | None = None, state: Verdict | None = None) -> tuple[int, int]:
         """How many papers there are, and their plaintext bytes."""
@@ -91,13 +91,13 @@ class PaperQueries:
         """Papers whose receipt may not have been written yet, oldest first, at most 10,000."""
         query = select(t.papers).where(~t.papers.c.receipted).order_by(t.papers.c.id).limit(10_000)
         with self._database.reading() as connection:
-            return [_paper(row) for row in connection.execute(query)]
+            return [paper_of(row) for row in connection.execute(query)]
 
     def _paged(self, query: Select[Any]) -> Iterator[Paper]:
         last = ""
         while True:
             with self._database.reading() as connection:
-                page = [_paper(row) for row in connection.execute(query.where(t.papers.c.id > last).order_by(t.papers.c.id).limit(PAGE))]
+                page = [paper_of(row) for row in connection.execute(query.where(t.papers.c.id > last).order_by(t.papers.c.id).limit(PAGE))]
             yield from page
             if len(page) < PAGE:
                 return
@@ -106,7 +106,7 @@ class PaperQueries:
 
 def _known(connection: Connection, papers: list[str]) -> dict[str, Paper]:
     found = (connection.execute(select(t.papers).where(t.papers.c.id.in_(some))) for some in _portions(papers))
-    return {row.id: _paper(row) for rows in found for row in rows}
+    return {row.id: paper_of(row) for rows in found for row in rows}
 
 
 def _versions(connection: Connection, papers: list[str]) -> dict[str, int]:
@@ -118,5 +118,6 @@ def _portions(papers: list[str]) -> Iterator[list[str]]:
     return (papers[start : start + IDS] for start in range(0, len(papers), IDS))
 
 
-def _paper(row: Row[Any]) -> Paper:
+def paper_of(row: Row[Any]) -> Paper:
+    """A row of `papers` as a value."""
     return Paper(**{name: getattr(row, name) for name in FIELDS})

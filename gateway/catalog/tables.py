@@ -143,6 +143,8 @@ papers = Table(
 Index("papers_by_hash", papers.c.sha256)
 Index("papers_by_client", papers.c.client, papers.c.id)
 Index("papers_without_receipt", papers.c.receipted, papers.c.id, sqlite_where=~papers.c.receipted)
+Index("papers_by_time", papers.c.received_at, papers.c.id)
+Index("papers_by_class", papers.c.class_name, papers.c.id)
 Index("papers_held", papers.c.state, papers.c.id, sqlite_where=papers.c.state == "held")
 
 holds = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from config.disks import Disks
 from gateway.age import Identity
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.ingest.aside import aside_path
 from gateway.ingest.outcome import Stopping
-from gateway.ingest.pipeline import Pipeline
+from gateway.ingest.pipeline import GROUP, Pipeline
 from gateway.ingest.receipts import receipt_path
 from gateway.ingest.worker import Sources, Worker
 from gateway.jail import Tree, path_of
@@ -147,6 +149,43 @@ def test_the_audit_log_is_durable_before_the_row_and_the_row_before_the_spool_fi
             pipeline.handle([paper])
     order = [note for note in notes if note in ("open_landed", "sync", "record", "mark_receipted", "remove_landed")]
     assert order == ["open_landed", "sync", "record", "mark_receipted", "remove_landed"]
+
+
+def test_a_batch_that_is_synced_together_is_on_the_disk_before_anything_is_said_of_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(GROUP):
+        world.land(f"{number}.pdf", os.urandom(2000))
+    notes: list[str] = []
+    real = Disks.sync
+
+    def sync(disks: Disks) -> None:
+        assert disks.together
+        notes.append(f"disks with {len(list(world.folder.vault.rglob('*.age')))} sealed and {len(list(world.folder.jails.rglob('*.json')))} receipts")
+        real(disks)
+
+    monkeypatch.setattr(Disks, "sync", sync)
+    with AuditLog(world.folder.audit, "ingest") as audit:
+        parts = world.parts(audit, sync_together=(world.folder.vault, world.folder.jails))
+        noted = {name: Noted(getattr(parts, name), notes) for name in ("catalog", "audit", "spool")}
+        with Pipeline(replace(parts, **noted)) as pipeline:
+            pipeline.handle(world.spool.landed_papers())
+    order = [note for note in notes if note.startswith("disks") or note in ("sync", "record", "mark_receipted", "remove_landed")]
+    sealed, handed_out = f"disks with {GROUP} sealed and 0 receipts", f"disks with {GROUP} sealed and {GROUP} receipts"
+    assert order == [sealed, "sync", "record", handed_out, "mark_receipted", *["remove_landed"] * GROUP]
+    world.check_all_safe()
+
+
+def test_a_disk_that_cannot_be_synced_keeps_everything_in_the_spool(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    papers = [world.land(f"{number}.pdf", b"content") for number in range(GROUP)]
+
+    def fail(_: Disks) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="Input/output"):
+        patched.setattr(Disks, "sync", fail)
+        world.ingest(sync_together=(world.folder.vault, world.folder.jails))
+    assert world.spool.landed_papers() == papers and list(world.catalog.papers()) == [] and world.receipts() == {}
+    world.ingest(sync_together=(world.folder.vault, world.folder.jails))
+    world.check_all_safe()
 
 
 def test_two_versions_landed_while_ingest_was_down_exist_in_order(world: World) -> None:

@@ -1,0 +1,112 @@
+"""Finding papers in a real catalog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.catalog import Catalog, NewPaper, search
+from gateway.catalog.search import Search, known_piece, like_pattern
+from tests.unit.test_catalog_migrations import catalog_of
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PATHS = (
+    "/inbox/2026/Invoice-001.pdf",
+    "/inbox/2026/invoice-002.PDF",
+    "/inbox/100%_sure.txt",
+    "/inbox/合同 2026.docx",
+    '/inbox/a"b.txt',
+    "/inbox/back\\slash.txt",
+    "/inbox/x.y",
+)
+
+
+def paper(number: int, path: str, client: str = "acme") -> NewPaper:
+    when = START + timedelta(hours=number)
+    return NewPaper(
+        id=f"{number:032x}", client=client, path=path, person="alice", state="accepted", reason="", size=1, sha256=f"{number:064x}",
+        received_at=when, sealed_at=when, modified_at=None, generation=1, header_mac="", sealed_sha256="", sealed_size=1, session="", address="",
+        class_name="tax" if number % 2 else "",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    made = Catalog.create(tmp_path_factory.mktemp("search") / "catalog.sqlite3")
+    for client in ("acme", "zeta"):
+        made.add_client(client, recipient="age1x")
+    made.record([paper(number, path) for number, path in enumerate(PATHS)])
+    made.record([paper(90, PATHS[0], "zeta")])
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("invoice", [1, 0]),
+        ("INVOICE-00?.pdf", [1, 0]),
+        ("*.pdf", [1, 0]),
+        ("/inbox/2026/*1.pdf", [0]),
+        ("nvoice-00?.pdf", []),  # with wildcards the whole name counts
+        ("%_s", [2]),
+        ("100%", [2]),
+        ("合同", [3]),  # shorter than what the index knows
+        ('a"b', [4]),
+        ("k\\s", [5]),
+        (".y", [6]),
+        ("x.y", [6]),
+        ("missing", []),
+        ("*", [6, 5, 4, 3, 2, 1, 0]),
+        ("", [6, 5, 4, 3, 2, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("common", [2, 5000])
+def test_names(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str, found: list[int], common: int) -> None:
+    """The same is found whether the index is used, or the name too common for it."""
+    monkeypatch.setattr(search, "COMMON", common)
+    assert [int(paper.sha256, 16) for paper in catalog.find(Search(client="acme", name=name))] == found
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (Search(), [90, 6, 5, 4, 3, 2, 1, 0]),
+        (Search(clients=("zeta",)), [90]),
+        (Search(clients=()), []),
+        (Search(since=START + timedelta(hours=5)), [90, 6, 5]),
+        (Search(client="acme", since=START + timedelta(hours=2), until=START + timedelta(hours=4)), [3, 2]),
+        (Search(sha256=f"{3:064X}"), [3]),
+        (Search(class_name="tax", ending=".PDF"), [1]),
+        (Search(ending="txt", person="alice"), [5, 4, 2]),
+        (Search(state="held"), []),
+        (Search(name="invoice", class_name="tax"), [1]),
+    ],
+)
+def test_what_else_is_known(catalog: Catalog, wanted: Search, found: list[int]) -> None:
+    assert [int(paper.sha256, 16) for paper in catalog.find(wanted)] == found
+
+
+def test_no_more_than_asked_and_the_newest(catalog: Catalog) -> None:
+    assert [int(paper.sha256, 16) for paper in catalog.find(Search(client="acme"), limit=2)] == [6, 5]
+
+
+def test_papers_of_an_older_catalog_are_found(tmp_path: Path) -> None:
+    catalog_of("0001", tmp_path / "catalog.sqlite3")
+    with Catalog.create(tmp_path / "catalog.sqlite3") as catalog:
+        assert [paper.path for paper in catalog.find(Search(name="a.pdf"))] == ["/inbox/a.pdf"]
+
+
+def test_a_dump_can_be_searched(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.dump(tmp_path / "dump")
+    with Catalog.open(tmp_path / "dump") as dump:
+        assert len(dump.find(Search(name="invoice"))) == 3
+        dump.record([replace(paper(91, "/inbox/later.txt"), client="zeta")])
+        assert len(dump.find(Search(name="later"))) == 1
+
+
+def test_patterns() -> None:
+    assert [like_pattern(name) for name in ("a", "a*", "/a?b", "50%")] == ["%a%", "%/a%", "/a_b", r"%50\%%"]
+    assert [known_piece(name) for name in ("ab", "ab*cde?f", "")] == [None, "cde", None]
