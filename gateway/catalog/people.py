@@ -36,6 +36,17 @@ class PeopleQueries:
             connection.execute(insert(t.client_keys).values(client=name, generation=generation, recipient=recipient, created_at=now))
         return Client(name, custody, quota_bytes, True, now, (ClientKey(generation, recipient, now),), Limits(bytes=quota_bytes))
 
+    def add_client_key(self, client: str, *, recipient: str, generation: int) -> None:
+        """Remember another generation of a client's key; one that is known is left as it is. Raises UsageError for an unknown client."""
+        with self._database.writing() as connection:
+            known = _client(connection, client)
+            if known is None:
+                raise unknown_client(client)
+            if all(key.generation != generation for key in known.keys):
+                connection.execute(
+                    insert(t.client_keys).values(client=client, generation=generation, recipient=recipient, created_at=datetime.now(UTC))
+                )
+
     def client(self, name: str) -> Client | None:
         """The client, or None."""
         with self._database.reading() as connection:

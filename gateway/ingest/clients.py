@@ -7,6 +7,8 @@ from gateway.catalog import Catalog
 from gateway.catalog.names import check_name
 from gateway.keys.keyring import ClientKey, Keyring
 
+OUTBOX = "/outbox/"  # what the firm leaves there has a key that opens here, whatever the custody of the client's own papers
+
 
 class ClientBook:
     """Newest keys of clients. Lives for one batch, so that a new client or a rotated key counts from the next one.
@@ -17,13 +19,15 @@ class ClientBook:
     def __init__(self, catalog: Catalog, keyring: Keyring) -> None:
         self._catalog = catalog
         self._keyring = keyring
-        self._known: dict[str, ClientKey | None] = {}
+        self._known: dict[tuple[str, bool], ClientKey | None] = {}
 
-    def key(self, client: str) -> ClientKey | None:
-        """The newest key of `client`; None when the catalog has no such client. Raises NightsafeError when it has one but its key is missing."""
-        if client not in self._known:
-            self._known[client] = self._look_up(client)
-        return self._known[client]
+    def key(self, client: str, path: str) -> ClientKey | None:
+        """What a paper of `client` that landed as `path` is sealed to; None when the catalog has no such client. Raises NightsafeError when it
+        has one but its key is missing."""
+        place = client, path.startswith(OUTBOX)
+        if place not in self._known:
+            self._known[place] = self._keyring.client_recipient(client, outbox=place[1]) if self.is_known(client) else None
+        return self._known[place]
 
     def is_known(self, client: str) -> bool:
         """Whether the catalog has a client of this name; False for what is no name at all."""
@@ -32,6 +36,3 @@ class ClientBook:
         except UsageError:
             return False
         return self._catalog.client(client) is not None
-
-    def _look_up(self, client: str) -> ClientKey | None:
-        return self._keyring.client_recipient(client) if self.is_known(client) else None

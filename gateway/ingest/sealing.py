@@ -70,7 +70,7 @@ class Unfit:
 
 
 def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = True) -> Sealed | Unfit:
-    """Seal a landed paper to the newest key of its client. Done twice, the second sealing takes the place of the first. Without `durable` the
+    """Seal a landed paper to the key of its client that is for new ones. Done twice, the second sealing takes the place of the first. Without `durable` the
     disk of the vault is still to be synced.
 
     Raises SpoolGone when it has left the spool, Postponed, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
@@ -81,7 +81,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
             arrival = landed.arrival
             if parts.must_wait(arrival):
                 raise Postponed
-            key = book.key(arrival.client)
+            key = book.key(arrival.client, arrival.path)
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
             parts.check_room(landed.size)

@@ -31,6 +31,9 @@ CACHE_SECONDS = 180.0
 CACHED_CLIENTS = 1000
 REFUSALS_AT_ONCE, REFUSALS_PER_SECOND = 600, 10.0  # audit lines about refusals: a flood of them must not fill the disk
 
+_DEPOSITED = ("the client's papers can be deposited, not read: no key on this machine opens them", "they open with the client's own identity alone")
+_NO_KEY = ("no key on this machine opens the paper", "its key may have been destroyed")
+
 
 def refusal(person: Person | None, client: Client | None, request: Request, now: datetime) -> str | None:
     """Why the person may have no key of that client; None when they may. Pure. `person` and `client` are what the catalog says now."""
@@ -170,7 +173,7 @@ class KeyService:
         try:
             key = unwrap(header, self._identities(request))
         except NoMatchError:
-            raise KeyRefused("no key on this machine opens the paper", "its client may hold the key alone, or the key was destroyed") from None
+            raise KeyRefused(*(_DEPOSITED if self._deposits_only(request.client) else _NO_KEY)) from None
         except AgeError as error:
             raise _damaged(error) from error
         self._record_grant(request, request.paper, request.where)
@@ -198,15 +201,21 @@ class KeyService:
             return self._cache.get(self._folder.ingest_keys, lambda: self._keyring.ingest_identities(self._master))
         return self._cache.get(self._folder.client_keys(request.client), lambda: self._keyring.client_identities(request.client, self._master))
 
+    def _deposits_only(self, name: str) -> bool:
+        client = self._catalog.client(name)
+        return client is not None and client.custody == "deposit-only"
+
     def _spool_header(self, request: PaperRequest) -> bytes:
         try:
-            _, header = self._open_spool().describe(request.paper)
+            state, header = self._open_spool().describe(request.paper)
         except SpoolGone:
             raise KeyGone("the paper is not in the spool", "it may be in the vault by now") from None
         except SpoolDamaged as error:
             raise _damaged(error) from error
         if header.client != request.client or header.paper != request.paper:
             raise KeyRefused("the paper belongs to another client")
+        if state == "landed" and self._deposits_only(request.client):
+            raise KeyRefused(*_DEPOSITED)  # it opens still, until ingest has sealed it: the rule does not wait for that
         return header.age_header
 
     def _open_spool(self) -> Spool:

@@ -20,6 +20,7 @@ import structlog
 
 from config.errors import NightsafeError
 from gateway.jail import Entry, Pointer, Refused, VirtualPath
+from gateway.jail.paths import INBOX
 from gateway.keys.errors import KeyGone
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing, remove_file
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 _CONTINUES = OpenFlag.READ | OpenFlag.APPEND
 _ONLY_DEPOSITED = "papers of this client can be deposited, not read or continued; upload the whole paper anew"
+_ONLY_WRITTEN = "papers of this client can be deposited, not read; open the file for writing alone"
 
 
 class Opening:
@@ -46,6 +48,8 @@ class Opening:
 
     def open(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle | Coroutine[Any, Any, WritingHandle]:
         """A handle on the paper at `path`. Raises (or the awaitable does) Refused, SpoolFull, KeydUnavailable, KeyRefused."""
+        if flags & OpenFlag.READ and self._deposits_only(path):
+            raise Refused("permission", _ONLY_WRITTEN)
         self._book.parts.space.check()
         if self._book.quota.ready and self._book.turns.free(str(path)):
             handle = self._at_once(path, flags, visitor)
@@ -86,6 +90,8 @@ class Opening:
         return self._again(path, entry, flags, visitor)
 
     def _share(self, draft: Draft, flags: int, visitor: Visitor) -> WritingHandle | None:
+        if draft.stage is not Stage.OPEN and flags & OpenFlag.APPEND and not flags & OpenFlag.TRUNCATE and self._deposits_only(draft.path):
+            raise Refused("permission", _ONLY_DEPOSITED)  # whole already: that it is not sealed yet makes no difference to the client
         if draft.content.locked():
             return None
         if flags & OpenFlag.TRUNCATE:
@@ -110,9 +116,9 @@ class Opening:
             return handle
         if flags & OpenFlag.TRUNCATE or pointer.size == 0:
             return self._handle(self.replace(path, None, pointer, visitor), flags, visitor)
-        if self._book.deposit_only and flags & _CONTINUES:
+        if self._deposits_only(path) and flags & _CONTINUES:
             raise Refused("permission", _ONLY_DEPOSITED)
-        return self._handle(self.replace(path, self.base(pointer, visitor), pointer, visitor), flags, visitor)
+        return self._handle(self.replace(path, self.base(path, pointer, visitor), pointer, visitor), flags, visitor)
 
     def _begin_named(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:
         """A new paper under a new name."""
@@ -150,7 +156,7 @@ class Opening:
         tick = self._book.tick()
         return WritingHandle(draft, visitor, bool(flags & OpenFlag.APPEND), bool(flags & OpenFlag.READ), tick, tick)
 
-    def base(self, pointer: Pointer, visitor: Visitor) -> Base:
+    def base(self, path: VirtualPath, pointer: Pointer, visitor: Visitor) -> Base:
         """What a new paper starts from: the whole one at `pointer`."""
         archive = self._book.parts.archive
 
@@ -169,7 +175,7 @@ class Opening:
         def refuse(_start: int, _end: int, _write: Callable[[int, bytes], None]) -> None:
             raise Refused("permission", _ONLY_DEPOSITED)
 
-        return Base(pointer.size, refuse if self._book.deposit_only else copy)
+        return Base(pointer.size, refuse if self._deposits_only(path) else copy)
 
     async def resume(self, path: VirtualPath, visitor: Visitor) -> None:
         """Open the broken upload at `path` again, if it is one still; the path is held."""
@@ -198,6 +204,10 @@ class Opening:
         except SpoolTorn:  # the client has to look again, and must then see what is there
             self._book.tree.put(path, Pointer(pointer.paper, spool.prefix_size(pointer.paper), "partial"), mtime=None, durable=False)
             raise
+
+    def _deposits_only(self, path: VirtualPath) -> bool:
+        """Whether what lies at `path` is never read back: the client's own papers, where the firm holds no key to them."""
+        return self._book.deposit_only and path.folder == INBOX
 
     def forget_partial(self, paper: str) -> None:
         """Remove a broken upload that has lost its name. Not done: it expires."""

@@ -110,7 +110,7 @@ class Writing:
             pointer = self._book.tree.stat(old.path).pointer
             if pointer is None or pointer.paper != old.paper:
                 raise Refused("failure", "the paper has another name now; upload it again")
-            base = self._opening.base(pointer, handle.visitor)
+            base = self._opening.base(old.path, pointer, handle.visitor)
             draft = self._opening.replace(old.path, base, pointer, handle.visitor)
         draft.writers += 1
         handle.draft = draft
