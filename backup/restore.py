@@ -6,6 +6,7 @@ then; everything else that was asked for is reported. `backup.inplace` brings th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -26,7 +27,7 @@ from config.loading import Installation
 from gateway.age import AgeError, open_payload, read_header
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Paper, check_name
+from gateway.catalog import Catalog, Client, Paper, check_name
 from gateway.catalog.rows import RunState
 from gateway.keys.client import KeyAgent
 from gateway.keys.secrets import RoleSecrets, role_secrets
@@ -34,6 +35,7 @@ from gateway.keys.secrets import RoleSecrets, role_secrets
 BATCH = 256
 PIECE = 1024 * 1024
 LISTED = 1000
+SEALED_SUFFIX = ".age"
 PERSON = "ops:restore"
 
 
@@ -44,6 +46,7 @@ class RestoreReport:
     snapshot: str
     taken_at: datetime
     restored: int = 0
+    sealed: int = 0  # written as age files, because nothing here opens them
     restored_bytes: int = 0
     not_restored: int = 0
     unsealed: list[str] = field(default_factory=list)
@@ -91,7 +94,7 @@ def restore_papers(
     """
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(installation.folder.root)):
         raise UsageError(f"{target} lies in the data folder, which never holds plaintext", "name a folder elsewhere")
-    with errand(installation, client, paths, at, secrets, check=_check_custody) as one, Target(target) as opened:
+    with errand(installation, client, paths, at, secrets, check=lambda _live, _client: None) as one, Target(target) as opened:
         _Restore(one, agent, opened, progress or Silent()).restore()
     return one.report
 
@@ -130,7 +133,8 @@ def errand(
             live.finish_run(run, "failed", detail={"client": client, "cause": cause, **facts})
             audit.append(Event.RESTORE_FINISHED, durable=True, run=run, client=client, state="failed", **facts)
             raise
-        detail = {"client": client, "papers": report.restored, "bytes": report.restored_bytes, "not_restored": report.not_restored, **facts}
+        counted = {"papers": report.restored, "sealed": report.sealed, "bytes": report.restored_bytes, "not_restored": report.not_restored}
+        detail = {"client": client, **counted, **facts}
         state: RunState = "partial" if report.not_restored else "passed"
         audit.append(Event.RESTORE_FINISHED, durable=True, run=run, state=state, snapshot=report.snapshot, **detail)
         live.finish_run(run, state, snapshot=report.snapshot, detail=detail)
@@ -146,6 +150,7 @@ class _Restore:
         self._agent = agent
         self._target = target
         self._progress = progress
+        self._deposit_only = False
 
     def restore(self) -> None:
         """Fetch, then write name by name."""
@@ -154,7 +159,7 @@ class _Restore:
         returned.fetch_names()
         names, total = returned.names(), sum(1 for _ in returned.names())
         with returned.dump() as dump:
-            check_was_there(dump, self._wish.client)
+            self._deposit_only = check_was_there(dump, self._wish.client).custody == "deposit-only"
             for path in returned.unmatched():
                 self._report.miss(f"{path}: there was no such name at that time")
             self._progress.update(0, 1, "fetching papers")
@@ -179,10 +184,12 @@ class _Restore:
                 ready.append((name, paper, header))
         keys = self._agent.header_keys(self._wish.client, [(name.paper, header) for name, _, header in ready], PERSON, f"restore {self._wish.run}")
         for (name, paper, _), key in zip(ready, keys, strict=True):
-            if key is None:
-                self._report.miss(f"{name.path}: no key of the client opens it")
-            else:
+            if key is not None:
                 self._write(name, paper, key)
+            elif self._deposit_only:
+                self._write_sealed(name, paper)
+            else:
+                self._report.miss(f"{name.path}: no key of the client opens it")
 
     def _header(self, paper: str) -> bytes | None:
         try:
@@ -204,6 +211,22 @@ class _Restore:
             self._report.restored += 1
             self._report.restored_bytes += size
 
+    def _write_sealed(self, name: Name, paper: Paper) -> None:
+        """The age file of a paper that nothing here opens, under its name with `.age`."""
+        parts = (*name.parts[:-1], name.parts[-1] + SEALED_SUFFIX)
+        try:
+            with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(parts, name.mtime) as file:
+                size = _copy_sealed(sealed, file, paper.sealed_sha256)
+        except (_NotWhatArrived, ValueError) as error:
+            self._report.miss(f"{name.path}: {error}")
+        except OSError as error:
+            if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST):
+                raise full_disk(error) from error
+            self._report.miss(f"{name.path}: its sealed file can have no name beside the others; nothing here opens it")
+        else:
+            self._report.sealed += 1
+            self._report.restored_bytes += size
+
 
 class _NotWhatArrived(Exception):
     """The content does not have the hash of the catalog."""
@@ -221,13 +244,20 @@ def _copy(sealed: Any, key: bytes, file: Any, sha256: str) -> int:
     return size
 
 
-def _check_custody(live: Catalog, client: str) -> None:
-    known = live.client(client)
-    if known is not None and known.custody == "deposit-only":
-        raise UsageError(f"nothing on this machine opens the papers of '{client}' (deposit-only)", "only the client's own identity does")
+def _copy_sealed(sealed: Any, file: Any, sha256: str) -> int:
+    hashed, size = hashlib.sha256(), 0
+    while piece := sealed.read(PIECE):
+        hashed.update(piece)
+        file.write(piece)
+        size += len(piece)
+    if hashed.hexdigest() != sha256:
+        raise _NotWhatArrived("its sealed file is not what was sealed; nothing was written")
+    return size
 
 
-def check_was_there(dump: Dump, client: str) -> None:
-    """Raises UsageError when the client is younger than the snapshot."""
-    if dump.client(client) is None:
+def check_was_there(dump: Dump, client: str) -> Client:
+    """The client as it was then. Raises UsageError when it is younger than the snapshot."""
+    found = dump.client(client)
+    if found is None:
         raise UsageError(f"there was no client '{client}' when the snapshot was taken", "see: nightsafe client list")
+    return found

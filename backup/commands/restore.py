@@ -49,6 +49,7 @@ def restore(
 
     PATH names papers or folders; without one, all come. Each paper is compared with its recorded hash. In place, a name that stands for
     something newer is replaced only if you agree, and the newer paper stays a version. Exit code 3: some did not come, and they are named.
+    With --to, papers that nothing on this machine opens (custody deposit-only) come as sealed files, with .age at the end of their names.
 
     Examples: nightsafe restore acme /inbox/2026 --to back; nightsafe restore acme /inbox --at 2026-01-31T08:00Z --in-place
     """
@@ -106,6 +107,7 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "snapshot": report.snapshot,
                 "taken_at": moment(report.taken_at),
                 "restored": report.restored,
+                "sealed": report.sealed,
                 "bytes": report.restored_bytes,
                 "not_restored": report.not_restored,
                 "not_yet_sealed": report.unsealed,
@@ -119,6 +121,7 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "snapshot": report.snapshot[:8],
                 "taken": moment(report.taken_at),
                 "papers": report.restored,
+                **({"sealed": f"{report.sealed}, as .age files that nothing here opens"} if report.sealed else {}),
                 "bytes": human_bytes(report.restored_bytes),
             }
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backup.drill.judge import Cause, Finding
 from gateway.catalog.rows import Client
+from gateway.keys.generations import SUFFIXES
 
 MAX_KEY_BYTES = 64 * 1024
 RECIPIENTS = ("master.recipient", "recovery.recipients")
@@ -46,9 +47,9 @@ def compare_keys(live: dict[str, KeyFile], restored: dict[str, KeyFile], listed:
             findings.append(_finding(file.client, name, Cause.KEY_DIFFERS, ""))
     for client in sorted(listed, key=lambda one: one.name):
         for key in client.keys:
-            name = f"clients/{client.name}/{key.generation}.age"
-            if name not in restored and (client.custody == "managed" or name in live):
-                findings.append(_finding(client.name, name, Cause.KEY_MISSING, ""))
+            names = [f"clients/{client.name}/{key.generation}{suffix}" for suffix in SUFFIXES.values()]
+            if not any(name in restored for name in names):
+                findings.append(_finding(client.name, next((name for name in names if name in live), names[0]), Cause.KEY_MISSING, ""))
     findings += [_finding("", name, Cause.KEY_MISSING, "") for name in RECIPIENTS if name not in restored]
     return findings + _recipients_that_differ(listed, known)
 

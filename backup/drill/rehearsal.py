@@ -42,6 +42,7 @@ from config.console import Progress
 from config.errors import NightsafeError, OutOfReach
 from config.loading import Installation
 from gateway.catalog import Catalog, CatalogError, Client, Run
+from gateway.keys.keyring import Keyring
 
 Kind = Literal["full", "sample"]
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
@@ -244,12 +245,13 @@ class Rehearsal:
         found, full = self.findings, self._is.kind == "full"
         custody = {client.name: client.custody for client in self._listed}
         custody.update((client.name, client.custody) for client in self._is.live.clients())
+        keyring = Keyring(self._is.installation.folder)
         question = Question(
             self._root / "vault",
             found.dump_at or self._is.started_at,
             self._is.agent,
             str(self._is.run),
-            lambda client: custody.get(client) != "deposit-only",
+            lambda client, generation: custody.get(client) != "deposit-only" or keyring.client_kind(client, generation) == "managed",
             self._dump_usable,
         )
         verify_papers(question, ledger, found.tally, self._is.progress, chosen_only=not full)

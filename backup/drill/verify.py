@@ -70,7 +70,7 @@ class Question:
     dump_at: datetime
     agent: HeaderKeys
     run: str
-    managed: Callable[[str], bool]
+    managed: Callable[[str, int], bool]  # whether somebody here can open what is sealed to a client's key of that generation
     dump_usable: bool = True  # else that is one cause for all, and no paper is blamed for not being in it
 
 
@@ -198,7 +198,7 @@ def _with_keys(batch: Sequence[Entry], question: Question) -> list[tuple[Entry, 
     by_client: dict[str, list[tuple[str, bytes]]] = {}
     for entry in batch:
         record = entry.dump or entry.live
-        if record is None or not question.managed(record.client):
+        if record is None or not question.managed(record.client, record.generation):
             continue
         header = _header(_file(question.vault, entry))
         if header:

@@ -25,16 +25,28 @@ class PeopleQueries:
 
     _database: Database
 
-    def add_client(self, name: str, *, custody: Custody = "managed", recipient: str, generation: int = 1, quota_bytes: int | None = None) -> Client:
-        """Add a client with its first key. Raises UsageError when the name is taken or cannot be one."""
+    def add_client(
+        self,
+        name: str,
+        *,
+        custody: Custody = "managed",
+        recipient: str,
+        generation: int = 1,
+        quota_bytes: int | None = None,
+        besides: Mapping[int, str] | None = None,
+    ) -> Client:
+        """Add a client with its first key, and those `besides` (generation → recipient). Raises UsageError when the name is taken or cannot be
+        one."""
         check_name(name)
         now = datetime.now(UTC)
+        keys = tuple(ClientKey(number, key, now) for number, key in sorted({generation: recipient, **(besides or {})}.items()))
         with self._database.writing() as connection:
             if _client(connection, name):
                 raise UsageError(f"there is a client '{name}' already", "choose another name, or look at: nightsafe client list")
             connection.execute(insert(t.clients).values(name=name, custody=custody, quota_bytes=quota_bytes, active=True, created_at=now))
-            connection.execute(insert(t.client_keys).values(client=name, generation=generation, recipient=recipient, created_at=now))
-        return Client(name, custody, quota_bytes, True, now, (ClientKey(generation, recipient, now),), Limits(bytes=quota_bytes))
+            for key in keys:
+                connection.execute(insert(t.client_keys).values(client=name, generation=key.generation, recipient=key.recipient, created_at=now))
+        return Client(name, custody, quota_bytes, True, now, keys, Limits(bytes=quota_bytes))
 
     def add_client_key(self, client: str, *, recipient: str, generation: int) -> None:
         """Remember another generation of a client's key; one that is known is left as it is. Raises UsageError for an unknown client."""

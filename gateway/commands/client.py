@@ -1,8 +1,9 @@
-"""`nightsafe client add | list | show | edit | suspend | resume`."""
+"""`nightsafe client add | list | show | edit | suspend | resume`; `rotate-key` is in `client_keys`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from config.errors import UsageError
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.roles import exclusive, role_state
+from gateway.age import Recipient
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
+from gateway.catalog.rows import Custody
 from gateway.catalog.sshkeys import LONGEST, fingerprint, parse_public_key
+from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.files import operator
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.jail.tree import Tree
@@ -32,6 +36,9 @@ def client() -> None:
     """The clients of the firm: each has a jail and a key of its own."""
 
 
+client.add_command(rotate_key)
+
+
 @client.command()
 @click.argument("name")
 @click.option(
@@ -42,11 +49,17 @@ def client() -> None:
     metavar="FILE",
     help="SSH public key; also adds a person of that name.",
 )
+@custody_options
 @limit_options
 @data_option
 @json_option
-def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool, **options: Any) -> None:
+def add(
+    name: str, public_keys: Sequence[Path], custody: Custody, recipient: Recipient | None, data: Path | None, as_json: bool, **options: Any
+) -> None:
     """Add a client, its jail and its key; with --public-key also a person who may log in. Prints a welcome sheet.
+
+    With --custody deposit-only, papers are sealed to --recipient, whose identity only the client has; without one, to a new key that only the
+    recovery kit opens. This cannot be changed later.
 
     Example: nightsafe client add acme --public-key acme.pub --quota 10GiB
     """
@@ -54,15 +67,17 @@ def add(name: str, public_keys: Sequence[Path], data: Path | None, as_json: bool
     installation = open_installation(data)
     keys = [read_public_key(path) for path in public_keys]
     with exclusive(installation.folder, "people", "somebody else is adding a client", "try again in a moment"):
-        added, person = _add(installation, name, keys, limit_changes(options))
+        added, person = _add(installation, name, keys, partial(make_client_keys, name, custody, recipient), limit_changes(options))
     if as_json:
-        emit({"client": _client_facts(added), "person": person_facts(person) if person else None}, as_json)
+        emit({"client": _client_facts(added, Keyring(installation.folder)), "person": person_facts(person) if person else None}, as_json)
     else:
         for line in _welcome(installation, added, person):
             say(line)
 
 
-def _add(installation: Installation, name: str, keys: list[PublicKey], limits: dict[str, Any]) -> tuple[Client, Person | None]:
+def _add(
+    installation: Installation, name: str, keys: list[PublicKey], make_keys: Callable[[Keyring], NewKeys], limits: dict[str, Any]
+) -> tuple[Client, Person | None]:
     """Key and jail first, the catalog last: an interrupted `add` leaves nothing that anybody can log in to, and can be run again."""
     folder = installation.folder
     with Catalog.open(folder.catalog) as catalog:
@@ -73,14 +88,16 @@ def _add(installation: Installation, name: str, keys: list[PublicKey], limits: d
             )
         if keys and catalog.person(name):
             raise UsageError(f"there is a person '{name}' already", "choose another name for the client")
-        key = Keyring(folder).add_client(name)
+        made = make_keys(Keyring(folder))
         Tree.create(folder.jail(name))
-        added = catalog.add_client(name, recipient=str(key.recipient), generation=key.generation)
+        recipient, besides = str(made.first.recipient), {key.generation: str(key.recipient) for key in made.others}
+        added = catalog.add_client(name, custody=made.custody, recipient=recipient, generation=made.first.generation, besides=besides)
         if limits:
             added = catalog.edit_client(name, **limits)
         person = catalog.add_person(name, role="client", client=name, keys=keys) if keys else None
     log = AuditLog(folder.audit, "ops")
-    log.append(Event.CLIENT_ADDED, client=name, custody=added.custody, recipient=str(key.recipient))
+    tell_keys(log, [made.first, *made.others])
+    log.append(Event.CLIENT_ADDED, client=name, custody=added.custody, recipient=recipient)
     if person:
         log.append(Event.PERSON_ADDED, person=name, client=name, fingerprints=[key.fingerprint for key in keys])
     log.sync()
@@ -93,10 +110,11 @@ def _add(installation: Installation, name: str, keys: list[PublicKey], limits: d
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
     """All clients, with their papers."""
-    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+    folder = open_installation(data).folder
+    with Catalog.open(folder.catalog) as catalog:
         rows = [(client, *catalog.count_papers(client.name, "accepted")) for client in catalog.clients()]
     if as_json:
-        emit([{**_client_facts(client), "papers": papers, "bytes": size} for client, papers, size in rows], as_json)
+        emit([{**_client_facts(client, Keyring(folder)), "papers": papers, "bytes": size} for client, papers, size in rows], as_json)
         return
     table(
         "Clients",
@@ -123,7 +141,13 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
     with Tree(folder.jail(name)) as tree:
         taken = usage(folder, name, tree)
     used = {"bytes": taken.size, "files": taken.names, "stored_bytes": taken.stored}
-    result = {**_client_facts(found), "papers": papers, "bytes": size, "used": used, "people": [person_facts(person) for person in people]}
+    result = {
+        **_client_facts(found, Keyring(folder)),
+        "papers": papers,
+        "bytes": size,
+        "used": used,
+        "people": [person_facts(person) for person in people],
+    }
     if as_json:
         emit(result, as_json)
         return
@@ -138,8 +162,8 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
             **_room_facts(found, taken),
         }
     )
-    for key in found.keys:
-        say(f"key {key.generation}: {key.recipient}")
+    for key in result["keys"]:
+        say(f"key {key['generation']}: {key['recipient']}, opened by {key['opened_by']}")
     for person in people:
         say(f"person {person.name}: {', '.join(key.fingerprint for key in person.keys) or 'no key'}")
 
@@ -160,7 +184,7 @@ def edit(name: str, data: Path | None, as_json: bool, **options: Any) -> None:
     folder = open_installation(data).folder
     changed = _changed(folder, name, **changes)
     _record(folder, Event.CLIENT_EDITED, client=name, **changes)
-    _tell(changed, as_json, "was changed")
+    _tell(folder, changed, as_json, "was changed")
 
 
 @client.command()
@@ -176,7 +200,7 @@ def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=False)
     _record(folder, Event.CLIENT_SUSPENDED, client=name, reason=reason)
-    _tell(changed, as_json, "is suspended: nobody of it can log in")
+    _tell(folder, changed, as_json, "is suspended: nobody of it can log in")
 
 
 @client.command()
@@ -188,7 +212,7 @@ def resume(name: str, data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=True)
     _record(folder, Event.CLIENT_RESUMED, client=name)
-    _tell(changed, as_json, "is active: its people can log in")
+    _tell(folder, changed, as_json, "is active: its people can log in")
 
 
 def _changed(folder: DataFolder, name: str, **values: Any) -> Client:
@@ -202,9 +226,9 @@ def _record(folder: DataFolder, event: Event, **fields: Any) -> None:
         log.append(event, durable=True, person=operator(), **fields)
 
 
-def _tell(changed: Client, as_json: bool, words: str) -> None:
+def _tell(folder: DataFolder, changed: Client, as_json: bool, words: str) -> None:
     if as_json:
-        emit(_client_facts(changed), as_json)
+        emit(_client_facts(changed, Keyring(folder)), as_json)
     else:
         say(f"Client {changed.name} {words}.")
 
@@ -265,14 +289,14 @@ def _receipts_signer(installation: Installation) -> str:
     return Keyring(installation.folder).allowed_signers.read_text(encoding="ascii").splitlines()[0]
 
 
-def _client_facts(client: Client) -> dict[str, Any]:
+def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:
     return {
         "name": client.name,
         "custody": client.custody,
         "active": client.active,
         **limit_facts(client.limits),
         "created_at": client.created_at.isoformat(),
-        "keys": [{"generation": key.generation, "recipient": key.recipient} for key in client.keys],
+        "keys": key_facts(keyring, client.name),
     }
 
 

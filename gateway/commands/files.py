@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import click
 
 from config.cli import data_option, json_option
 from config.console import emit, human_bytes, table
-from config.errors import UsageError
+from config.errors import CheckFailed, UsageError
 from config.files import TEMPORARY_PREFIX
 from config.loading import Installation, open_installation
 from gateway.audit.events import Event
@@ -25,6 +26,7 @@ from gateway.catalog.people import unknown_client
 from gateway.jail.paths import parse
 from gateway.jail.tree import Tree
 from gateway.keys.agent import key_agent
+from gateway.keys.keyring import Keyring
 from gateway.store.vault import Vault
 
 PIECE = 1 << 20
@@ -93,6 +95,8 @@ def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
 def get(client: str, path: str, version: int | None, out: Path | None, data: Path | None, as_json: bool) -> None:
     """One paper in plaintext, to standard output or to the file that --out names.
 
+    Of a deposit-only client, whose papers nothing here opens, --out gets the sealed age file instead.
+
     Example: nightsafe files get acme /inbox/2026/invoice.pdf --out invoice.pdf
     """
     installation = open_installation(data)
@@ -101,14 +105,38 @@ def get(client: str, path: str, version: int | None, out: Path | None, data: Pat
     with Catalog.open(installation.folder.catalog) as catalog:
         _known(catalog, client)
         paper = _wanted(installation, catalog, client, virtual(path), version)
+    sealed = Keyring(installation.folder).client_kind(client, paper.generation) in ("recovery", "external")
+    if sealed:
+        _hand_out_sealed(installation, paper, out)
+    else:
+        _hand_out(installation, paper, out)
+    to = "file" if out else "stdout"
+    _record(installation, Event.FILE_FETCHED, client=client, path=paper.path, paper=paper.id, version=paper.version, to=to, sealed=sealed)
+    if as_json:
+        emit({**_facts(paper), "sealed": sealed}, as_json)
+    elif sealed:
+        sys.stderr.write(f"{out} is sealed: no key on this machine opens it. With the client's identity: age -d -i IDENTITY {out}\n")
+
+
+def _hand_out(installation: Installation, paper: Paper, out: Path | None) -> None:
     reason = f"files get {paper.path} version {paper.version}"
-    key = key_agent(installation).paper_key(client, paper.id, "vault", operator(), reason)
-    with Vault(installation.folder.vault).open(client, paper.id, file_key=key) as source, _target(out) as target:
+    key = key_agent(installation).paper_key(paper.client, paper.id, "vault", operator(), reason)
+    with Vault(installation.folder.vault).open(paper.client, paper.id, file_key=key) as source, _target(out) as target:
         while piece := source.read(PIECE):
             target.write(piece)
-    _record(installation, Event.FILE_FETCHED, client=client, path=paper.path, paper=paper.id, version=paper.version, to="file" if out else "stdout")
-    if as_json:
-        emit(_facts(paper), as_json)
+
+
+def _hand_out_sealed(installation: Installation, paper: Paper, out: Path | None) -> None:
+    """The age file as it lies in the vault, when it is the one that ingest sealed."""
+    if out is None:
+        raise UsageError(f"no key on this machine opens {paper.path}: its client is deposit-only", "--out F writes the sealed age file to F")
+    digest = hashlib.sha256()
+    with Vault(installation.folder.vault).sealed(paper.client, paper.id) as source, _target(out) as target:
+        while piece := source.read(PIECE):
+            digest.update(piece)
+            target.write(piece)
+        if digest.hexdigest() != paper.sealed_sha256:
+            raise CheckFailed(f"the sealed file of {paper.path} is not the one that was catalogued", "restore it from a backup; nothing was written")
 
 
 def operator() -> str:

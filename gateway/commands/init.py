@@ -22,9 +22,11 @@ from gateway.age import Identity
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
+from gateway.commands.files import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import part_a
 from gateway.keys.master import CREDENTIALS_DIRECTORY, load_master, make_master
+from gateway.keys.report import installation_keys
 
 UNFINISHED = "INIT-UNFINISHED"  # stands in the folder as long as what is there may be thrown away
 OURS = {"nightsafe.toml", "keys", "ingest-keys", "spool", "jails", "vault", "quarantine", "audit", "evidence", "dump", "run", "cache", "lost+found"}
@@ -155,7 +157,10 @@ def _make(folder: DataFolder) -> Identity:
     Keyring.create(folder, master.recipient, recovery.recipient)
     Catalog.create(folder.catalog).close()
     log = AuditLog(folder.audit, "ops")
-    log.append(Event.INSTALLATION_CREATED, durable=True, recovery_recipient=str(recovery.recipient))
+    log.append(Event.INSTALLATION_CREATED, recovery_recipient=str(recovery.recipient))
+    for facts in installation_keys(Keyring(folder)):
+        log.append(Event.KEY_CREATED, person=operator(), **facts)
+    log.sync()
     log.close()
     return recovery
 

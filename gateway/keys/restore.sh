@@ -19,9 +19,11 @@
 #   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY       the read-only S3 credential (not needed for a local folder)
 #
 # It writes TARGET/CLIENT/inbox, outbox and receipts as the client saw them. Papers that were held in quarantine go to
-# TARGET/CLIENT/quarantine: they may be harmful. The sealed copies lie in TARGET/.scratch meanwhile: there must be room for everything twice.
+# TARGET/CLIENT/quarantine: they may be harmful. A paper that is sealed to a key of which only its client has the secret half stays sealed: it
+# becomes NAME.age, and is listed. The sealed copies lie in TARGET/.scratch meanwhile: there must be room for everything twice.
 #
-# Exit codes: 0 every paper came back; 1 nothing could be restored; 2 wrong use; 3 some papers are missing or damaged (each is named).
+# Exit codes: 0 every paper came back, those that stay sealed included; 1 nothing could be restored; 2 wrong use; 3 some papers are missing or
+# damaged (each is named).
 
 set -u
 LC_ALL=C # names are bytes
@@ -51,6 +53,18 @@ client_keys() {
         [ -f "$sealed" ] || continue
         recovery_keys | age -d -i - "$sealed" || say "$CLIENT: the key ${sealed##*/} does not open with this recovery identity"
     done
+}
+
+# hand_over SEALED OUTPUT LIKE: when the client has a key whose identity never came to this installation, and no key here fits the paper, then
+# that is no damage: the sealed file itself is all there is. It becomes OUTPUT.age.
+hand_over() {
+    [ -n "$(find "$SCRATCH/keys/keys/clients/$CLIENT" -name '*.external' 2> /dev/null)" ] || return 1
+    case $(printf '%s\n' "$KEYS" | { age -d -i - "$1" 2>&1 > /dev/null; } 2>&1) in
+    *"no identity matched"*) ;;
+    *) return 1 ;;
+    esac
+    [ ! -e "$2.age" ] && cp "$1" "$2.age" && touch -r "$3" "$2.age" || return 1
+    note sealed "${2#"$TARGET"/}.age" "sealed to a key that only the client holds: it was not opened"
 }
 
 # unseal SEALED OUTPUT LIKE: decrypt, first under a hidden name, so that OUTPUT is whole or not there; with the times of LIKE.
@@ -89,6 +103,7 @@ restore_paper() {
     folder=${output%/*}
     [ -d "$folder" ] || mkdir -p "$folder"
     if ! unseal "$sealed" "$output" "$1"; then
+        if hand_over "$sealed" "$output" "$1"; then return; fi
         note damaged "$CLIENT/$name" "it does not decrypt, or cannot be written"
     elif [ $(($(wc -c < "$output"))) -ne "$size" ]; then
         note damaged "$CLIENT/$name" "it does not have the size that its name tells"
@@ -102,7 +117,7 @@ restore_unnamed() {
     id=${id%.age}
     [ ! -f "$SCRATCH/named/$id" ] || return 0
     [ -d "$TARGET/$CLIENT/unnamed" ] || mkdir "$TARGET/$CLIENT/unnamed"
-    if unseal "$1" "$TARGET/$CLIENT/unnamed/$id" "$1"; then note unnamed; else note damaged "$CLIENT/unnamed/$id" "it does not decrypt, or cannot be written"; fi
+    if unseal "$1" "$TARGET/$CLIENT/unnamed/$id" "$1"; then note unnamed; elif hand_over "$1" "$TARGET/$CLIENT/unnamed/$id" "$1"; then :; else note damaged "$CLIENT/unnamed/$id" "it does not decrypt, or cannot be written"; fi
 }
 
 copy_plain() { if cp -p "$1" "$TARGET/$CLIENT/${1#"$JAIL"/}"; then note receipts; else note damaged "$CLIENT/${1#"$JAIL"/}" "it cannot be written"; fi; }
@@ -239,8 +254,9 @@ for CLIENT do
 done
 
 say "$(count restored) papers restored, $(count missing) not in the backup, $(count damaged) damaged or failed"
+[ "$(count sealed)" -eq 0 ] || say "$(count sealed) papers are sealed to keys that only their clients hold: they were saved as they are, as NAME.age"
 say "besides: $(count receipts) files of receipts, $(count quarantined) papers from quarantine, $(count unnamed) papers without a name"
 [ "$(count missing)" -eq 0 ] && [ "$(count damaged)" -eq 0 ] || exit 3
-if [ "$(count restored)" -eq 0 ] && [ "$(count quarantined)" -eq 0 ] && [ "$(count unnamed)" -eq 0 ]; then say "there were no papers in that snapshot"; fi
+if [ "$(count restored)" -eq 0 ] && [ "$(count quarantined)" -eq 0 ] && [ "$(count unnamed)" -eq 0 ] && [ "$(count sealed)" -eq 0 ]; then say "there were no papers in that snapshot"; fi
 exit 0
 # end of restore.sh

@@ -79,6 +79,10 @@ class Vault:
             file.close()
             raise
 
+    def sealed(self, client: str, paper: str) -> BufferedReader:
+        """The age file of a paper as it is. Raises VaultGone, StoreFailed."""
+        return _open(self.path(client, paper))
+
     def header(self, client: str, paper: str) -> bytes:
         """The age header of a paper. Raises VaultGone, AgeError."""
         with _open(self.path(client, paper)) as file:

@@ -67,7 +67,7 @@ class DrillHouse:
     def add_paper(self, client: str, path: str, content: bytes, age: timedelta = LONG_AGO) -> Paper:
         """A paper as ingest leaves it: sealed, catalogued, receipted, with its name in the jail."""
         sealed_at = datetime.now(UTC) - age
-        key = self.keyring.client_recipient(client)
+        key = self.keyring.client_recipient(client, outbox=path.startswith("/outbox/"))
         paper_id = new_paper_id()
         with self.vault.writer(client, paper_id, key.recipient) as writer:
             writer.write(content)

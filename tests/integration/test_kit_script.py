@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from config.folder import DataFolder
-from gateway.age import Identity, seal
+from gateway.age import Identity, open_bytes, seal
 from gateway.jail.pointers import Pointer
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import KitValues, part_a, part_b, restore_script
@@ -252,6 +252,29 @@ def test_all_generations_of_a_key_open(house: House) -> None:
     result = house.restore()
     assert result.returncode == 0, result.stderr
     assert digests(house.base / "target") == house.expected
+
+
+def test_papers_of_deposit_only_clients(house: House) -> None:
+    """What recovery alone opens comes back; what only the client opens is handed out sealed, and named."""
+    theirs = Identity.generate()
+    for client, recipient in (("deposits", None), ("closed", theirs.recipient)):
+        house.keyring.add_deposit_client(client, recipient)
+        for inner in ("inbox", "outbox", "receipts"):
+            (house.folder.jail(client) / inner).mkdir(parents=True)
+    house.paper("deposits", "inbox/a.pdf", [b"a"])
+    house.paper("closed", "inbox/b 'c'.pdf", [b"b"])
+    damaged = house.paper("closed", "inbox/damaged.pdf", [b"d"])
+    file = house.folder.vault / "closed" / damaged[-2:] / f"{damaged}.age"
+    file.write_bytes(file.read_bytes()[:100])
+    house.back_up()
+    result = house.restore()
+    found = {name: path.read_bytes() for name, path in files_below(house.base / "target").items()}
+    assert found["deposits/inbox/a.pdf"] == b"a"
+    assert open_bytes(found["closed/inbox/b 'c'.pdf.age"], [theirs]) == b"b"
+    assert len(found) == 2
+    assert "closed/inbox/b 'c'.pdf.age: sealed to a key that only the client holds" in result.stderr
+    assert "1 papers are sealed to keys that only their clients hold" in result.stderr
+    assert result.returncode == 3 and "closed/inbox/damaged.pdf: it does not decrypt" in result.stderr
 
 
 def test_a_missing_client_key_is_no_success(house: House) -> None:

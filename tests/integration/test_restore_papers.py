@@ -14,9 +14,11 @@ import pytest
 from backup.restore import RestoreReport, restore_papers
 from backup.returned import parse_pointer
 from config.errors import CheckFailed, Exit, OutOfReach, UsageError
+from gateway.age import Identity, open_bytes
 from gateway.audit.events import Event
 from gateway.catalog import Paper
 from gateway.jail.pointers import Pointer
+from gateway.jail.tree import Tree
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
 
@@ -165,11 +167,23 @@ def test_events_and_unknown_clients(house: DrillHouse, tmp_path: Path) -> None:
         restore(house, tmp_path / "bad", client="../acme")
 
 
-def test_deposit_only_papers_are_refused(house: DrillHouse, tmp_path: Path) -> None:
-    key = house.keyring.add_client("closed")
-    house.catalog.add_client("closed", custody="deposit-only", recipient=str(key.recipient))
-    with pytest.raises(UsageError, match="deposit-only"):
-        restore(house, tmp_path / "back", client="closed")
+def test_deposit_only_papers_come_back_sealed_and_their_outbox_open(house: DrillHouse, tmp_path: Path) -> None:
+    theirs = Identity.generate()
+    external, outbox = house.keyring.add_deposit_client("closed", theirs.recipient)
+    besides = {outbox.generation: str(outbox.recipient)}
+    house.catalog.add_client("closed", custody="deposit-only", recipient=str(external.recipient), besides=besides)
+    Tree.create(house.folder.jail("closed")).close()
+    house.add_paper("closed", "/inbox/a.pdf", b"deposited")
+    house.add_paper("closed", "/inbox/" + "n" * 255, b"its sealed name would be too long")
+    house.add_paper("closed", "/outbox/b.pdf", b"left by the firm")
+    assert house.save()
+    report = restore(house, tmp_path / "back", client="closed")
+    assert (report.restored, report.sealed, report.not_restored) == (1, 1, 1)
+    found = below(tmp_path / "back")
+    assert found["/outbox/b.pdf"] == b"left by the firm"
+    assert open_bytes(found["/inbox/a.pdf.age"], [theirs]) == b"deposited"
+    assert set(found) == {"/outbox/b.pdf", "/inbox/a.pdf.age"}
+    assert house.drill().state == "passed", "the drill compares the ciphertext of what it cannot open"
 
 
 def test_a_dump_that_is_rubbish_and_an_s3_that_is_away(house: DrillHouse, tmp_path: Path) -> None:

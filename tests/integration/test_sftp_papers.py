@@ -422,7 +422,12 @@ def test_deposit_only_takes_and_does_not_give(tmp_path: Path) -> None:
         await session.put("/inbox/a", b"second")
         await session.put("/inbox/a", b"third!", RESUME)
         assert (await session.stat("/inbox/a")).size == 6
-        for flags in (OpenFlag.READ, APPEND, RESUME | OpenFlag.READ):
+        for flags in (OpenFlag.READ, APPEND, RESUME | OpenFlag.READ, WRITE | OpenFlag.READ):
+            with pytest.raises(Refusal, match="deposited"):  # whole, and not landed yet: the rule is the same
+                await session.open("/inbox/a", flags)
+            if flags & OpenFlag.READ:
+                with pytest.raises(Refusal):
+                    await session.open("/inbox/new", flags)
             await desk.land_all()
             with pytest.raises(Refusal, match="deposited") as caught:
                 await session.open("/inbox/a", flags)
@@ -430,6 +435,15 @@ def test_deposit_only_takes_and_does_not_give(tmp_path: Path) -> None:
         handle = await session.open("/inbox/a", RESUME)
         with pytest.raises(Refusal, match="deposited"):
             await session.write(handle, 100, b"x")
+        half = await session.open("/inbox/half", WRITE)
+        await session.write(half, 0, BIG)
+        await session.lost()
+        other = desk.session()
+        size = (await other.stat("/inbox/half")).size
+        handle = await other.open("/inbox/half", APPEND)  # what was broken off goes on: that reads nothing back
+        await other.write(handle, size, BIG[size:])
+        await other.close(handle)
+        assert (await other.stat("/inbox/half")).size == len(BIG)
 
     run(work, tmp_path)
 

@@ -162,11 +162,18 @@ def test_missing_lost_and_altered_keys_are_named(tmp_path: Path) -> None:
     assert restored
 
 
-def test_clients_that_bring_their_own_recipient_have_no_key_here(tmp_path: Path) -> None:
-    nothing = read_keys(keys(tmp_path, {}))
-    own = client("own", custody="deposit-only")
-    assert compare_keys(nothing, nothing, [own], [own]) == []
-    assert [f.cause for f in compare_keys(nothing, nothing, [own], [replace(own, keys=client("own", "age1y").keys)])] == [Cause.KEY_DIFFERS]
+def test_keys_that_nothing_here_opens_are_compared_too(tmp_path: Path) -> None:
+    there = read_keys(keys(tmp_path, {"clients/own/1.external": b"age1x", "clients/own/2.age": b"2", "clients/own/3.recovery.age": b"3"}))
+    own = client("own", custody="deposit-only", generations=3)
+    assert compare_keys(there, there, [own], [own]) == []
+    assert count_keys(there) == 2
+    without = {name: file for name, file in there.items() if not name.endswith((".external", ".recovery.age"))}
+    assert [(f.path, f.cause) for f in compare_keys(there, without, [own], [own])] == [
+        ("keys/clients/own/1.external", Cause.KEY_MISSING),
+        ("keys/clients/own/3.recovery.age", Cause.KEY_MISSING),
+    ]
+    other = replace(own, keys=client("own", "age1y", generations=3).keys)
+    assert [f.cause for f in compare_keys(there, there, [own], [other])] == [Cause.KEY_DIFFERS] * 3
 
 
 def test_strange_things_in_the_keys_folder_are_read_without_harm(tmp_path: Path) -> None:

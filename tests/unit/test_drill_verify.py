@@ -70,7 +70,7 @@ class House:
         self.ledger.add_records("live", sorted({**self.rows, **live}.items()))
 
     def verify(self, chosen_only: bool = False, managed: bool = True) -> list[tuple[str, Cause]]:
-        question = Question(self.vault, NOON, self, "7", lambda _: managed)
+        question = Question(self.vault, NOON, self, "7", lambda _client, _generation: managed)
         verify_papers(question, self.ledger, self.tally, Silent(), chosen_only=chosen_only)
         name_swaps(self.ledger, self.tally)
         find_surplus(vault_files(self.vault), self.ledger, self.tally)

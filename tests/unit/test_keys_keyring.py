@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+import gateway.keys.generations as generations_module
 import gateway.keys.keyring as keyring_module
 from config.errors import SettingsError, UsageError
 from config.folder import DataFolder
 from gateway.age import Identity, seal_bytes
 from gateway.audit.signatures import EVIDENCE, RECEIPT, SigningKey, sign
 from gateway.keys.errors import KeyDamaged
+from gateway.keys.generations import Generation, open_generation
 from gateway.keys.keyring import EVIDENCE_SIGNING, RECEIPT_SIGNING, S3_READER, SIGNERS, Keyring
 
 MASTER, RECOVERY = Identity.generate(), Identity.generate()
@@ -59,6 +61,7 @@ class Killed(BaseException):
 def test_an_interruption_anywhere_is_mended_by_running_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop before each step that changes the disk, then run to the end: all is there, and no secret half was replaced."""
     names = ("write_whole", "write_new")
+    modules = (keyring_module, generations_module)
     real: dict[str, Callable[..., None]] = {name: getattr(keyring_module, name) for name in names}
     steps = 0
     for stop in range(1000):
@@ -74,7 +77,8 @@ def test_an_interruption_anywhere_is_mended_by_running_again(tmp_path: Path, mon
             real[name](path, data)
 
         for name in names:
-            monkeypatch.setattr(keyring_module, name, lambda path, data, name=name: counted(name, path, data))
+            for module in modules:
+                monkeypatch.setattr(module, name, lambda path, data, name=name: counted(name, path, data))
         try:
             Keyring.create(folder, MASTER.recipient, RECOVERY.recipient).add_client("acme")
         except Killed:
@@ -83,7 +87,8 @@ def test_an_interruption_anywhere_is_mended_by_running_again(tmp_path: Path, mon
             break
         finally:
             for name in names:
-                monkeypatch.setattr(keyring_module, name, real[name])
+                for module in modules:
+                    monkeypatch.setattr(module, name, real[name])
         steps += 1
         secrets = {name: data for name, data in content(folder).items() if name.endswith((".age", "_key"))}
         keyring = Keyring.create(folder, MASTER.recipient, RECOVERY.recipient)
@@ -221,3 +226,37 @@ def test_the_age_tool_opens_what_is_sealed_here(keyring: Keyring, folder: DataFo
 def test_repr_tells_no_secret(keyring: Keyring) -> None:
     key = keyring.add_client("acme")
     assert "SECRET" not in repr(key) + repr(keyring) + repr(keyring.client_identities("acme", MASTER))
+
+
+def test_deposits_are_sealed_to_what_the_master_does_not_open(keyring: Keyring) -> None:
+    deposit, outbox = keyring.add_deposit_client("closed", None)
+    assert (deposit.kind, outbox.kind) == ("recovery", "managed")
+    assert keyring.client_recipient("closed") == deposit and keyring.client_recipient("closed", outbox=True) == outbox
+    assert [one.recipient for one in keyring.client_identities("closed", MASTER)] == [outbox.recipient]
+    both = {one.recipient for one in keyring.client_identities("closed", RECOVERY, recovery=True)}
+    assert both == {deposit.recipient, outbox.recipient}
+    with pytest.raises(KeyDamaged, match="does not open"):
+        open_generation(keyring.folder.client_keys("closed"), Generation(1, "recovery"), MASTER)
+    newer = keyring.rotate_client("closed")
+    assert (newer.generation, newer.kind) == (3, "recovery")
+    assert keyring.rotate_client("closed", outbox=True).kind == "managed"
+    assert keyring.client_recipient("closed") == newer, "an outbox key, though newer, is never one for deposits"
+    theirs = Identity.generate().recipient
+    assert keyring.rotate_client("closed", recipient=theirs).recipient == theirs == keyring.client_recipient("closed").recipient
+    with pytest.raises(UsageError, match="holds its key alone"):
+        keyring.rotate_client("closed")
+
+
+def test_an_external_recipient_is_kept_once_and_is_nobody_elses(keyring: Keyring) -> None:
+    theirs = Identity.generate().recipient
+    keys = keyring.add_deposit_client("closed", theirs)
+    assert [key.kind for key in keys] == ["external", "managed"] and keys == keyring.add_deposit_client("closed", theirs)
+    assert not list(keyring.folder.client_keys("closed").glob("1*.age"))
+    for ours in (MASTER.recipient, RECOVERY.recipient, theirs, keys[1].recipient):
+        with pytest.raises(UsageError, match="already"):
+            keyring.rotate_client("closed", recipient=ours)
+    keyring.add_client("acme")
+    with pytest.raises(UsageError, match="managed"):
+        keyring.rotate_client("acme", recipient=Identity.generate().recipient)
+    with pytest.raises(UsageError, match="another custody"):
+        keyring.add_client("closed")
