@@ -70,8 +70,8 @@ class Unfit:
 
 
 def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = True) -> Sealed | Unfit:
-    """Seal a landed paper to the key of its client that is for new ones. Done twice, the second sealing takes the place of the first. Without `durable` the
-    disk of the vault is still to be synced.
+    """Seal a landed paper to the key of its client that is for new ones. Done twice, the second sealing takes the place of the first. Without
+    `durable` the disk of the vault is still to be synced.
 
     Raises SpoolGone when it has left the spool, Postponed, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
     """
