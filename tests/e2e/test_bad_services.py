@@ -18,6 +18,7 @@ from gateway.keys.keyring import RESTIC_PAPERS, Keyring
 from gateway.keys.secrets import role_secrets
 from tests.e2e.complaints import Case, assert_complains, log_is_clean, nothing, processes_named, repositories, setting
 from tests.e2e.house import CLIENT, ROOT, House, running_house
+from tests.integration.ready_repositories import prepare
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -169,6 +170,7 @@ def test_wrong_key_and_unknown_login_are_told_apart_from_nothing(house: House, t
 @pytest.fixture(scope="module")
 def saved(house: House) -> House:
     """The running house, with its first backup."""
+    prepare(open_installation(house.data, house.environment))
     house.json("backup", "run")
     return house
 

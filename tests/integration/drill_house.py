@@ -33,6 +33,7 @@ from gateway.keys.master import load_master
 from gateway.keys.secrets import role_secrets
 from gateway.store.ids import new_paper_id
 from gateway.store.vault import Vault
+from tests.integration.ready_repositories import prepare
 
 LONG_AGO = timedelta(days=2)
 SETS: dict[RepositoryName, tuple[str, ...]] = {
@@ -52,6 +53,7 @@ class DrillHouse:
         self.catalog = Catalog.open(self.folder.catalog)
         self.vault = Vault(self.folder.vault)
         self.contents: dict[str, bytes] = {}
+        prepare(installation)
         self._signer = SigningKey.parse(self.keyring.open_secret(RECEIPT_SIGNING, self.master))
 
     def close(self) -> None:
@@ -140,7 +142,7 @@ class DrillHouse:
         return self.catalog.finish_run(run, "passed", snapshot=ids["papers"], keys_snapshot=ids["keys"], detail={"catalog_at": at.isoformat()})
 
     def repository(self, name: RepositoryName) -> Restic:
-        """A repository with the right to change everything; made when it is missing."""
+        """A repository with the right to change everything."""
         there = access(self.installation, "pruner")
         secrets = role_secrets(self.installation, "scheduler")
         scratch = self.folder.root.parent / "writer"
@@ -150,7 +152,7 @@ class DrillHouse:
             Secrets(secrets[f"restic-{name}"], there.environment()),
         )
         if self.catalog.repository(name) is None:
-            self.catalog.add_repository(name, there.place(name), restic.init())
+            self.catalog.add_repository(name, there.place(name), restic.config())
         return restic
 
     def objects(self, name: RepositoryName, kind: str) -> dict[str, bytes]:

@@ -38,6 +38,7 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
 from gateway.keys.secrets import RoleSecrets, role_secrets
 from tests.integration.conftest import S3Server, make_installation
+from tests.integration.ready_repositories import prepare
 from tests.integration.s3_parts import proxy
 
 
@@ -120,6 +121,7 @@ def ready(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> House:
     root = tmp_path_factory.mktemp("ready")
     installation = make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}"))
     furnish(installation)
+    prepare(installation)
     return House(installation, run_backup(installation))
 
 
@@ -415,11 +417,13 @@ def test_a_full_disk_is_named_and_the_repositories_stay_good(s3: S3Server, tmp_p
 import json, os, sys
 from pathlib import Path
 from tests.integration.conftest import make_installation
+from tests.integration.ready_repositories import prepare
 from backup.run import run_backup
 from config.errors import NightsafeError
 from gateway.catalog import Catalog
 root = Path(sys.argv[1])
 installation = make_installation(root, sys.argv[2])
+prepare(installation)
 run_backup(installation)
 (root / "filler").write_bytes(b"")
 with open(root / "filler", "ab", buffering=0) as filler:

@@ -146,6 +146,7 @@ def test_one_flipped_bit_in_one_papers_pack_names_that_paper(house: DrillHouse, 
         house.put_object(key, data)
     assert run.state == "failed"
     named = names(run) + names(run, "missing")
+    assert named, run.detail
     assert big.path in named
     assert len(named.splitlines()) <= 2  # it, and at most one small thing beside it
     assert house.drill().state == "passed"

@@ -19,6 +19,7 @@ from gateway.jail.pointers import Pointer
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import KitValues, part_a, part_b, restore_script
 from gateway.store.ids import new_paper_id
+from tests.integration.ready_repositories import prepare_folder
 
 PASSWORD = "kit-password"
 TOOLS = ("restic", "age", "sh", "find", "sed", "mkdir", "mv", "cp", "rm", "touch", "wc")
@@ -153,8 +154,8 @@ def digests(root: Path) -> dict[str, bytes]:
 def empty_repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two new repositories, to be copied: making one takes restic two seconds of key derivation."""
     made = House(tmp_path_factory.mktemp("empty"))
-    made.restic("papers", "init")
-    made.restic("keys", "init")
+    prepare_folder(made.base / "papers", PASSWORD.encode())
+    prepare_folder(made.base / "keys", PASSWORD.encode())
     return made.base
 
 

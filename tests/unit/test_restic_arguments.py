@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backup.restic import arguments as a
+from tests.integration.ready_repositories import prepare_folder
 
 
 def test_a_backup_pins_the_host_and_keeps_sources_behind_the_dashes() -> None:
@@ -44,12 +45,17 @@ def test_literal_patterns_match_their_own_name_alone(name: str, tmp_path: Path) 
     source.mkdir(parents=True)
     for one in (name, "other", "aab", "b"):
         (source / one).write_text(one)
-    environment = {"PATH": "/usr/local/bin:/usr/bin", "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(tmp_path / "repo"), "HOME": str(tmp_path)}
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin",
+        "RESTIC_PASSWORD": "x",
+        "RESTIC_REPOSITORY": str(tmp_path / "repository"),
+        "HOME": str(tmp_path),
+    }
 
     def restic(*words: str, cwd: Path = tmp_path) -> None:
         subprocess.run(["restic", "--no-cache", *words], env=environment, cwd=cwd, check=True, capture_output=True)
 
-    restic("init")
+    prepare_folder(tmp_path / "repository", b"x")
     restic("backup", "vault", cwd=tmp_path / "src")
     restic(*a.restore("latest", tmp_path / "out", includes=[pattern]))
     assert [path.name for path in (tmp_path / "out" / "vault").iterdir()] == [name]
