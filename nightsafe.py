@@ -14,7 +14,7 @@ COMMANDS = {
     "status": ("backup.commands.status:status", "One screen: is everything safe?"),
     "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume."),
     "person": ("gateway.commands.person:person", "People who may log in: add, list."),
-    "files": ("gateway.commands.files:files", "Papers: list, get, versions."),
+    "files": ("gateway.commands.files:files", "Papers: list, find, get, versions, history."),
     "hold": ("gateway.commands.hold:hold", "Legal holds: set, release, list."),
     "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),

@@ -20,7 +20,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
-from gateway.commands.files import operator
+from gateway.commands.operators import operator
 from gateway.keys.generations import Kind
 from gateway.keys.keyring import ClientKey, Keyring
 

@@ -1,8 +1,7 @@
-"""`nightsafe files list | get | versions`: papers as operators see them. Every look is an audit event."""
+"""`nightsafe files list | get | versions`, and the group of `find` and `history`: papers as operators see them. Every look is an audit event."""
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import sys
@@ -23,7 +22,8 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
-from gateway.jail.paths import parse
+from gateway.commands import search
+from gateway.commands.operators import operator, virtual
 from gateway.jail.tree import Tree
 from gateway.keys.agent import key_agent
 from gateway.keys.keyring import Keyring
@@ -35,6 +35,10 @@ PIECE = 1 << 20
 @click.group()
 def files() -> None:
     """The papers of a client, and their versions."""
+
+
+files.add_command(search.find)
+files.add_command(search.history)
 
 
 @files.command("list")
@@ -139,11 +143,6 @@ def _hand_out_sealed(installation: Installation, paper: Paper, out: Path | None)
             raise CheckFailed(f"the sealed file of {paper.path} is not the one that was catalogued", "restore it from a backup; nothing was written")
 
 
-def operator() -> str:
-    """Who asks, for keyd and the audit log."""
-    return f"ops:{getpass.getuser()}"
-
-
 def _wanted(installation: Installation, catalog: Catalog, client: str, path: str, version: int | None) -> Paper:
     """The version asked for; without one, what the name shows now, or else the newest that had it."""
     found = catalog.versions(client, path)
@@ -184,11 +183,6 @@ def _names(installation: Installation, catalog: Catalog, client: str) -> Iterato
 def _known(catalog: Catalog, client: str) -> None:
     if catalog.client(client) is None:
         raise unknown_client(client)
-
-
-def virtual(path: str) -> str:
-    """A path from the command line as the catalog has it. Raises Refused."""
-    return str(parse(os.fsencode(path)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from config.loading import Installation, open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Hold
-from gateway.commands.files import operator, virtual
+from gateway.commands.operators import operator, virtual
 from gateway.commands.times import moment
 
 

@@ -22,7 +22,7 @@ from gateway.age import Identity
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
-from gateway.commands.files import operator
+from gateway.commands.operators import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import part_a
 from gateway.keys.master import CREDENTIALS_DIRECTORY, load_master, make_master
