@@ -9,7 +9,7 @@ import click
 
 from config.cli import NO_LIMIT, Size
 from config.console import human_bytes
-from gateway.catalog.limits import COLUMNS, Limits
+from gateway.catalog.limits import COLUMNS, PROFILES, Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +49,16 @@ _OPTIONS = (
         metavar="SIZE",
         help="Bytes that may be stored for the client, older versions and what is held back included.",
     ),
+    click.option(
+        "--profile",
+        "limit_profile",
+        type=click.Choice(PROFILES),
+        help="What the client may do: drop (upload only), exchange (the default), read-only.",
+    ),
+    click.option("--upload-speed", "limit_upload", type=Size(), metavar="SIZE", help="Bytes a second that the client may upload in all."),
+    click.option("--download-speed", "limit_download", type=Size(), metavar="SIZE", help="The same for downloads."),
+    click.option("--max-sessions", "limit_sessions", type=Count(1), metavar="N", help="SFTP sessions at once, of all the client's people."),
+    click.option("--max-handles", "limit_handles", type=Count(1), metavar="N", help="Open files and folders at once, in all sessions."),
 )
 
 

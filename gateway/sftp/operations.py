@@ -15,11 +15,12 @@ import structlog
 from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.jail import Entry, Refused, VirtualPath, parse
-from gateway.jail.permissions import Action, check, check_rename, mode_bits
+from gateway.jail.permissions import Action, Rights, rights_of
 from gateway.sftp import replies
 from gateway.sftp import requests as ask
 from gateway.sftp.explaining import explain
 from gateway.sftp.handles import FolderHandle, Handle, HandleTable, ReadingHandle, WritingHandle
+from gateway.sftp.pace import DOWN, UP
 from gateway.sftp.papers import Papers
 from gateway.sftp.recording import SessionRecord
 from gateway.sftp.space import SpaceGuard
@@ -48,7 +49,11 @@ class Operations:
         run: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]],
         space: SpaceGuard,
         max_handles: int,
+        *,
+        role: str = "client",
     ) -> None:
+        self._role = role
+        self.pace = papers.pace
         self._papers = papers
         self._visitor = visitor
         self._record = record
@@ -135,14 +140,34 @@ class Operations:
         self.handles.check_room()
         flags = request.flags
         if flags & _WRITES:
-            check(Action.WRITE, path)
+            self._rights.check(Action.WRITE, path)
+            if flags & OpenFlag.READ:
+                self._rights.check(Action.READ, path)
+            self._check_overwriting(path)
             opened = self._papers.opening.open(path, flags, self._visitor)
             return self._add(request.id, opened) if isinstance(opened, WritingHandle) else self._add_later(request.id, opened)
         if not flags & OpenFlag.READ:
             raise Refused("bad_message", "a file is opened for reading or for writing")
-        check(Action.READ, path)
+        self._rights.check(Action.READ, path)
         reading = self._papers.reading.open(path, self._visitor)
         return self._add(request.id, reading) if isinstance(reading, ReadingHandle) else self._add_later(request.id, reading)
+
+    @property
+    def _rights(self) -> Rights:
+        return rights_of(self._role, self._papers.limits.profile)
+
+    def _check_overwriting(self, path: VirtualPath) -> None:
+        """A paper that is whole may be changed only by those who may overwrite; a broken upload goes on."""
+        if self._rights.may(Action.OVERWRITE, path):
+            return
+        try:
+            pointer = self._papers.tree.stat(path).pointer
+        except Refused as refused:
+            if refused.code == "no_such_file":
+                return
+            raise
+        if pointer is None or pointer.state == "whole":
+            self._rights.check(Action.OVERWRITE, path)
 
     def _add(self, number: int, handle: Handle) -> bytes:
         return replies.handle(number, self.handles.add(handle))
@@ -153,11 +178,13 @@ class Operations:
     def _write(self, request: ask.Write) -> Reply:
         handle = self._writing(request.handle)
         waiting = self._papers.writing.write(handle, request.offset, request.data)
+        self.pace.moved(UP, len(request.data))
         return replies.ok(request.id) if waiting is None else _done(request.id, waiting)
 
     def _read(self, request: ask.Read) -> Reply:
         handle = self.handles.get(request.handle)
         length = min(request.length, MAX_PAYLOAD)
+        self.pace.moved(DOWN, length)
         if isinstance(handle, ReadingHandle):
             if handle.draft is not None and handle.draft.content.locked():
                 return self._read_waiting(request.id, handle, request.offset, length)
@@ -208,25 +235,30 @@ class Operations:
 
     def _stat(self, request: ask.Stat) -> bytes:
         path = parse(request.path)
-        check(Action.STAT, path)
-        return replies.attributes(request.id, _facts(path, self._papers.names.stat(path)))
+        self._rights.check(Action.STAT, path)
+        return replies.attributes(request.id, self._facts(path, self._papers.names.stat(path)))
 
     def _handle_stat(self, request: ask.HandleStat) -> bytes:
         handle = self.handles.get(request.handle)
         if isinstance(handle, FolderHandle):
-            facts = _facts(handle.path, self._papers.names.stat(handle.path))
+            facts = self._facts(handle.path, self._papers.names.stat(handle.path))
         elif isinstance(handle, WritingHandle):
-            facts = replies.Facts(handle.draft.size, replies.FILE_MODE, handle.draft.mtime)
+            facts = replies.Facts(handle.draft.size, 0o100000 | self._rights.mode_bits(handle.draft.path, folder=False), handle.draft.mtime)
         else:
-            facts = replies.Facts(handle.source.size, 0o100000 | mode_bits(handle.path, folder=False), handle.mtime)
+            facts = replies.Facts(handle.source.size, 0o100000 | self._rights.mode_bits(handle.path, folder=False), handle.mtime)
         return replies.attributes(request.id, facts)
+
+    def _facts(self, path: VirtualPath, entry: Entry) -> replies.Facts:
+        folder = entry.kind == "folder"
+        kind = 0o040000 if folder else 0o100000
+        return replies.Facts(entry.size, kind | self._rights.mode_bits(path, folder=folder), entry.mtime)
 
     def _real_path(self, request: ask.RealPath) -> bytes:
         return replies.real_path(request.id, str(parse(request.path)))
 
     def _open_folder(self, request: ask.OpenFolder) -> bytes:
         path = parse(request.path)
-        check(Action.LIST, path)
+        self._rights.check(Action.LIST, path)
         self.handles.check_room()
         return self._add(request.id, FolderHandle(path, self._papers.tree.list(path)))
 
@@ -242,13 +274,13 @@ class Operations:
 
     def _listed(self, folder: VirtualPath, entry: Entry, now: float) -> replies.Listed:
         path = folder.child(entry.name)
-        facts = _facts(path, self._papers.names.shown(path, entry))
+        facts = self._facts(path, self._papers.names.shown(path, entry))
         name = entry.name.encode()
         return replies.Listed(name, replies.long_name(name, facts, self._visitor.client, now), facts)
 
     def _file_system(self, request: ask.FileSystem) -> Reply:
         path = parse(request.path)
-        check(Action.STAT, path)
+        self._rights.check(Action.STAT, path)
         self._papers.names.stat(path)
         return self._space_reply(request.id, path)
 
@@ -266,14 +298,14 @@ class Operations:
     def _space_now(self, number: int, path: VirtualPath) -> bytes:
         total, free, names, free_names = self._papers.quota.room()
         total, free = min(total, self._space.total), min(free, max(0, self._space.free))
-        shown = replies.Space(total, free, min(names, FILES_SHOWN), min(free_names, FILES_SHOWN), path.folder != "inbox")
+        shown = replies.Space(total, free, min(names, FILES_SHOWN), min(free_names, FILES_SHOWN), not self._rights.may(Action.WRITE, path))
         return replies.space(number, shown)
 
     # changing names
 
     async def _remove(self, request: ask.Remove) -> bytes:
         path = parse(request.path)
-        check(Action.REMOVE, path)
+        self._rights.check(Action.REMOVE, path)
         if self._papers.tree.stat(path).kind == "folder":
             raise Refused("failure", "this is a folder")
         await self._papers.names.remove(path)
@@ -282,7 +314,7 @@ class Operations:
 
     async def _make_folder(self, request: ask.MakeFolder) -> bytes:
         path = parse(request.path)
-        check(Action.MAKE_FOLDER, path)
+        self._rights.check(Action.MAKE_FOLDER, path)
         self._space.check()
         quota = self._papers.quota
         if not quota.ready:
@@ -298,7 +330,7 @@ class Operations:
 
     async def _remove_folder(self, request: ask.RemoveFolder) -> bytes:
         path = parse(request.path)
-        check(Action.REMOVE_FOLDER, path)
+        self._rights.check(Action.REMOVE_FOLDER, path)
         await self._run(lambda: self._papers.tree.remove_folder(path))
         self._papers.quota.remove_name()
         self._record.record(Event.FOLDER_REMOVED, path=str(path))
@@ -306,7 +338,9 @@ class Operations:
 
     async def _rename(self, request: ask.Rename) -> bytes:
         source, target = parse(request.source), parse(request.target)
-        check_rename(source, target)
+        self._rights.check_rename(source, target)
+        if request.replace:
+            self._check_overwriting(target)
         await self._papers.names.rename(source, target, replace=request.replace)
         self._record.record(Event.NAME_RENAMED, path=str(source), target=str(target))
         return replies.ok(request.id)
@@ -317,15 +351,16 @@ class Operations:
         path = parse(request.path)
         wanted = request.attributes
         if wanted.size is None and wanted.mtime is None:  # modes and owners never matter
-            check(Action.STAT, path)
+            self._rights.check(Action.STAT, path)
             self._papers.names.stat(path)
             return replies.ok(request.id)
-        check(Action.SET_TIMES, path)
+        self._rights.check(Action.SET_TIMES, path)
         return self._set_stat_waiting(request.id, path, wanted)
 
     async def _set_stat_waiting(self, number: int, path: VirtualPath, wanted: ask.Attributes) -> bytes:
         if wanted.size is not None:
-            check(Action.WRITE, path)
+            self._rights.check(Action.WRITE, path)
+            self._check_overwriting(path)
             if self._papers.names.stat(path).size != wanted.size:
                 await self._resize(path, wanted.size)
         if wanted.mtime is not None:
@@ -355,7 +390,7 @@ class Operations:
             raise Refused("permission", "the handle is not open for writing")
         if wanted.mtime is None:
             return replies.ok(request.id)
-        check(Action.SET_TIMES, handle.path)
+        self._rights.check(Action.SET_TIMES, handle.path)
         return self._set_stat_waiting(request.id, handle.path, wanted)
 
 
@@ -386,9 +421,3 @@ def _page(handle: FolderHandle) -> list[Entry]:
         if len(entries) >= PAGE_ENTRIES or size >= PAGE_BYTES:
             break
     return entries
-
-
-def _facts(path: VirtualPath, entry: Entry) -> replies.Facts:
-    folder = entry.kind == "folder"
-    kind = 0o040000 if folder else 0o100000
-    return replies.Facts(entry.size, kind | mode_bits(path, folder=folder), entry.mtime)

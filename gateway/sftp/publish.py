@@ -12,6 +12,7 @@ import structlog
 
 from config.errors import NightsafeError
 from gateway.jail import Pointer, Tree, VirtualPath
+from gateway.jail.permissions import is_unfinished_name
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing
 from gateway.sftp.drafts import Draft, Stage
@@ -20,13 +21,12 @@ from gateway.store.spool import Spool
 
 log = structlog.get_logger()
 
-UNFINISHED_SUFFIXES = (".filepart", ".part", ".partial", ".tmp")  # WinSCP, curl and browsers, rclone, many
 RETRY_SECONDS = 5.0  # after a landing that failed, on a full disk for instance
 
 
 def settle_seconds(path: VirtualPath, settle: float, unfinished: float) -> float:
     """How long a finished paper waits for its client to reopen or rename it. Pure."""
-    return max(settle, unfinished) if path.name.lower().endswith(UNFINISHED_SUFFIXES) else settle
+    return max(settle, unfinished) if is_unfinished_name(path) else settle
 
 
 class Tasks:

@@ -83,7 +83,9 @@ class Quota:
             self._ledger = ledger
 
     def count_again(self) -> None:
-        """Blocking, now and then: count when it is time."""
+        """Blocking, now and then: count when it is time, or when a quota was set for papers that are open already. Raises Refused."""
+        if not self.ready:
+            self.prepare()
         ledger = self._ledger
         if ledger is None or not self._limits.is_quota:
             return

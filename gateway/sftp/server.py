@@ -7,6 +7,7 @@ import errno
 import resource
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -136,8 +137,7 @@ class Gateway:
         self._reading.close()
         self._revocation.close()
         for papers in self._papers.values():
-            papers.quota.close()
-            papers.tree.close()
+            papers.close()
 
     async def _all_gone(self) -> None:
         """Connections end a turn of the loop or two after they were told to; only then are their sessions given up."""
@@ -273,15 +273,18 @@ class Gateway:
             return None
         visitor = Visitor(person.name, client.name, secrets.token_hex(8), login.address, login.software)
         record = SessionRecord(self._stores.recorder, visitor)
+        give_back: Callable[[], None] = lambda: None  # noqa: E731
         try:
             papers = self._papers_of(client)
+            give_back = papers.take_place()
             record.record(Event.SESSION_OPENED)
         except NightsafeError as error:
             log.warning("session.refused", client=client.name, error=error.message)
+            give_back()
             return None
         self._sessions_of[person.name] += 1
-        session.opened_as(person.name, record)
-        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles)
+        session.opened_as(person.name, record, give_back)
+        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles, role=person.role)
 
     def _leave(self, login: Login, session: SftpSession) -> None:
         login.sessions.discard(session)
@@ -300,7 +303,7 @@ class Gateway:
         if papers is None:
             tree = self._open_tree(client.name)
             papers = self._papers[client.name] = Papers(client.name, tree, self._parts, self._handles_of_one(), self._rooms.of(client.name, tree))
-        papers.quota.limits = client.limits
+        papers.take_limits(client.limits)
         papers.book.deposit_only = client.custody == "deposit-only"
         return papers
 
@@ -323,7 +326,7 @@ class Gateway:
                 try:
                     known = await self._pool.run(partial(self._stores.catalog.client, client))
                     if known is not None:
-                        papers.quota.limits = known.limits
+                        papers.take_limits(known.limits)
                     await self._reading.run(papers.quota.count_again)
                 except Exception as error:  # noqa: BLE001 - the limits of before hold on
                     log.warning("limits.not_read", client=client, error=str(error))

@@ -29,6 +29,7 @@ READ_AHEAD = 512 * 1024  # bytes of requests that may wait
 ANSWER_PIECE = 256 * 1024  # bytes of replies in one write
 TURN_BYTES = 1024 * 1024  # requests and replies of one session in one turn of the event loop; then the others come
 TURN_SECONDS = 0.005  # the same in time: a small request can be dear
+LONGEST_PAUSE = 5.0  # seconds; then a session that is held to a speed looks again
 CHANNEL_BUFFER = 256 * 1024  # replies that may wait for the peer's window
 
 SUBSYSTEM = "sftp"
@@ -55,6 +56,8 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         self._task: asyncio.Task[None] | None = None
         self.person: str | None = None
         self._record: SessionRecord | None = None
+        self._give_back: Callable[[], None] = lambda: None
+        self._waits_for_pace = False  # the client's speed limit
 
     # what asyncssh calls
 
@@ -119,13 +122,15 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         if self._operations is not None:
             await self._operations.abandon()
 
-    def opened_as(self, person: str, record: SessionRecord) -> None:
-        """It counts as a session of `person` from now on."""
+    def opened_as(self, person: str, record: SessionRecord, give_back: Callable[[], None]) -> None:
+        """It counts as a session of `person` from now on; `give_back` is called at its end."""
         self.person = person
         self._record = record
+        self._give_back = give_back
 
     def record_end(self) -> None:
         """The audit event of the session's end."""
+        self._give_back()
         if self._record is not None:
             self._record.record(Event.SESSION_CLOSED, refusals=self._record.refusals)
 
@@ -146,7 +151,7 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
 
     @property
     def _held_up(self) -> bool:
-        return self._busy or self._channel_full or self._transport_full or self._closed
+        return self._busy or self._waits_for_pace or self._channel_full or self._transport_full or self._closed
 
     def _pump(self) -> None:
         """Handle what can be handled now."""
@@ -178,6 +183,8 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
                     return
                 break
             reply = self._reply_to(operations, body)
+            if operations.pace.is_limited:
+                self._keep_pace(operations.pace.wait_seconds)
             turn += len(body)
             if isinstance(reply, bytes):
                 ready.append(reply)
@@ -190,6 +197,17 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
                 self._busy = True
                 self._task = asyncio.get_running_loop().create_task(self._wait_for(reply))
         self._write(ready)
+
+    def _keep_pace(self, seconds: float) -> None:
+        """Handle nothing more for so long: the client's window fills, and it waits, too."""
+        if seconds > 0 and not self._waits_for_pace:
+            self._waits_for_pace = True
+            asyncio.get_running_loop().call_later(min(seconds, LONGEST_PAUSE), self._pace_is_kept)
+
+    def _pace_is_kept(self) -> None:
+        self._waits_for_pace = False
+        self._touch()
+        self._go_on()
 
     def _go_on_later(self) -> None:
         if not self._turn_is_over:

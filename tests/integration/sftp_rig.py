@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paramiko
+
 from config.folder import DataFolder
 from config.loading import Installation
 from config.roles import role_state
@@ -220,8 +222,8 @@ class Desk:
             after=Publisher(self.tasks).after,
         )
         self.tree = Tree(self.folder.jail(CLIENT))
-        self.papers = Papers(CLIENT, self.tree, parts, quota=Rooms(self.folder).of(CLIENT, self.tree))
-        self.papers.quota.limits = self.limits
+        self.papers = Papers(CLIENT, self.tree, parts, room=Rooms(self.folder).of(CLIENT, self.tree))
+        self.papers.take_limits(self.limits)
         self.sessions = 0
 
     def session(self) -> Session:
@@ -237,8 +239,7 @@ class Desk:
             draft.stop_settling()
             with contextlib.suppress(Exception):
                 os.close(draft.file._descriptor)
-        self.papers.quota.close()
-        self.tree.close()
+        self.papers.close()
         self.audit.close()
         self.spool.close()
 
@@ -412,3 +413,11 @@ def running_server(home: Path, settings: str = "") -> Iterator[Server]:
     finally:
         server.stop_all()
     assert clean(server.log()), server.log()
+
+
+def paramiko_client(server: Server) -> paramiko.SSHClient:
+    """A connection of paramiko; the caller closes it."""
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
+    client.connect("127.0.0.1", server.port, CLIENT, key_filename=str(server.key), allow_agent=False, look_for_keys=False)
+    return client

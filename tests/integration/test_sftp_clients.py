@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncssh
-import paramiko
 import pytest
 
-from tests.integration.sftp_rig import CLIENT, Server, running_server
+from tests.integration.sftp_rig import CLIENT, Server, paramiko_client, running_server
 
 SETTLE = "settle_seconds = 0.2\nunfinished_name_seconds = 0.5\n"
 
@@ -31,13 +30,6 @@ def big(tmp_path: Path) -> Path:
     path = tmp_path / "big"
     path.write_bytes(os.urandom(5_000_000))
     return path
-
-
-def paramiko_client(server: Server) -> paramiko.SSHClient:
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-    client.connect("127.0.0.1", server.port, CLIENT, key_filename=str(server.key), allow_agent=False, look_for_keys=False)
-    return client
 
 
 def test_openssh_put_get_rename_overwrite_remove(server: Server, tmp_path: Path, big: Path) -> None:

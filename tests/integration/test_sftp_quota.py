@@ -29,7 +29,7 @@ async def statvfs(session: Session) -> tuple[int, int, int, int]:
 async def agrees(desk: Desk) -> None:
     """Once all has landed the ledger says what a count says, and nothing is reserved."""
     await desk.land_all()
-    account = Ledger(desk.folder.run / "quota" / CLIENT).look()
+    account = Ledger(desk.folder.run / "limits" / CLIENT / "quota").look()
     counted = usage(desk.folder, CLIENT, desk.tree)
     assert (account.size, account.names) == (counted.size, counted.names)
     assert account.taken == (account.size, account.stored)

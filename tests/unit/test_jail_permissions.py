@@ -1,4 +1,4 @@
-"""The profile `exchange`: who may do what where, and what a client is told."""
+"""Profiles and roles: who may do what where, and what is told."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import errno
 import pytest
 
 from gateway.jail.paths import path_of
-from gateway.jail.permissions import Action, check, check_rename, mode_bits
+from gateway.jail.permissions import DROP, EXCHANGE, Action, Rights, rights_of
 from gateway.jail.refused import Refused, refusal
 
 LOOKS = {Action.STAT, Action.LIST, Action.READ}
 CHANGES = set(Action) - LOOKS
 
 
-def code_of(action: Action, path: str) -> str:
+def code_of(action: Action, path: str, rights: Rights = EXCHANGE) -> str:
     try:
-        check(action, path_of(path))
+        rights.check(action, path_of(path))
     except Refused as refused:
         return refused.code
     return "allowed"
@@ -49,22 +49,55 @@ def test_nothing_else_exists(path: str) -> None:
 def test_the_refusal_helps() -> None:
     for path in ("/invoice.pdf", "/outbox/invoice.pdf", "/receipts/invoice.pdf"):
         with pytest.raises(Refused, match="put papers into /inbox"):
-            check(Action.WRITE, path_of(path))
+            EXCHANGE.check(Action.WRITE, path_of(path))
     assert code_of(Action.MAKE_FOLDER, "/inbox") == "exists"
 
 
 def test_rename_looks_at_both_ends() -> None:
-    check_rename(path_of("/inbox/a"), path_of("/inbox/b"))
+    EXCHANGE.check_rename(path_of("/inbox/a"), path_of("/inbox/b"))
     for elsewhere in ("/receipts/a", "/outbox/a", "/a", "/inbox"):
         for source, target in (("/inbox/a", elsewhere), (elsewhere, "/inbox/a")):
             with pytest.raises(Refused):
-                check_rename(path_of(source), path_of(target))
+                EXCHANGE.check_rename(path_of(source), path_of(target))
 
 
 def test_mode_bits() -> None:
-    assert mode_bits(path_of("/inbox/a"), folder=False) == 0o600
-    assert mode_bits(path_of("/receipts"), folder=True) == 0o500
-    assert mode_bits(path_of("/"), folder=True) == 0o500
+    assert EXCHANGE.mode_bits(path_of("/inbox/a"), folder=False) == 0o600
+    assert EXCHANGE.mode_bits(path_of("/receipts"), folder=True) == 0o500
+    assert EXCHANGE.mode_bits(path_of("/"), folder=True) == 0o500
+
+
+def granted(rights: Rights, path: str) -> set[Action]:
+    return {action for action in Action if code_of(action, path, rights) == "allowed"}
+
+
+TABLE = [
+    ("client", "exchange", set(Action), LOOKS, LOOKS),
+    ("client", "read-only", LOOKS, LOOKS, LOOKS),
+    ("client", "no such profile", set(), set(), set()),
+    ("staff", "drop", LOOKS, set(Action), LOOKS),
+    ("auditor", "exchange", set(), set(), LOOKS),
+    ("nobody", "exchange", set(), set(), set()),
+]
+
+
+@pytest.mark.parametrize(("role", "profile", "inbox", "outbox", "receipts"), TABLE)
+def test_every_role_and_profile(role: str, profile: str, inbox: set[Action], outbox: set[Action], receipts: set[Action]) -> None:
+    rights = rights_of(role, profile)
+    assert (granted(rights, "/inbox/a"), granted(rights, "/outbox/a"), granted(rights, "/receipts/a")) == (inbox, outbox, receipts)
+
+
+def test_drop_puts_lists_and_renames_what_is_unfinished() -> None:
+    puts = {Action.STAT, Action.LIST, Action.WRITE, Action.MAKE_FOLDER, Action.RENAME_TO, Action.SET_TIMES}
+    assert granted(DROP, "/inbox/a.pdf") == puts
+    assert granted(DROP, "/inbox/d/a.pdf.filepart") == puts | {Action.RENAME_FROM, Action.REMOVE}
+    assert granted(DROP, "/outbox/a") == set()
+    assert granted(DROP, "/receipts/a.part") == LOOKS
+    assert DROP.mode_bits(path_of("/inbox/a"), folder=False) == 0o200
+    with pytest.raises(Refused, match="but not downloaded"):
+        DROP.check(Action.READ, path_of("/inbox/a"))
+    with pytest.raises(Refused, match="/outbox is not for this login"):
+        DROP.check(Action.LIST, path_of("/outbox"))
 
 
 HOST_ERRORS = [

@@ -1,0 +1,41 @@
+"""How many sessions one client has at once, over all workers: each holds a byte of a file in `run/` by a kernel lock, which ends with its process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.store import locks
+
+
+class Places:
+    """One client's, in this process; used on the event loop. `open_file` gives the path of the file, made when it is first needed."""
+
+    def __init__(self, path: Callable[[], Path]) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._taken: set[int] = set()
+
+    def take(self, limit: int) -> int | None:
+        """A place below `limit`, to be given back; None when all are taken. Raises OSError."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        for number in range(limit):
+            if number not in self._taken and locks.hold(self._descriptor, number):
+                self._taken.add(number)
+                return number
+        return None
+
+    def give(self, number: int) -> None:
+        """The place is free again."""
+        if number in self._taken:
+            self._taken.discard(number)
+            locks.release(self._descriptor, number)
+
+    def close(self) -> None:
+        """Give back all."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._taken.clear()
