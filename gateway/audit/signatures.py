@@ -30,9 +30,9 @@ __all__ = ["CHECKPOINT", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", 
 def sign(key: SigningKey, namespace: str, message: bytes) -> str:
     """An armoured signature over `message`, with a newline at its end."""
     signature = key.sign_raw(_signed_data(namespace.encode(), b"", b"sha512", hashlib.sha512(message).digest()))
-    blob = _MAGIC + (1).to_bytes(4, "big") + pack(pack(ED25519, key.public_bytes), namespace.encode(), b"", b"sha512", pack(ED25519, signature))
-    body = base64.b64encode(blob).decode("ascii")
-    return "\n".join([_BEGIN, *(body[start : start + 70] for start in range(0, len(body), 70)), _END, ""])
+    return _armour(
+        _MAGIC + (1).to_bytes(4, "big") + pack(pack(ED25519, key.public_bytes), namespace.encode(), b"", b"sha512", pack(ED25519, signature))
+    )
 
 
 def verify(public: str, namespace: str, message: bytes, signature: str) -> bool:
@@ -61,11 +61,20 @@ def _signed_data(namespace: bytes, reserved: bytes, algorithm: bytes, digest: by
     return _MAGIC + pack(namespace, reserved, algorithm, digest)
 
 
+def _armour(blob: bytes) -> str:
+    body = base64.b64encode(blob).decode("ascii")
+    return "\n".join([_BEGIN, *(body[start : start + 70] for start in range(0, len(body), 70)), _END, ""])
+
+
 def _unarmour(text: str) -> bytes:
-    lines = text.strip().split("\n")
-    if len(text) > _MAX_ARMOUR_CHARACTERS or len(lines) < 3 or lines[0].strip() != _BEGIN or lines[-1].strip() != _END:
+    """There is one armour of a signature, as OpenSSH writes it too: a stray bit in it is not overlooked."""
+    lines = text.split("\n")
+    if len(text) > _MAX_ARMOUR_CHARACTERS or len(lines) < 3:
         raise WireError("not an armoured signature")
-    return base64.b64decode("".join(line.strip() for line in lines[1:-1]), validate=True)
+    blob = base64.b64decode("".join(lines[1:-2]), validate=True)
+    if _armour(blob) != text:
+        raise WireError("not an armoured signature")
+    return blob
 
 
 def _unpack(blob: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:

@@ -105,14 +105,16 @@ def unsealed(sealed: bytes, identity: Identity, path: Path) -> bytes:
 def recipients_in(path: Path) -> list[Recipient]:
     """The recipients in a file, one a line; never empty. Raises SettingsError when it is missing, KeyDamaged."""
     try:
-        lines = read_piece(path).decode("ascii").split()
-        recipients = [Recipient.parse(line) for line in lines]
+        text = read_piece(path).decode("ascii")
+        recipients = [Recipient.parse(line) for line in text.split()]
     except FileNotFoundError:
         raise SettingsError(f"{path} is missing", "restore it from a backup; if 'nightsafe init' was interrupted, run it again") from None
     except (OSError, UnicodeDecodeError, AgeError) as error:
         raise KeyDamaged(f"{path} does not hold age recipients", "restore it from a backup") from error
     if not recipients:
         raise KeyDamaged(f"{path} is empty", "restore it from a backup")
+    if text != "".join(f"{recipient}\n" for recipient in recipients):
+        raise KeyDamaged(f"{path} was altered: there must be one recipient a line, and nothing else", "restore it from a backup")
     return recipients
 
 

@@ -203,7 +203,7 @@ def test_a_record_that_was_changed_does_not_count(hands: Pair, place: Place, roo
         hand("close")
 
 
-@pytest.mark.parametrize("attempt", range(6))
+@pytest.mark.parametrize("attempt", range(3))
 def test_one_is_killed_and_the_other_goes_on(place: Place, root: Path, attempt: int, survivor: Hand) -> None:
     kill_one(place, root, attempt, survivor)
 
