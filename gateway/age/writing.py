@@ -35,7 +35,7 @@ class SealWriter:
         self._number = 0
         self._held = memoryview(bytearray(CHUNK))  # plaintext of a chunk that may turn out to be the last
         self._held_length = 0
-        self._out = memoryview(bytearray(BATCH * SEALED_CHUNK))
+        self._out = memoryview(b"")  # made when there is something to seal: a small file needs a small one
         self._out_length = 0
         self._open = True
         self._emit(memoryview(header + nonce))
@@ -89,7 +89,9 @@ class SealWriter:
         self._held_length += len(view)
 
     def _seal(self, plain: memoryview, *, last: bool) -> None:
-        if self._out_length + SEALED_CHUNK > len(self._out):
+        if not self._out:
+            self._out = memoryview(bytearray(len(plain) + TAG if last else BATCH * SEALED_CHUNK))
+        elif self._out_length + SEALED_CHUNK > len(self._out):
             self._flush()
         end = self._out_length + len(plain) + TAG
         self._cipher.seal_into(self._number, last, plain, self._out[self._out_length : end])

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.store.format import (
+    BLOCK_DATA,
     FOOTER_MAX,
     HEAD,
     HEADER_SIZE,
@@ -88,6 +89,16 @@ class PaperCipher:
             self._aead.decrypt_into(head.nonce, sealed, block_data(self._paper, block, head), into[: head.length])
         except InvalidTag:
             into[: head.length] = bytes(head.length)  # what is there now is unproven
+            return False
+        return True
+
+    def open_slot(self, block: int, slot: memoryview, into: memoryview) -> bool:
+        """As `open`, for a whole slot whose head was found to be of a block as long as `into`: the quick way of sequential reading."""
+        data = b"".join((BLOCK_DATA, self._paper, block.to_bytes(8, "big"), slot[NONCE:HEAD]))
+        try:
+            self._aead.decrypt_into(slot[:NONCE], slot[HEAD:-NONCE], data, into)
+        except InvalidTag:
+            into[:] = bytes(len(into))
             return False
         return True
 

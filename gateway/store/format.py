@@ -41,10 +41,11 @@ _MAGIC = b"NSSPOOL1"
 _VERSION = 1
 _HEADER = struct.Struct(">8sH16s32sH")
 _AGE_MAX = SHARED - _HEADER.size
-_HEAD = struct.Struct(">12sIII")
+SLOT_HEAD = struct.Struct(">12sIII")
 _TRAILER = struct.Struct(">QI8s")
 _END_MAGIC = b"NSFOOT01"
-_BLOCK_DATA = struct.Struct(">8s16sQIII")
+_ASSOCIATED = struct.Struct(">8s16sQIII")
+BLOCK_DATA = b"block\0\0\1"
 ZERO_HEAD = bytes(HEAD)
 
 
@@ -114,12 +115,12 @@ def block_count(size: int) -> int:
 
 def encode_head(into: memoryview, head: SlotHead) -> None:
     """Write `head` at the beginning of `into`."""
-    _HEAD.pack_into(into, 0, *head)
+    SLOT_HEAD.pack_into(into, 0, *head)
 
 
 def decode_head(data: bytes | memoryview) -> SlotHead | None:
     """The head, or None for a slot that was never written. Raises FormatError for lengths that no slot has."""
-    head = SlotHead(*_HEAD.unpack_from(data))
+    head = SlotHead(*SLOT_HEAD.unpack_from(data))
     if 0 < head.length <= BLOCK and head.prefix <= head.tail <= head.length:
         return head
     if bytes(data[:HEAD]) == ZERO_HEAD:
@@ -129,7 +130,7 @@ def decode_head(data: bytes | memoryview) -> SlotHead | None:
 
 def block_data(paper: bytes, block: int, head: SlotHead) -> bytes:
     """The associated data of a block; `paper` is the id's 16 bytes."""
-    return _BLOCK_DATA.pack(b"block\0\0\1", paper, block, head.length, head.prefix, head.tail)
+    return _ASSOCIATED.pack(BLOCK_DATA, paper, block, head.length, head.prefix, head.tail)
 
 
 @dataclass(frozen=True)

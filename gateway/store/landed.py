@@ -21,11 +21,11 @@ from gateway.store.format import (
     HEAD,
     HEADER_SIZE,
     NONCE,
+    SLOT_HEAD,
     STRIDE,
     Footer,
     FormatError,
     block_count,
-    decode_head,
     slot_offset,
     slot_size,
 )
@@ -35,6 +35,7 @@ from gateway.store.seals import GROUP, HOT, SEAL, group_count, group_digest
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+RUN = 4  # slots per read: enough to spare system calls, few enough for the processor's cache
 _HOLE = bytes(SEAL)
 _ZEROS = bytes(STRIDE)
 
@@ -71,7 +72,7 @@ class LandedPaper(io.RawIOBase):
             self._end = footer.end
             self._digests = self._verify(footer)
             self._plain = memoryview(bytearray(min(BLOCK, footer.size)))
-            self._sealed = memoryview(bytearray(min(STRIDE, footer.end - HEADER_SIZE)))
+            self._sealed = memoryview(bytearray(min(RUN * STRIDE, footer.end - HEADER_SIZE)))
         except BaseException:
             self.close()
             raise
@@ -112,12 +113,14 @@ class LandedPaper(io.RawIOBase):
         wanted = max(0, min(len(target), self.size - place))
         while done < wanted:
             number, inside = divmod(place + done, BLOCK)
+            whole = min((wanted - done) // BLOCK, RUN)
+            if inside == 0 and whole:
+                self._load(number, whole, target[done:])
+                done += whole * BLOCK
+                continue
             count = min(self._length(number) - inside, wanted - done)
-            if inside == 0 and count == BLOCK:
-                self._load(number, target[done : done + BLOCK])
-            else:
-                self._cache(number)
-                target[done : done + count] = self._plain[inside : inside + count]
+            self._cache(number)
+            target[done : done + count] = self._plain[inside : inside + count]
             done += count
         self._position = place + done
         return done
@@ -190,35 +193,44 @@ class LandedPaper(io.RawIOBase):
     def _cache(self, number: int) -> None:
         if number != self._cached:
             self._cached = -1
-            self._load(number, self._plain)
+            self._load(number, 1, self._plain)
             self._cached = number
 
-    def _load(self, number: int, into: memoryview) -> None:
-        """Open block `number` into the beginning of `into`."""
-        length = self._length(number)
+    def _load(self, number: int, count: int, into: memoryview) -> None:
+        """Open `count` blocks from `number` on, only the last of which may be short, into the beginning of `into`."""
         start = slot_offset(number)
-        wanted = max(0, min(STRIDE, self._end - start))
+        wanted = max(0, min(count * STRIDE, self._end - start))
         sealed = self._sealed[:wanted]
         try:
-            count = os.preadv(self._descriptor, [sealed], start) if wanted else 0
+            got = os.preadv(self._descriptor, [sealed], start) if wanted else 0
         except OSError as error:
             raise spool_failure(error, "reading a paper") from error
-        seal = self._seal_of(number)
-        if seal == _HOLE:
-            if count < wanted or not _ZEROS.startswith(bytes(sealed)):
-                raise _damaged(f"block {number} should be a gap")
-            into[:length] = _ZEROS[:length]
-        elif count < slot_size(length) or not self._open(number, seal, sealed[: slot_size(length)], into):
-            raise _damaged(f"block {number} does not open")
+        for index in range(count):
+            slot = sealed[index * STRIDE : min((index + 1) * STRIDE, got)]
+            length = self._length(number + index)
+            self._open(number + index, slot, max(0, min(STRIDE, wanted - index * STRIDE)), into[index * BLOCK : index * BLOCK + length])
 
-    def _open(self, number: int, seal: bytes, slot: memoryview, into: memoryview) -> bool:
-        try:
-            head = decode_head(slot)
-        except FormatError:
-            return False
-        length = len(slot) - slot_size(0)
-        sound = head is not None and head.length == length and head.nonce == seal[:NONCE] and slot[HEAD + length :] == seal[NONCE:-4] + head.nonce
-        return sound and head is not None and self._cipher.open(number, head, slot[HEAD:-NONCE], into)
+    def _open(self, number: int, slot: memoryview, wanted: int, into: memoryview) -> None:
+        """Open one slot, of which the file should have `wanted` bytes, into `into`, which is as long as the block."""
+        seal = self._seal_of(number)
+        length = len(into)
+        if seal == _HOLE:
+            if len(slot) < wanted or not _ZEROS.startswith(bytes(slot)):
+                raise _damaged(f"block {number} should be a gap")
+            into[:] = _ZEROS[:length]
+            return
+        size = slot_size(length)
+        if len(slot) >= size:
+            slot = slot[:size]
+            nonce, told, _, _ = SLOT_HEAD.unpack_from(slot)
+            if (
+                told == length
+                and nonce == seal[:NONCE]
+                and slot[HEAD + length :] == seal[NONCE:-4] + nonce
+                and self._cipher.open_slot(number, slot, into)
+            ):
+                return
+        raise _damaged(f"block {number} does not open")
 
 
 def _damaged(why: str) -> SpoolDamaged:
