@@ -82,7 +82,7 @@ class Papers:
 
     def per_second(self, taken: Taken) -> float:
         """GB per second of one processor."""
-        return self.size / taken.cpu / 1e9
+        return self.size / max(taken.cpu, 1e-6) / 1e9
 
 
 def write_sealed(path: Path, identity: Identity, size: int) -> None:
