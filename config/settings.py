@@ -48,7 +48,25 @@ class GatewaySettings(_Section):
     reserve_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
     )
+    require_client: tuple[str, ...] = Field(
+        (),
+        description="Combinations of publickey, password and totp, as in 'publickey+totp', one of which people of clients show; empty: any factor.",
+    )
+    require_staff: tuple[str, ...] = Field((), description="The same for the staff of the firm.")
+    require_auditor: tuple[str, ...] = Field((), description="The same for auditors.")
     notice: str = Field("", max_length=8192, description="Banner that is shown before login.")
+    notice_version: str = Field(
+        "", max_length=64, description="Version of the banner, recorded with each login; empty: a hash of its text stands for it."
+    )
+
+    @field_validator("require_client", "require_staff", "require_auditor")
+    @classmethod
+    def _combinations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parts = text.split("+")
+            if parts == ["totp"] or len(set(parts)) != len(parts) or not set(parts) <= {"publickey", "password", "totp"}:
+                raise ValueError("must be combinations such as 'publickey' or 'publickey+totp'; totp does not stand alone")
+        return value
 
 
 class IngestSettings(_Section):

@@ -19,6 +19,13 @@ class Event(StrEnum):
     HOLD_RELEASED = "hold.released"
     PERSON_ADDED = "person.added"
     CODE_ACCEPTED = "code.accepted"  # of a second factor
+    PERSON_EDITED = "person.edited"
+    PERSON_SUSPENDED = "person.suspended"
+    PERSON_RESUMED = "person.resumed"
+    PERSON_OFF_BOARDED = "person.off_boarded"
+    LOGIN_ACCEPTED = "login.accepted"
+    CERTIFICATE_ISSUED = "certificate.issued"
+    CERTIFICATE_REVOKED = "certificate.revoked"
     LOGIN_FAILED = "login.failed"
     ACCESS_REVOKED = "access.revoked"  # a live connection was ended
     SESSION_OPENED = "session.opened"

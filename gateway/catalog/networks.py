@@ -54,6 +54,6 @@ def allowed(networks: Sequence[str], address: str) -> bool:
     return not positive or contains(positive, peer)
 
 
-def contains(networks: Iterable[str], address: Address) -> bool:
-    """Whether one of `networks` holds `address`."""
-    return any(address in ipaddress.ip_network(network) for network in networks)
+def contains(networks: Iterable[str], address: Address | None) -> bool:
+    """Whether one of `networks` holds `address`; none holds None."""
+    return address is not None and any(address in ipaddress.ip_network(network) for network in networks)

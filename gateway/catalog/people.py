@@ -113,6 +113,11 @@ class PeopleQueries:
         with self._database.reading() as connection:
             return _person(connection, name)
 
+    def existing_person(self, name: str) -> Person:
+        """The person. Raises UsageError when there is none."""
+        with self._database.reading() as connection:
+            return existing_person(connection, name)
+
     def people(self) -> list[Person]:
         """All people by name."""
         with self._database.reading() as connection:

@@ -21,10 +21,11 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
-from gateway.catalog.sshkeys import LONGEST, fingerprint, parse_public_key
 from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.commands.operators import operator
+from gateway.catalog.sshkeys import fingerprint
+from gateway.commands.logins import facts_added, person_facts, read_public_key
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 from gateway.sftp.quota import Usage
@@ -99,7 +100,7 @@ def _add(
     tell_keys(log, [made.first, *made.others])
     log.append(Event.CLIENT_ADDED, client=name, custody=added.custody, recipient=recipient)
     if person:
-        log.append(Event.PERSON_ADDED, person=name, client=name, fingerprints=[key.fingerprint for key in keys])
+        log.append(Event.PERSON_ADDED, person=name, client=name, by=operator(), **facts_added(person))
     log.sync()
     log.close()
     return added, person
@@ -247,17 +248,6 @@ def _room_facts(client: Client, taken: Usage) -> dict[str, object]:
     return shown | {name: count for name, count in counts.items() if count is not None}
 
 
-def read_public_key(path: Path) -> PublicKey:
-    """An SSH public key from a file. Raises UsageError."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            return parse_public_key(file.read(LONGEST), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the public key {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}", "name the file that ends in .pub"
-        ) from error
-
-
 def _welcome(installation: Installation, client: Client, person: Person | None) -> list[str]:
     gateway = installation.settings.gateway
     state = role_state(installation.folder, "gateway") or {"port": gateway.port}
@@ -303,9 +293,3 @@ def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:
 def state_word(client: Client) -> str:
     """`active` or `suspended`."""
     return "active" if client.active else "suspended"
-
-
-def person_facts(person: Person) -> dict[str, Any]:
-    """A person as JSON values."""
-    keys = [{"fingerprint": key.fingerprint, "comment": key.comment} for key in person.keys]
-    return {"name": person.name, "role": person.role, "client": person.client, "active": person.active, "keys": keys}

@@ -1,47 +1,62 @@
-"""Logging in: one `Login` for each connection. Public keys of active people of the catalog; everything else gets the same answer.
+"""Logging in: one `Login` for each connection. What each factor is worth is decided in `accounts`; here is the conversation.
 
-Nothing tells a known name from an unknown one: both cost one look into the catalog, and both end in the same refusal.
+Nothing tells a known name from an unknown one: the same methods are offered, the same looks and hashes are done, and a refusal comes no
+sooner than REFUSAL_SECONDS after its question.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hmac
+import secrets
+from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 import asyncssh
+from asyncssh.public_key import SSHOpenSSHCertificate
 
-from config.errors import NightsafeError
 from gateway.catalog import Client, Person
-from gateway.catalog.names import check_name
+from gateway.catalog.factors import Combination, Factor, following, suffices
+from gateway.catalog.networks import allowed
+from gateway.sftp.accounts import Account, CertificateFacts, Shown, ends_at, key_of, still_holds
+from gateway.sftp.certificates import facts_of, fingerprint_of, strong
 from gateway.sftp.session import SftpSession
 from gateway.sftp.transport import GuardedConnection
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-MIN_RSA_BITS = 2048
 MAX_CHANNELS = 16  # of one connection at once
 MAX_SOFTWARE = 128  # characters that are recorded
 MAX_ASKED = 64
-
-
-class Known(Protocol):
-    """The part of the catalog that logins need. Blocking."""
-
-    def person(self, name: str) -> Person | None: ...
-
-    def client(self, name: str) -> Client | None: ...
+REFUSAL_SECONDS = 0.03
+PROMPT = "Verification code: "
+METHODS: dict[str, Factor] = {"publickey": "publickey", "password": "password", "keyboard-interactive": "totp"}
 
 
 class Host(Protocol):
     """What a login asks of the server."""
 
-    def look_up(self, name: str) -> Awaitable[tuple[Person, Client] | None]:
+    def look_up(self, name: str) -> Awaitable[Account | None]:
         """Who may log in under `name`."""
+        ...
+
+    def first_factors(self) -> Awaitable[Combination]:
+        """With which factors anybody may begin; the same for every name."""
+        ...
+
+    def wanted(self, person: Person) -> tuple[Combination, ...]:
+        """What suffices for this person."""
+        ...
+
+    def check_password(self, kept: str | None, password: str, address: str) -> Awaitable[bool]:
+        """Whether the password is the one of the hash; as dear for None."""
+        ...
+
+    def check_code(self, person: str, code: str) -> Awaitable[bool]:
+        """Whether this is the next code of the person's second factor."""
+        ...
+
+    def check_certificate(self, signer: bytes, facts: CertificateFacts) -> Awaitable[bool]:
+        """Whether our CA signed it, and nobody revoked it."""
         ...
 
     def new_session(self, login: Login) -> SftpSession:
@@ -66,41 +81,6 @@ class Host(Protocol):
         ...
 
 
-def admissible(person: Person | None, client: Client | None, now: datetime) -> bool:
-    """Whether a person may log in at all. Pure."""
-    if person is None or client is None:
-        return False
-    if not person.active or person.role != "client" or person.client != client.name or not client.active:
-        return False
-    return person.expires_at is None or now < person.expires_at
-
-
-def find(catalog: Known, name: str) -> tuple[Person, Client] | None:
-    """Blocking: who may log in under `name`; None for everybody else."""
-    try:
-        check_name(name)
-    except NightsafeError:
-        return None
-    person = catalog.person(name)
-    client = catalog.client(person.client) if person is not None and person.client is not None else None
-    if person is None or client is None or not admissible(person, client, datetime.now(UTC)):
-        return None
-    return person, client
-
-
-def holds(person: Person, offered: bytes) -> bool:
-    """Whether one of the person's keys is the `offered` one (its SSH wire form)."""
-    found = False
-    for key in person.keys:
-        fields = key.line.split()
-        try:
-            blob = base64.b64decode(fields[1], validate=True)
-        except (IndexError, binascii.Error, ValueError):
-            continue
-        found |= hmac.compare_digest(blob, offered)
-    return found
-
-
 class Login(asyncssh.SSHServer):
     """One connection, from its first byte to its end."""
 
@@ -108,13 +88,19 @@ class Login(asyncssh.SSHServer):
         self._host = host
         self._connection: GuardedConnection | None = None
         self._asked: str = ""
-        self._found: tuple[Person, Client] | None = None
+        self._found: Account | None = None
+        self._looked = False
+        self._first: Combination = frozenset({"publickey"})
+        self._candidate = Shown()  # the key or certificate under examination
         self._banner_sent = False
+        self.shown = Shown()
         self.attempts = 0
-        self.person: Person | None = None
-        self.client: Client | None = None
+        self.account: Account | None = None
+        self.until: datetime | None = None
         self.sessions: set[SftpSession] = set()
         self.touched_at = 0.0
+        self.id = secrets.token_hex(6)
+        self.began_at = datetime.now(UTC)
         self.address = ""
         self.software = ""
 
@@ -128,6 +114,16 @@ class Login(asyncssh.SSHServer):
         """The name that was tried last, cut to what is shown."""
         return self._asked[:MAX_ASKED]
 
+    @property
+    def person(self) -> Person | None:
+        """Who has logged in."""
+        return self.account.person if self.account is not None else None
+
+    @property
+    def client(self) -> Client | None:
+        """The client to whom they belong; None for the staff and auditors."""
+        return self.account.clients[0] if self.account is not None and self.account.person.role == "client" else None
+
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = cast(GuardedConnection, conn)
         peer = conn.get_extra_info("peername")
@@ -137,39 +133,130 @@ class Login(asyncssh.SSHServer):
         failures = self._connection.failures if self._connection is not None else 0
         self.attempts = max(self.attempts, failures)
         self._connection = None
-        if self.person is not None:
+        if self.account is not None:
             self._host.ended(self)
         elif self._asked and self.attempts:
-            self._host.login_failed(self, "no key of an active login was shown")
+            self._host.login_failed(self, "not everything was shown" if self.shown.factors else "nothing that lets anybody in was shown")
+
+    # the conversation
 
     async def begin_auth(self, username: str) -> bool:
+        """A name, or another one: whatever was shown for the one before is void."""
         self._asked = username
-        self._found = None
+        self._found, self._looked, self.shown = None, False, Shown()
         if self._connection is not None:
             version = self._connection.get_extra_info("client_version", "")
             self.software = str(version).removeprefix("SSH-2.0-")[:MAX_SOFTWARE]
             if self._host.notice and not self._banner_sent:
                 self._banner_sent = True
                 self._connection.send_auth_banner(self._host.notice.rstrip("\n") + "\n")
-        self._found = await self._host.look_up(username)
+        self._first = await self._host.first_factors()
         return True
 
     def public_key_auth_supported(self) -> bool:
-        return True
+        return "publickey" in self._following
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        self.attempts += 1
-        if self._found is None or self._found[0].name != username or _too_weak(key):
+    def password_auth_supported(self) -> bool:
+        return "password" in self._following
+
+    def kbdint_auth_supported(self) -> bool:
+        return "totp" in self._following
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        asked_at = self._now()
+        account = await self._account(username)
+        if account is not None and strong(key) and key_of(account.person, key.public_data, self.address, datetime.now(UTC)) is not None:
+            return self._examine(replace(self.shown, fingerprint=fingerprint_of(key), certificate=None))
+        return await self._refuse(asked_at)
+
+    async def validate_certificate(self, username: str, certificate: SSHOpenSSHCertificate) -> bool:
+        """Asked by the connection, which has checked the signature, the times, the addresses and that `username` is a principal."""
+        asked_at = self._now()
+        account = await self._account(username)
+        facts = facts_of(certificate)
+        if facts is not None and await self._host.check_certificate(certificate.signing_key.public_data, facts) and account is not None:
+            return self._examine(replace(self.shown, fingerprint=facts.fingerprint, certificate=facts))
+        return await self._refuse(asked_at)
+
+    async def validate_password(self, username: str, password: str) -> bool:
+        asked_at = self._now()
+        account = await self._account(username)
+        kept = account.person.password_hash if account is not None and self._leads_on("password") else None
+        if await self._host.check_password(kept, password, self.address) and self._asked == username:
+            return True
+        return await self._refuse(asked_at)
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> asyncssh.auth.KbdIntChallenge:  # noqa: ARG002
+        return "", "", "", [(PROMPT, False)]
+
+    async def validate_kbdint_response(self, username: str, responses: asyncssh.auth.KbdIntResponse) -> bool:
+        asked_at = self._now()
+        account = await self._account(username)
+        if account is not None and len(responses) == 1 and await self._host.check_code(account.person.name, responses[0]):
+            return True
+        return await self._refuse(asked_at)
+
+    def factor_shown(self, method: str) -> bool:
+        """A method of SSH succeeded. True: that is enough. False: something else is to follow (`methods` tells what)."""
+        if self._found is None:
             return False
-        return holds(self._found[0], key.public_data)
+        factor = METHODS[method]
+        known = self._candidate if factor == "publickey" else self.shown
+        self.shown = replace(known, factors=self.shown.factors | {factor})
+        return suffices(self._host.wanted(self._found.person), self.shown.factors)
 
     def auth_completed(self) -> None:
-        if self._found is None or self._connection is None:
+        if self._found is None or self._connection is None or not suffices(self._host.wanted(self._found.person), self.shown.factors):
             raise asyncssh.PermissionDenied("no such login")
-        self.person, self.client = self._found
+        self.account = self._found
+        self.until = ends_at(self.account, self.shown)
         self._connection.logged_in()
         self.touch()
         self._host.logged_in(self)
+
+    def still_holds(self, account: Account | None) -> bool:
+        """Whether this login would be let in again as it was, now that the catalog says `account` of its name."""
+        if self.account is None or account is None:
+            return False
+        self.until = ends_at(account, self.shown)  # it may have been changed
+        return still_holds(account, self.account.realm, self.shown, self._host.wanted(account.person), self.address, datetime.now(UTC))
+
+    @property
+    def _following(self) -> Combination:
+        """The factors that are taken next: before the first one the same for every name."""
+        if not self.shown.factors or self._found is None:
+            return self._first
+        return following(self._host.wanted(self._found.person), self.shown.factors)
+
+    def _leads_on(self, factor: Factor) -> bool:
+        return self._found is not None and factor in following(self._host.wanted(self._found.person), self.shown.factors)
+
+    async def _account(self, username: str) -> Account | None:
+        if not self._looked:
+            found = await self._host.look_up(username)
+            if self._asked != username:
+                return None
+            self._looked = True
+            self._found = found if found is not None and allowed(found.person.allow_from, self.address) else None
+        return self._found if self._asked == username else None
+
+    def _examine(self, candidate: Shown) -> bool:
+        """The key is the person's: whether it leads on. A question without a signature comes here, too."""
+        if not self._leads_on("publickey"):
+            self.attempts += 1
+            return False
+        self._candidate = candidate
+        return True
+
+    async def _refuse(self, asked_at: float) -> bool:
+        self.attempts += 1
+        await asyncio.sleep(max(0.0, asked_at + REFUSAL_SECONDS - self._now()))
+        return False
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    # what follows
 
     def session_requested(self) -> SftpSession:
         if len(self.sessions) >= MAX_CHANNELS:
@@ -180,7 +267,7 @@ class Login(asyncssh.SSHServer):
 
     def touch(self) -> None:
         """Something was asked, or answered."""
-        self.touched_at = asyncio.get_running_loop().time()
+        self.touched_at = self._now()
 
     @property
     def is_busy(self) -> bool:
@@ -191,7 +278,3 @@ class Login(asyncssh.SSHServer):
         """The connection's transport holds too much, or has room again."""
         for session in list(self.sessions):
             session.transport_full(full)
-
-
-def _too_weak(key: asyncssh.SSHKey) -> bool:
-    return key.get_algorithm() == "ssh-rsa" and len(key.public_data) * 8 < MIN_RSA_BITS

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.catalog import Person
 from gateway.keys.limits import TokenBucket
 from gateway.sftp.visitor import Visitor
 
@@ -33,7 +34,11 @@ class Recorder:
         """A paper that an earlier process had finished."""
         self._audit.append(Event.PAPER_LANDED, client=client, paper=paper, result="ok", at_start=True)
 
-    def revoked(self, *, person: str, client: str, address: str, software: str, reason: str) -> None:
+    def logged_in(self, person: Person, facts: dict[str, Any]) -> None:
+        """A connection is this person's from now on."""
+        self._audit.append(Event.LOGIN_ACCEPTED, person=person.name, person_role=person.role, client=person.client, **facts)
+
+    def revoked(self, *, person: str, client: str | None, address: str, software: str, reason: str) -> None:
         """A live connection was ended, because its person may not log in any more."""
         self._audit.append(Event.ACCESS_REVOKED, person=person, client=client, address=address, software=software, reason=reason)
 

@@ -16,7 +16,8 @@ import structlog
 
 from config.errors import NightsafeError
 from gateway.catalog.database import Changes
-from gateway.sftp.authentication import Known, Login, find
+from gateway.sftp.accounts import Known, find
+from gateway.sftp.authentication import Login
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class Revocation:
     def __init__(
         self,
         catalog: Watched,
-        run: Callable[[Callable[[], set[str]]], Awaitable[set[str]]],
+        run: Callable[[Callable[[], set[Login]]], Awaitable[set[Login]]],
         logins: Callable[[], Iterable[Login]],
         end: Callable[[Login, str], None],
     ) -> None:
@@ -68,13 +69,12 @@ class Revocation:
         self._ended &= logins
         if not logins:
             return
-        names = {login.asked for login in logins}
         fresh = not logins <= self._checked
-        gone = await self._run(lambda: self._refused(names, look=fresh))
+        gone = await self._run(lambda: self._refused(logins, look=fresh))
         self._checked = logins
         now = datetime.now(UTC)
         for login in logins - self._ended:
-            if login.asked in gone or _has_expired(login, now):
+            if login in gone or (login.until is not None and login.until <= now):
                 self._ended.add(login)
                 self._end(login, "may not log in any more")
 
@@ -82,14 +82,18 @@ class Revocation:
         """End the watch on the catalog."""
         self._changes.close()
 
-    def _refused(self, names: set[str], *, look: bool) -> set[str]:
-        """Blocking: those of `names` that may not log in now. Empty when nothing that matters has changed, unless told to `look`."""
+    def _refused(self, logins: set[Login], *, look: bool) -> set[Login]:
+        """Blocking: those of `logins` that would not be let in now as they were. Empty when nothing changed, unless told to `look`."""
         self._stale = self._changes.happened() or self._stale
         mark = self._catalog.access_mark() if self._stale else self._mark
-        refused = {name for name in names if find(self._catalog, name) is None} if look or mark != self._mark else set()
+        refused = self._look(logins) if look or mark != self._mark else set()
         self._mark, self._stale = mark, False  # only now: a failure above must not hide the change
         return refused
 
+    def _look(self, logins: set[Login]) -> set[Login]:
+        accounts = {name: find(self._catalog, name) for name in {login.asked for login in logins}}
+        return {login for login in logins if not login.still_holds(accounts[login.asked]) or self._is_revoked(login)}
 
-def _has_expired(login: Login, now: datetime) -> bool:
-    return login.person is not None and login.person.expires_at is not None and login.person.expires_at <= now
+    def _is_revoked(self, login: Login) -> bool:
+        facts = login.shown.certificate
+        return facts is not None and self._catalog.is_revoked(facts.serial, facts.key_id, facts.fingerprint)

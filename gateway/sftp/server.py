@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
+import hashlib
 import resource
 import secrets
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import asyncssh
 import structlog
@@ -20,12 +23,16 @@ from config.folder import DataFolder
 from config.settings import GatewaySettings
 from gateway.audit.events import Event
 from gateway.catalog import Client, Person
+from gateway.catalog.factors import Combination, combinations
 from gateway.jail import Tree
+from gateway.keys.keyring import USER_CA, Keyring
 from gateway.sftp import algorithms
-from gateway.sftp.authentication import Login, find
+from gateway.sftp.accounts import Account, CertificateFacts, find
+from gateway.sftp.authentication import Login
 from gateway.sftp.book import Parts
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
+from gateway.sftp.passwords import PasswordChecks
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
@@ -48,6 +55,7 @@ SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
 LIMITS_SECONDS = 2.0  # between looks at the limits of clients whose papers are open
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
+FIRST_FACTORS_SECONDS = 1.0  # how long it takes at the most until a first password is asked for
 ABORT_SECONDS = 0.5  # between a goodbye and the end of the connection
 SERVER_VERSION = "Nightsafe"
 
@@ -97,6 +105,9 @@ class Gateway:
         self._expiry: asyncio.Task[None] | None = None
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
         self._watch: asyncio.Task[None] | None = None
+        self._passwords = PasswordChecks()
+        self._first: Combination = frozenset({"publickey"})
+        self._first_until = 0.0
 
     # life
 
@@ -134,6 +145,7 @@ class Gateway:
         await land_all(self._papers.values())
         await self._tasks.drained(STOP_SECONDS)
         self._pool.close()
+        self._passwords.close()
         self._reading.close()
         self._revocation.close()
         for papers in self._papers.values():
@@ -161,8 +173,8 @@ class Gateway:
             compression_algs=list(algorithms.COMPRESSION),
             signature_algs=list(algorithms.SIGNATURES),
             public_key_auth=True,
-            password_auth=False,
-            kbdint_auth=False,
+            password_auth=True,
+            kbdint_auth=True,
             host_based_auth=False,
             gss_host=None,
             x509_trusted_certs=None,
@@ -208,18 +220,63 @@ class Gateway:
     def notice(self) -> str:
         return self._settings.notice
 
-    async def look_up(self, name: str) -> tuple[Person, Client] | None:
+    async def look_up(self, name: str) -> Account | None:
         try:
             return await self._pool.run(lambda: find(self._stores.catalog, name))
         except NightsafeError as error:
             log.warning("login.catalog_unavailable", error=error.message)
             return None
 
+    async def first_factors(self) -> Combination:
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._first_until:
+            self._first_until = loop.time() + FIRST_FACTORS_SECONDS
+            try:
+                passwords = await self._pool.run(self._stores.catalog.any_password)
+            except NightsafeError as error:
+                log.warning("login.catalog_unavailable", error=error.message)
+            else:
+                self._first = frozenset({"publickey", "password"} if passwords else {"publickey"})
+        return self._first
+
+    def wanted(self, person: Person) -> tuple[Combination, ...]:
+        settings = self._settings
+        of_role = {"client": settings.require_client, "staff": settings.require_staff, "auditor": settings.require_auditor}[person.role]
+        return combinations(person.require, of_role, totp=person.totp)
+
+    async def check_password(self, kept: str | None, password: str, address: str) -> bool:
+        return await self._passwords.check(kept, password, address)
+
+    async def check_code(self, person: str, code: str) -> bool:
+        try:
+            return await self._reading.run(lambda: self._stores.keys.check_code(person, code))
+        except NightsafeError as error:
+            log.warning("login.code_not_checked", person=person, error=error.message)
+            return False
+
+    async def check_certificate(self, signer: bytes, facts: CertificateFacts) -> bool:
+        try:
+            return await self._pool.run(lambda: self._is_good(signer, facts))
+        except NightsafeError as error:
+            log.warning("login.certificate_not_checked", error=error.message)
+            return False
+
+    def _is_good(self, signer: bytes, facts: CertificateFacts) -> bool:
+        """Blocking: certificates are rare, and the CA may have been made since the start."""
+        revoked = self._stores.catalog.is_revoked(facts.serial, facts.key_id, facts.fingerprint)
+        return signer == user_ca(self._stores.folder) and not revoked
+
     def login_failed(self, login: Login, reason: str) -> None:
         self._stores.recorder.login_failed(person=login.asked, address=login.address, software=login.software, attempts=login.attempts, reason=reason)
 
     def logged_in(self, login: Login) -> None:
-        if login.connection is None:
+        if login.connection is None or login.account is None:
+            return
+        try:
+            self._stores.recorder.logged_in(login.account.person, self._facts_of(login))
+        except NightsafeError as error:  # what cannot be recorded does not happen
+            log.warning("login.not_recorded", error=error.message)
+            login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, "no logins at the moment; please try again later")
             return
         self._no_longer_unauthenticated(login.connection.address)
         self._logins.add(login)
@@ -229,6 +286,18 @@ class Gateway:
             login.connection.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "you have too many connections already")
             return
         self._watch_idle(login)
+
+    def _facts_of(self, login: Login) -> dict[str, Any]:
+        """What the audit log keeps of a login."""
+        shown = login.shown
+        facts: dict[str, Any] = {"address": login.address, "software": login.software, "login": login.id, "factors": sorted(shown.factors)}
+        if shown.fingerprint:
+            facts["fingerprint"] = shown.fingerprint
+        if shown.certificate is not None:
+            facts["certificate"] = {"serial": shown.certificate.serial, "id": shown.certificate.key_id}
+        if self.notice:
+            facts["notice"] = notice_version(self._settings)
+        return facts
 
     def ended(self, login: Login) -> None:
         if login in self._logins:
@@ -252,14 +321,14 @@ class Gateway:
 
     def _revoke(self, login: Login, why: str) -> None:
         """Nothing more is handled for this login; what is open is given up as broken off, and can be resumed once it may log in again."""
-        connection, person, client = login.connection, login.person, login.client
-        if connection is None or person is None or client is None:
+        connection, person = login.connection, login.person
+        if connection is None or person is None:
             return
         for session in list(login.sessions):
             session.stop()
         connection.disconnect(asyncssh.DISC_BY_APPLICATION, "your access has ended")
         asyncio.get_running_loop().call_later(ABORT_SECONDS, connection.abort)  # a peer that takes nothing any more
-        self._stores.recorder.revoked(person=person.name, client=client.name, address=login.address, software=login.software, reason=why)
+        self._stores.recorder.revoked(person=person.name, client=person.client, address=login.address, software=login.software, reason=why)
 
     # sessions
 
@@ -359,6 +428,19 @@ class Gateway:
         finally:
             if client not in self._papers:
                 known.tree.close()
+
+
+def user_ca(folder: DataFolder) -> bytes | None:
+    """Blocking: the public half of the CA for logins in its wire form; None where there is none."""
+    try:
+        return base64.b64decode(Keyring(folder).public_half(USER_CA).split()[1], validate=True)
+    except (NightsafeError, IndexError, ValueError):
+        return None
+
+
+def notice_version(settings: GatewaySettings) -> str:
+    """The version that the firm gave its banner, or else a name for this very text."""
+    return settings.notice_version or "sha256:" + hashlib.sha256(settings.notice.encode()).hexdigest()[:16]
 
 
 def _count_down(counter: Counter[str], name: str) -> None:

@@ -29,6 +29,10 @@ class PaperKeys(Protocol):
         """The 16-byte file key of a stored paper."""
         ...
 
+    def check_code(self, person: str, code: str) -> bool:
+        """Whether this is the next code of the person's second factor."""
+        ...
+
 
 class Seekable(Protocol):
     """What the store gives for reading: not thread-safe."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.channel import SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
 from asyncssh.constants import MSG_SERVICE_REQUEST
+from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
 
 from config.errors import UsageError
+from gateway.catalog.networks import contains, parse_address
 
 WRITE_HIGH = 512 * 1024  # bytes that may wait in a connection's transport before its sessions stop
 WRITE_LOW = 128 * 1024
@@ -37,6 +40,9 @@ _CONNECTION_NAMES = (
     "pause_writing",
     "resume_writing",
     "send_userauth_failure",
+    "send_userauth_success",
+    "validate_public_key",
+    "_validate_openssh_certificate",
     "reload_config",
     "create_server_channel",
     "_cleanup",
@@ -48,7 +54,17 @@ _CONNECTION_NAMES = (
     "_packet_handlers",
     "_process_service_request",
 )
-_CONNECTION_ATTRIBUTES = ("_inpbuf", "_recv_seq", "_kex_complete", "_deferred_packets", "_max_recv_pktlen", "_transport", "_owner")
+_CONNECTION_ATTRIBUTES = (
+    "_inpbuf",
+    "_recv_seq",
+    "_kex_complete",
+    "_deferred_packets",
+    "_max_recv_pktlen",
+    "_transport",
+    "_owner",
+    "_auth",
+    "_sig_algs",
+)
 _CHANNEL_NAMES = (
     "_process_env_request",
     "_process_pty_req_request",
@@ -211,6 +227,34 @@ class GuardedConnection(SSHServerConnection):
     async def reload_config(self) -> None:
         """There are no settings by user or address; asyncssh would read all of them again at each login."""
 
+    async def validate_public_key(self, username: str, key_data: bytes, msg: bytes, signature: bytes) -> bool:
+        """asyncssh takes any signature that an RSA key can make, SHA-1 among them."""
+        if msg and not signed_by(signature, self._sig_algs):
+            return False
+        return await super().validate_public_key(username, key_data, msg, signature)
+
+    async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
+        """The owner has a word about every certificate, and one without principals is for nobody."""
+        try:
+            cert.validate(CERT_TYPE_USER, username)
+        except ValueError:
+            return None
+        networks: Any = cert.options.get("source-address")
+        if networks and not contains((str(network) for network in networks), parse_address(self.address)):
+            return None
+        if not await self._owner.validate_certificate(username, cert):  # type: ignore[attr-defined]
+            return None
+        cert.key.set_touch_required(not cert.options.get("no-touch-required", False))
+        return cert.key
+
+    async def send_userauth_success(self) -> None:
+        """One factor was shown. Where it does not suffice, the answer is a failure that says so ("partial success", RFC 4252, section 5.1)."""
+        method = bytes(getattr(self._auth, "_method", b"")).decode("ascii", "replace")
+        if self._owner is not None and not self._owner.factor_shown(method):  # type: ignore[attr-defined]
+            super().send_userauth_failure(True)
+            return
+        await super().send_userauth_success()
+
     def send_userauth_failure(self, partial_success: bool) -> None:
         self._failures += 1  # the first one may be "none", with which clients ask what there is
         limit = self._gate.max_auth_attempts
@@ -246,6 +290,12 @@ class GuardedConnection(SSHServerConnection):
         size = max_pktsize or self._max_pktsize
         self._update_recv_pktlen(size)
         return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window or self._window, size)
+
+
+def signed_by(signature: bytes, algorithms: Sequence[bytes]) -> bool:
+    """Whether a signature (SSH wire form) says that it was made by one of `algorithms`."""
+    size = int.from_bytes(signature[:4], "big")
+    return len(signature) >= 4 + size and signature[4 : 4 + size] in algorithms
 
 
 def _watch_peer(peer: Any) -> None:

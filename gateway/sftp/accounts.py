@@ -1,0 +1,129 @@
+"""Who may log in under a name, from where, and with what: what the catalog says, judged. Only `find` and `is_revoked` read anything.
+
+A known name and an unknown one cost the same look into the catalog, so that the time tells nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from config.errors import NightsafeError
+from gateway.catalog import Client, Person, PublicKey
+from gateway.catalog.factors import Combination, suffices
+from gateway.catalog.names import check_name
+from gateway.catalog.networks import allowed
+
+NOBODY = "nobody"  # looked up for names that cannot be one
+
+
+class Known(Protocol):
+    """The part of the catalog that logins need. Blocking."""
+
+    def person(self, name: str) -> Person | None: ...
+
+    def client(self, name: str) -> Client | None: ...
+
+    def any_password(self) -> bool: ...
+
+    def is_revoked(self, serial: int, key_id: str, fingerprint: str) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody who may log in. `clients` are those whose papers they see: one for the role `client`, none for an auditor."""
+
+    person: Person
+    clients: tuple[Client, ...]
+
+    @property
+    def realm(self) -> frozenset[str]:
+        """The names of the clients."""
+        return frozenset(client.name for client in self.clients)
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """A user certificate that was shown: what it can be revoked by. `fingerprint` is of the key that it certifies."""
+
+    serial: int
+    key_id: str
+    fingerprint: str
+    valid_before: datetime | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What somebody has shown so far."""
+
+    factors: Combination = frozenset()
+    fingerprint: str = ""
+    certificate: CertificateFacts | None = None
+
+
+def find(catalog: Known, name: str) -> Account | None:
+    """Blocking: who may log in under `name` now, from anywhere; None for everybody else."""
+    try:
+        check_name(name)
+    except NightsafeError:
+        name = NOBODY
+        person = catalog.person(name) and None
+    else:
+        person = catalog.person(name)
+    names = ([person.client] if person.client else list(person.clients)) if person is not None else [name]
+    clients = tuple(client for one in names or [name] if (client := catalog.client(one)) is not None and client.active)
+    if person is None or not admissible(person, datetime.now(UTC)):
+        return None
+    if person.role == "auditor":
+        return Account(person, ())
+    return Account(person, tuple(client for client in clients if person.sees(client.name))) if clients else None
+
+
+def admissible(person: Person, now: datetime) -> bool:
+    """Whether a person may log in at all, as far as that is up to them. Pure."""
+    return person.active and (person.expires_at is None or now < person.expires_at)
+
+
+def key_of(person: Person, offered: bytes, address: str, now: datetime) -> PublicKey | None:
+    """The one of the person's keys that was `offered` (its SSH wire form), if it may be used now and from `address`. Pure."""
+    found = None
+    for key in person.keys:
+        try:
+            blob = base64.b64decode(key.line.split()[1], validate=True)
+        except (IndexError, binascii.Error, ValueError):
+            continue
+        if hmac.compare_digest(blob, offered) and usable(key, address, now):
+            found = key
+    return found
+
+
+def usable(key: PublicKey, address: str, now: datetime) -> bool:
+    """Whether a key may be used now and from `address`. Pure."""
+    return (key.expires_at is None or now < key.expires_at) and allowed(key.allow_from, address)
+
+
+def still_holds(account: Account | None, realm: frozenset[str], shown: Shown, wanted: tuple[Combination, ...], address: str, now: datetime) -> bool:
+    """Whether a live login would be let in again as it was: the same clients, from the same address, with what was shown then. Pure.
+
+    Whether a certificate was revoked is for the caller to ask.
+    """
+    if account is None or account.realm != realm or not allowed(account.person.allow_from, address) or not suffices(wanted, shown.factors):
+        return False
+    if "password" in shown.factors and account.person.password_hash is None:
+        return False
+    if "publickey" not in shown.factors:
+        return True
+    if shown.certificate is not None:
+        return shown.certificate.valid_before is None or now < shown.certificate.valid_before
+    return any(key.fingerprint == shown.fingerprint and usable(key, address, now) for key in account.person.keys)
+
+
+def ends_at(account: Account, shown: Shown) -> datetime | None:
+    """When the login ends by itself: the first of the person's, the key's and the certificate's end. Pure."""
+    ends = [account.person.expires_at, shown.certificate.valid_before if shown.certificate else None]
+    ends += [key.expires_at for key in account.person.keys if shown.certificate is None and key.fingerprint == shown.fingerprint]
+    return min((end for end in ends if end is not None), default=None)
