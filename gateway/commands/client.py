@@ -21,11 +21,11 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
+from gateway.catalog.sshkeys import fingerprint
 from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
-from gateway.commands.operators import operator
-from gateway.catalog.sshkeys import fingerprint
 from gateway.commands.logins import facts_added, person_facts, read_public_key
+from gateway.commands.operators import operator
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 from gateway.sftp.quota import Usage
