@@ -22,8 +22,8 @@ from gateway.catalog import Catalog, Certificate
 from gateway.catalog.access import RevocationKind
 from gateway.catalog.networks import parse_networks
 from gateway.catalog.sshkeys import fingerprint
-from gateway.commands.operators import operator
 from gateway.commands.logins import read_public_key
+from gateway.commands.operators import operator
 from gateway.keys.certificates import Certified, sign_certificate
 from gateway.keys.keyring import USER_CA, Keyring
 from gateway.keys.master import load_master
