@@ -12,7 +12,7 @@ COMMANDS = {
     "init": ("gateway.commands.init:init", "Make a data folder: keys, settings, the recovery kit."),
     "up": ("gateway.commands.up:up", "Run all roles in the foreground."),
     "status": ("backup.commands.status:status", "One screen: is everything safe?"),
-    "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume."),
+    "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume, destroy."),
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
     "files": ("gateway.commands.files:files", "Papers: list, find, get, versions, history."),
@@ -29,8 +29,11 @@ COMMANDS = {
     "s3": ("backup.commands.roles:s3", "Role: the embedded S3 server, for a look."),
 }
 
+# Commands that belong to a group of the other wing: group → name → where it lives.
+GRAFTS = {"client": {"destroy": "backup.commands.destroy:destroy"}}
 
-@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, grafts=GRAFTS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="nightsafe", prog_name="nightsafe")
 def cli() -> None:
     """Nightsafe: a secure file-exchange gateway whose backups prove themselves.

@@ -83,6 +83,32 @@ def remove_names(access: S3Access, names: Sequence[str]) -> None:
             client.delete_object(Bucket=access.bucket, Key=name)
 
 
+def old_versions(access: S3Access, folder: str, limit: int = 1_000_000) -> list[tuple[str, str]]:
+    """(name, version id) of everything below `folder` that is not the current state of an object: older versions and marks of deletion.
+
+    Empty where the service keeps no versions, or does not know of them.
+    """
+    found: list[tuple[str, str]] = []
+    with _foreign(access) as client:
+        try:
+            for page in client.get_paginator("list_object_versions").paginate(Bucket=access.bucket, Prefix=folder):
+                found += [(one["Key"], one["VersionId"]) for one in page.get("Versions", []) if not one.get("IsLatest") and "VersionId" in one]
+                found += [(one["Key"], one["VersionId"]) for one in page.get("DeleteMarkers", []) if "VersionId" in one]
+                if len(found) >= limit:
+                    break
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") != "NotImplemented":
+                raise
+    return found
+
+
+def remove_versions(access: S3Access, versions: Sequence[tuple[str, str]]) -> None:
+    """Delete these versions for good, one by one. Raises BucketRefused where a lock or the credential forbids it."""
+    with _foreign(access) as client:
+        for name, version in versions:
+            client.delete_object(Bucket=access.bucket, Key=name, VersionId=version)
+
+
 def ensure_embedded_bucket(access: S3Access) -> None:
     """Make the bucket of the embedded server when it is not there yet. Never used on a service of somebody else's."""
     if not access.embedded:

@@ -45,6 +45,7 @@ def overview(installation: Installation, now: datetime | None = None) -> list[Li
             _backlog(installation, now),
             Line("virus scan", "yellow", "off", "scanning by clamd is not part of this version"),
             *backup_lines(installation, now),
+            *_destructions(catalog),
             _disk(installation),
         ]
 
@@ -87,6 +88,19 @@ def _papers(catalog: Catalog) -> Iterator[Line]:
     refused, _ = catalog.count_papers(state="refused")
     if refused:
         yield Line("refused", "yellow", f"{refused} papers were refused", "look at them: nightsafe audit show --event paper.refused")
+
+
+def _destructions(catalog: Catalog) -> Iterator[Line]:
+    """Clients whose destruction is not proven everywhere yet."""
+    for one in catalog.destructions():
+        if one.state == "done":
+            continue
+        todo = f"nightsafe client destroy {one.client}"
+        if one.proof.get("holds") is False:
+            yield Line("destruction", "red", f"{one.client}: the proof failed, a copy of a key is left", todo)
+            continue
+        waiting = [f"{repository.repository}: {repository.cause}" for repository in one.repositories if repository.state != "clean"]
+        yield Line("destruction", "yellow", f"{one.client}: pending; {'; '.join(waiting) or 'the proof is not made yet'}", todo)
 
 
 def _backlog(installation: Installation, now: datetime) -> Line:

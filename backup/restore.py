@@ -116,6 +116,7 @@ def errand(
     with ExitStack() as stack:
         live = stack.enter_context(Catalog.open(installation.folder.catalog))
         audit = stack.enter_context(AuditLog(installation.folder.audit, "restore"))
+        live.check_not_destroyed(client)
         check(live, client)
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         run = live.start_run("restore", {"client": client, "paths": list(paths), **facts})

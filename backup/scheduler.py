@@ -79,9 +79,18 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
 
         return run_drill(installation, "sample", Silent(), secrets=secrets, cancel=stop)
 
+    def backup() -> Run:
+        from backup.destruction.run import retry_pending
+
+        try:
+            return run_backup(installation, secrets=secrets, cancel=stop)
+        finally:
+            if not stop.is_set():
+                retry_pending(installation, secrets, stop)  # what could not be destroyed everywhere; the bucket is likely awake now
+
     settings = installation.settings
     return [
-        Job("backup", settings.backup.schedule, lambda: run_backup(installation, secrets=secrets, cancel=stop)),
+        Job("backup", settings.backup.schedule, backup),
         Job("drill", settings.drill.schedule, drill),
     ]
 

@@ -86,12 +86,14 @@ class Size(click.ParamType[int]):
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are used: `nightsafe status` need not load the SFTP server.
 
-    `lazy` maps a command's name to `module:attribute` and to the line that stands in the overview.
+    `lazy` maps a command's name to `module:attribute` and to the line that stands in the overview. `grafts` maps the name of a group among them
+    to commands (name → `module:attribute`) that belong to it and live elsewhere: one wing does not import the other.
     """
 
-    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], grafts: dict[str, dict[str, str]] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = lazy
+        self._grafts = grafts or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's shape
         """The names, in the order of the table."""
@@ -101,14 +103,22 @@ class LazyGroup(click.Group):
         """Import the command, or None when there is none of this name."""
         if cmd_name not in self._lazy:
             return None
-        module, attribute = self._lazy[cmd_name][0].split(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command = _imported(self._lazy[cmd_name][0])
+        if isinstance(command, click.Group):
+            for name, place in self._grafts.get(cmd_name, {}).items():
+                command.add_command(_imported(place), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's shape
         """The overview, without importing anything."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self._lazy.items()])
+
+
+def _imported(place: str) -> click.Command:
+    module, attribute = place.split(":")
+    command: click.Command = getattr(import_module(module), attribute)
+    return command
 
 
 def run(command: click.Command, arguments: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from backup.bucket import BucketMissing
+from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
 from backup.drill.judge import LIVE, is_too_new
@@ -116,6 +117,7 @@ class Rehearsal:
         self.findings = Findings()
         self._listed: list[Client] = []
         self._dump_usable = False
+        self._destroyed = Destroyed.of(setting.live)
         self._fetch = Fetch(setting.probe, self.findings.blame)
 
     def rehearse(self) -> None:
@@ -209,7 +211,7 @@ class Rehearsal:
     def _read_catalogs(self, ledger: Ledger) -> None:
         tally = self.findings.tally
         try:
-            ledger.add_records("live", records(self._is.live.papers(state="accepted"), LIVE, tally.add))
+            ledger.add_records("live", records(self._destroyed.papers(self._is.live.papers(state="accepted")), LIVE, tally.add))
         except (ValueError, TypeError, OverflowError) as error:
             raise OutOfReach(
                 f"the live catalog is damaged: {error}",
@@ -221,8 +223,8 @@ class Rehearsal:
             return
         try:
             with Catalog.adopt(file) as dump:
-                self._listed = dump.clients()
-                ledger.add_records("dump", records(dump.papers(state="accepted"), "the dump", tally.add))
+                self._listed = self._destroyed.clients(dump.clients())
+                ledger.add_records("dump", records(self._destroyed.papers(dump.papers(state="accepted")), "the dump", tally.add))
             self._dump_usable = True
         except ScratchFailed:
             raise
@@ -256,7 +258,7 @@ class Rehearsal:
         )
         verify_papers(question, ledger, found.tally, self._is.progress, chosen_only=not full)
         if full:
-            find_surplus(vault_files(self._root / "vault"), ledger, found.tally)
+            find_surplus(self._destroyed.files(vault_files(self._root / "vault")), ledger, found.tally)
             found.of -= found.tally.newer
             found.drawn = found.of
         else:
@@ -264,11 +266,15 @@ class Rehearsal:
             found.notes.append("A sample does not look for files that no catalog explains; a full drill does.")
         name_swaps(ledger, found.tally)
         self._compare_keys()
+        if self._destroyed.begun:
+            found.notes.append(f"Papers of {len(self._destroyed.begun)} destroyed clients were left out: nothing is to open them.")
 
     def _compare_keys(self) -> None:
         restored = read_keys(self._keys / "keys")
         self.findings.keys_compared = count_keys(restored)
-        for finding in compare_keys(read_keys(self._is.installation.folder.keys), restored, self._listed, self._is.live.clients()):
+        live, others = read_keys(self._is.installation.folder.keys), self._destroyed.keys(restored)
+        findings = compare_keys(live, others, self._listed, self._destroyed.clients(self._is.live.clients()))
+        for finding in [*findings, *self._destroyed.returned(restored)]:
             self.findings.tally.add(finding)
 
     # what the stages need

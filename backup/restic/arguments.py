@@ -72,6 +72,26 @@ def restore(snapshot: str, target: Path, *, includes: Sequence[str] = (), verify
     return [*words, "--", snapshot]
 
 
+def ls(snapshot: str) -> list[str]:
+    """List a snapshot's entries, one JSON object a line."""
+    return ["ls", "--json", "--no-lock", "--", snapshot]
+
+
+def list_blobs() -> list[str]:
+    """List the blobs that the index knows: `data ID` and `tree ID`."""
+    return ["list", "blobs", "--no-lock"]
+
+
+def forget_snapshots(snapshots: Sequence[str]) -> list[str]:
+    """Remove these snapshots; what they alone held stays until `prune_all`."""
+    return ["forget", "--", *snapshots]
+
+
+def prune_all() -> list[str]:
+    """Remove everything that no snapshot holds, to the last blob. By default restic leaves some of it inside packs that are still used."""
+    return ["prune", "--max-unused", "0"]
+
+
 def check(*, read_data: bool = False, subset: str | None = None, lock: bool = True) -> list[str]:
     """Check the repository's structure; with `read_data` every pack, with `subset` ('3/10') a part of them."""
     words = ["check"]

@@ -178,6 +178,18 @@ def parse_snapshots(output: bytes) -> list[Snapshot]:
     return sorted((_snapshot(value) for value in values), key=lambda snapshot: snapshot.time)
 
 
+def parse_file_node(line: bytes) -> str | None:
+    """The path in a line of `restic ls --json`; None for what is no file."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or values.get("type") in (None, "dir"):
+        return None
+    path = values.get("path")
+    return path if isinstance(path, str) else None
+
+
 def _snapshot(value: Any) -> Snapshot:
     try:
         return Snapshot(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,42 @@ class Restic:
         if finished.code and not faults:
             raise classify("restoring", finished.code, finished.stderr)
         return m.RestoreResult(tuple(faults[:_MAX_FAULTS]))
+
+    def paths(self, snapshot: str) -> list[str]:
+        """The path of every file of a snapshot; for small ones."""
+        found: list[str] = []
+
+        def hear(line: bytes) -> None:
+            if (path := m.parse_file_node(line)) is not None:
+                found.append(path)
+
+        finished = self._run("listing a snapshot", arguments.ls(snapshot), hear)
+        if finished.code:
+            raise classify("listing a snapshot", finished.code, finished.stderr)
+        return found
+
+    def holds_blobs(self, ids: Collection[str]) -> set[str]:
+        """Which of these blobs (SHA-256 of their content: a file below 512 KiB is one) are in the repository, referenced or not."""
+        found: set[str] = set()
+
+        def hear(line: bytes) -> None:
+            words = line.split()
+            if len(words) > 1 and (identity := words[1].decode("ascii", "replace")) in ids:
+                found.add(identity)
+
+        finished = self._run("listing the blobs", arguments.list_blobs(), hear)
+        if finished.code:
+            raise classify("listing the blobs", finished.code, finished.stderr)
+        return found
+
+    def forget_snapshots(self, snapshots: Sequence[str]) -> None:
+        """Remove these snapshots."""
+        if snapshots:
+            self._plain("forgetting snapshots", arguments.forget_snapshots(snapshots))
+
+    def prune_all(self) -> None:
+        """Remove whatever no snapshot holds, to the last blob."""
+        self._plain("pruning the repository", arguments.prune_all())
 
     def check(self, *, read_data: bool = False, subset: str | None = None, lock: bool = True) -> None:
         """Raises Damaged when something is wrong with the repository."""

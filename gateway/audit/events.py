@@ -15,6 +15,13 @@ class Event(StrEnum):
     CLIENT_EDITED = "client.edited"
     CLIENT_SUSPENDED = "client.suspended"
     CLIENT_RESUMED = "client.resumed"
+    DESTRUCTION_BEGUN = "destruction.begun"
+    CLIENT_KEYS_REMOVED = "client.keys_removed"
+    REPOSITORY_SHREDDED = "repository.shredded"  # a key repository holds nothing of a destroyed client any more
+    REPOSITORY_PENDING = "repository.pending"  # it could not be cleaned now
+    DESTRUCTION_PROVEN = "destruction.proven"
+    DESTRUCTION_DISPROVEN = "destruction.disproven"  # something opens the client's papers still
+    CLIENT_DESTROYED = "client.destroyed"
     HOLD_SET = "hold.set"
     HOLD_RELEASED = "hold.released"
     PERSON_ADDED = "person.added"

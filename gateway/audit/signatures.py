@@ -17,6 +17,7 @@ from gateway.audit.sshwire import ED25519, Reader, WireError, pack
 RECEIPT = "receipt@nightsafe"
 EVIDENCE = "evidence@nightsafe"
 CHECKPOINT = "checkpoint@nightsafe"
+DESTRUCTION = "destruction@nightsafe"
 
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
@@ -24,7 +25,7 @@ _END = "-----END SSH SIGNATURE-----"
 _MAX_ARMOUR_CHARACTERS = 4096
 _HASHES = {b"sha512": hashlib.sha512, b"sha256": hashlib.sha256}  # those that the protocol knows; ours are always sha512
 
-__all__ = ["CHECKPOINT", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "verify"]
+__all__ = ["CHECKPOINT", "DESTRUCTION", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "verify"]
 
 
 def sign(key: SigningKey, namespace: str, message: bytes) -> str:

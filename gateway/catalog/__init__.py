@@ -7,7 +7,7 @@ door to the database. Content is never here; names, sizes and hashes are, in cle
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.errors import CatalogError
 from gateway.catalog.names import check_name
-from gateway.catalog.rows import Certificate, Client, ClientKey, Hold, NewPaper, Paper, Person, PublicKey, Repository, Run
+from gateway.catalog.rows import Certificate, Client, ClientKey, Destruction, Hold, NewPaper, Paper, Person, PublicKey, Repository, Run
 
 __all__ = [
     "Catalog",
@@ -15,6 +15,7 @@ __all__ = [
     "Certificate",
     "Client",
     "ClientKey",
+    "Destruction",
     "Hold",
     "NewPaper",
     "Paper",

@@ -12,6 +12,7 @@ from config.files import fsync_folder
 from gateway.catalog import schema
 from gateway.catalog.access import AccessQueries
 from gateway.catalog.database import Changes, Database
+from gateway.catalog.destructions import DestructionQueries
 from gateway.catalog.holds import HoldQueries
 from gateway.catalog.papers import PaperQueries
 from gateway.catalog.people import PeopleQueries
@@ -19,7 +20,7 @@ from gateway.catalog.runs import RunQueries
 from gateway.catalog.search import SearchQueries
 
 
-class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries):
+class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries, DestructionQueries):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Row, insert, select, update
 from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
+from gateway.catalog.destructions import refuse_destroyed
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Hold, Paper
 
@@ -25,6 +26,7 @@ class HoldQueries:
         with self._database.writing() as connection:
             if connection.execute(select(t.clients.c.name).where(t.clients.c.name == client)).one_or_none() is None:
                 raise unknown_client(client)
+            refuse_destroyed(connection, client)
             if paper is not None:
                 owner = connection.execute(select(t.papers.c.client).where(t.papers.c.id == paper)).scalar_one_or_none()
                 if owner != client:

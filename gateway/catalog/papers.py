@@ -89,7 +89,8 @@ class PaperQueries:
 
     def unreceipted(self) -> list[Paper]:
         """Papers whose receipt may not have been written yet, oldest first, at most 10,000."""
-        query = select(t.papers).where(~t.papers.c.receipted).order_by(t.papers.c.id).limit(10_000)
+        destroyed = select(t.destructions.c.client)  # these have no jail any more
+        query = select(t.papers).where(~t.papers.c.receipted, t.papers.c.client.not_in(destroyed)).order_by(t.papers.c.id).limit(10_000)
         with self._database.reading() as connection:
             return [paper_of(row) for row in connection.execute(query)]
 

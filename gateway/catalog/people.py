@@ -76,6 +76,8 @@ class PeopleQueries:
             before = _client(connection, name)
             if before is None:
                 raise unknown_client(name)
+            if connection.execute(select(t.destructions.c.client).where(t.destructions.c.client == name)).one_or_none() is not None:
+                raise UsageError(f"the client '{name}' was destroyed", "there is nothing left to change; a new client takes another name")
             connection.execute(update(t.clients).where(t.clients.c.name == name).values(**values))
             return _client(connection, name) or before
 

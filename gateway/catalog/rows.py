@@ -12,6 +12,8 @@ from gateway.catalog.limits import Limits
 Custody = Literal["managed", "deposit-only"]
 Role = Literal["client", "staff", "auditor"]
 Verdict = Literal["accepted", "held", "refused"]
+DestructionState = Literal["begun", "pending", "done"]
+ShreddingState = Literal["pending", "clean"]
 RunKind = Literal["backup", "drill", "restore"]
 RunState = Literal["running", "passed", "failed", "partial", "inconclusive", "interrupted"]
 
@@ -163,6 +165,37 @@ class Hold:
     def subject(self) -> str:
         """What it covers, for people."""
         return f"{self.client} {self.path}" if self.path else f"{self.client}, paper {self.paper}" if self.paper else f"{self.client}, everything"
+
+
+@dataclass(frozen=True)
+class Shredding:
+    """A client's keys in one key repository: `clean`, or `pending` with the cause."""
+
+    repository: str
+    place: str
+    state: ShreddingState
+    cause: str
+    tried_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destruction:
+    """A client whose keys were destroyed. `state`: begun (keys may still be here), pending (gone here, not everywhere), done (proven).
+
+    `keys` says of each key file: generation, recipient, file name and SHA-256; `proof` what was tried last, {} before that.
+    """
+
+    client: str
+    state: DestructionState
+    ordered_by: str
+    reason: str
+    begun_at: datetime
+    keys: tuple[Mapping[str, Any], ...]
+    keys_removed_at: datetime | None
+    proof: Mapping[str, Any]
+    ended_at: datetime | None
+    certificate: str
+    repositories: tuple[Shredding, ...]
 
 
 @dataclass(frozen=True)

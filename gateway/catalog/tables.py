@@ -163,6 +163,32 @@ holds = Table(
 )
 Index("holds_by_client", holds.c.client, holds.c.id)
 
+destructions = Table(
+    "destructions",
+    metadata,
+    Column("client", Text, ForeignKey("clients.name"), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("ordered_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("begun_at", Moment, nullable=False),
+    Column("keys", JSON, nullable=False),
+    Column("keys_removed_at", Moment),
+    Column("proof", JSON, nullable=False),
+    Column("ended_at", Moment),
+    Column("certificate", Text, nullable=False),
+)
+
+shreddings = Table(
+    "shreddings",
+    metadata,
+    Column("client", Text, ForeignKey("clients.name"), primary_key=True),
+    Column("repository", Text, primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("tried_at", Moment, nullable=False),
+)
+
 repositories = Table(
     "repositories",
     metadata,

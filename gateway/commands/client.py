@@ -18,7 +18,7 @@ from config.roles import exclusive, role_state
 from gateway.age import Recipient
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Client, Person, PublicKey, check_name
+from gateway.catalog import Catalog, Client, Destruction, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
 from gateway.catalog.sshkeys import fingerprint
@@ -114,13 +114,15 @@ def list_(data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         rows = [(client, *catalog.count_papers(client.name, "accepted")) for client in catalog.clients()]
+        states = {client.name: state_word(client, catalog.destruction(client.name)) for client, _, _ in rows}
     if as_json:
-        emit([{**_client_facts(client, Keyring(folder)), "papers": papers, "bytes": size} for client, papers, size in rows], as_json)
+        counted = ((client, {"state": states[client.name], "papers": papers, "bytes": size}) for client, papers, size in rows)
+        emit([{**_client_facts(client, Keyring(folder)), **told} for client, told in counted], as_json)
         return
     table(
         "Clients",
         ("name", "custody", "papers", "bytes", "since", "state"),
-        [(client.name, client.custody, papers, human_bytes(size), client.created_at.date(), state_word(client)) for client, papers, size in rows],
+        [(client.name, client.custody, papers, human_bytes(size), client.created_at.date(), states[client.name]) for client, papers, size in rows],
     )
     if not rows:
         say("no clients yet; add one with: nightsafe client add NAME --public-key FILE")
@@ -139,23 +141,23 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
             raise unknown_client(name)
         papers, size = catalog.count_papers(name, "accepted")
         people = [person for person in catalog.people() if person.client == name]
-    with Tree(folder.jail(name)) as tree:
-        taken = usage(folder, name, tree)
+        destruction = catalog.destruction(name)
+    state = state_word(found, destruction)
+    if folder.jail(name).exists():
+        with Tree(folder.jail(name)) as tree:
+            taken = usage(folder, name, tree)
+    else:  # destroyed: its names are gone
+        taken = Usage(0, 0, 0)
     used = {"bytes": taken.size, "files": taken.names, "stored_bytes": taken.stored}
-    result = {
-        **_client_facts(found, Keyring(folder)),
-        "papers": papers,
-        "bytes": size,
-        "used": used,
-        "people": [person_facts(person) for person in people],
-    }
+    told = {"state": state, "certificate": destruction.certificate if destruction else None, "papers": papers, "bytes": size, "used": used}
+    result = {**_client_facts(found, Keyring(folder)), **told, "people": [person_facts(person) for person in people]}
     if as_json:
         emit(result, as_json)
         return
     facts(
         {
             "client": found.name,
-            "state": state_word(found),
+            "state": state + (f", certificate {destruction.certificate}" if destruction else ""),
             "custody": found.custody,
             "since": found.created_at.isoformat(),
             "papers": papers,
@@ -290,6 +292,8 @@ def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:
     }
 
 
-def state_word(client: Client) -> str:
-    """`active` or `suspended`."""
+def state_word(client: Client, destruction: Destruction | None = None) -> str:
+    """`active`, `suspended`, `destroyed`, or `being destroyed`."""
+    if destruction is not None:
+        return "destroyed" if destruction.state == "done" else "being destroyed"
     return "active" if client.active else "suspended"

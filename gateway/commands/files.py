@@ -49,7 +49,8 @@ def list_(client: str, data: Path | None, as_json: bool) -> None:
     """The names in a client's jail now, with size and state."""
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog:
-        _known(catalog, client)
+        known(catalog, client)
+        catalog.check_not_destroyed(client)
         rows = list(_names(installation, catalog, client))
     _record(installation, Event.FILES_SEARCHED, client=client, found=len(rows))
     if as_json:
@@ -74,7 +75,7 @@ def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
     """
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog:
-        _known(catalog, client)
+        known(catalog, client)
         found = catalog.versions(client, virtual(path))
     _record(installation, Event.FILES_SEARCHED, client=client, path=virtual(path), found=len(found))
     if not found:
@@ -107,7 +108,8 @@ def get(client: str, path: str, version: int | None, out: Path | None, data: Pat
     if as_json and out is None:
         raise UsageError("--json needs --out", "standard output would carry the paper itself")
     with Catalog.open(installation.folder.catalog) as catalog:
-        _known(catalog, client)
+        known(catalog, client)
+        catalog.check_not_destroyed(client)
         paper = _wanted(installation, catalog, client, virtual(path), version)
     sealed = Keyring(installation.folder).client_kind(client, paper.generation) in ("recovery", "external")
     if sealed:
@@ -180,7 +182,8 @@ def _names(installation: Installation, catalog: Catalog, client: str) -> Iterato
         }
 
 
-def _known(catalog: Catalog, client: str) -> None:
+def known(catalog: Catalog, client: str) -> None:
+    """Raises UsageError for a client that does not exist."""
     if catalog.client(client) is None:
         raise unknown_client(client)
 

@@ -31,7 +31,7 @@ from config.files import make_folder, write_whole
 from config.folder import DataFolder
 from config.roles import exclusive
 from gateway.age import Identity, Recipient, seal_bytes
-from gateway.audit.signatures import CHECKPOINT, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
+from gateway.audit.signatures import CHECKPOINT, DESTRUCTION, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
 from gateway.catalog.names import check_name
 from gateway.keys.errors import KeyDamaged
 from gateway.keys.generations import (
@@ -52,10 +52,12 @@ DepositKind = Literal["recovery", "external"]
 
 HOST_KEY = "host-key"
 RECEIPT_SIGNING, EVIDENCE_SIGNING, CHECKPOINT_SIGNING = "receipt-signing", "evidence-signing", "checkpoint-signing"
+DESTRUCTION_SIGNING = "destruction-signing"
 SIGNERS = (  # secret, principal in allowed_signers, namespace
     (RECEIPT_SIGNING, "receipts", RECEIPT),
     (EVIDENCE_SIGNING, "evidence", EVIDENCE),
     (CHECKPOINT_SIGNING, "checkpoints", CHECKPOINT),
+    (DESTRUCTION_SIGNING, "destruction", DESTRUCTION),
 )
 USER_CA = "user-ca"  # made when it is first wanted; signs logins' certificates, and nothing else
 RESTIC_PAPERS, RESTIC_KEYS, RESTIC_KIT = "restic-papers", "restic-keys", "restic-kit"

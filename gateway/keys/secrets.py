@@ -40,6 +40,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         names.S3_PRUNER,
         names.EVIDENCE_SIGNING,
         names.CHECKPOINT_SIGNING,
+        names.DESTRUCTION_SIGNING,
     ),
     "s3": (names.S3_WRITER, names.S3_READER, names.S3_PRUNER),
 }

@@ -53,7 +53,8 @@ class DrillHouse:
         self.catalog = Catalog.open(self.folder.catalog)
         self.vault = Vault(self.folder.vault)
         self.contents: dict[str, bytes] = {}
-        prepare(installation)
+        if not installation.settings.s3.is_embedded:  # else there is nowhere to back up to
+            prepare(installation)
         self._signer = SigningKey.parse(self.keyring.open_secret(RECEIPT_SIGNING, self.master))
 
     def close(self) -> None:
@@ -177,6 +178,10 @@ class DrillHouse:
         password = role_secrets(self.installation, "scheduler").text(f"restic-{name}")
         environment = {"PATH": os.environ["PATH"], "HOME": "/", "RESTIC_PASSWORD": password, **there.environment()}
         subprocess.run(["restic", "--no-cache", "-r", there.url(name), "forget", *snapshots], env=environment, check=True, capture_output=True)
+
+    def keep_versions(self) -> None:
+        """Let the bucket keep old versions of its objects, as some firms' buckets do."""
+        self._s3().put_bucket_versioning(Bucket=access(self.installation, "pruner").bucket, VersioningConfiguration={"Status": "Enabled"})
 
     # drills
 

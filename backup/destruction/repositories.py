@@ -1,0 +1,166 @@
+"""One client's keys out of one key repository: snapshots, packs, and the bucket's old versions.
+
+1. a fresh snapshot of the keys, without the client's, when the newest still has them: the others' keys must not depend on what goes;
+2. forget every snapshot that holds a key of the client;
+3. prune to the last blob (by default restic leaves an unreferenced key inside a pack that is still used);
+4. remove what the bucket keeps of deleted and overwritten objects;
+5. look: no snapshot names the client, the index knows none of its key files, the bucket has no old versions.
+
+Each step may be done twice. While it lasts no backup and no drill runs: one could carry the keys in again, or have them in its scratch folder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from backup import plan
+from backup.access import RepositoryName, S3Access, access
+from backup.bucket import check_bucket, old_versions, remove_versions
+from backup.repository import Writer, full_snapshot_id, prepared
+from backup.restic import Restic
+from backup.restic.arguments import Repository
+from backup.restic.runner import Secrets
+from config.errors import CheckFailed, NightsafeError
+from config.folder import DataFolder
+from config.loading import Installation
+from config.roles import exclusive
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog, Destruction
+from gateway.keys.secrets import RoleSecrets
+
+KEY_REPOSITORIES: tuple[RepositoryName, ...] = ("keys",)
+
+
+class StillThere(CheckFailed):
+    """Something of the client's keys is in the repository after all."""
+
+
+@dataclass(frozen=True)
+class Shredded:
+    """What was done: snapshots forgotten, old versions removed."""
+
+    forgotten: int
+    versions: int
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a destruction works with."""
+
+    installation: Installation
+    catalog: Catalog
+    audit: AuditLog
+    secrets: RoleSecrets = field(repr=False)
+    cancel: threading.Event | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A key repository, with a hand that writes and one that deletes."""
+
+    name: RepositoryName
+    writer: Writer
+    saving: Restic
+    pruning: Restic
+    bucket: S3Access = field(repr=False)
+
+
+def secret_hashes(destruction: Destruction) -> set[str]:
+    """The SHA-256 of the client's key files that hold a secret: what must be nowhere."""
+    return {str(key["sha256"]) for key in destruction.keys if key["secret"]}
+
+
+def shred(means: Means, name: RepositoryName, client: str, hashes: Collection[str]) -> Shredded:
+    """Clean repository `name` of the client. `hashes` are the SHA-256 of its key files.
+
+    Raises what stands in the way: Busy, OutOfReach, SettingsError, ResticError, StillThere. Then the repository is pending.
+    """
+    with quiet(means.installation.folder):
+        opened = _open(means, name)
+        gone = _forget(means, opened, client)
+        opened.pruning.prune_all()
+        folder = opened.bucket.folder(name)
+        versions = old_versions(opened.bucket, folder)
+        remove_versions(opened.bucket, versions)
+        check_clean(opened.pruning, opened.bucket, name, client, hashes)
+        return Shredded(gone, len(versions))
+
+
+@contextmanager
+def quiet(folder: DataFolder) -> Iterator[None]:
+    """No backup and no drill meanwhile. Raises Busy."""
+    with (
+        exclusive(folder, "backup", "a backup runs", "wait for it to end, then destroy again"),
+        exclusive(folder, "drill", "a drill runs, and may have the keys in its scratch folder", "wait for it to end, then destroy again"),
+    ):
+        yield
+
+
+def check_clean(restic: Restic, bucket: S3Access, name: RepositoryName, client: str, hashes: Collection[str]) -> None:
+    """Raises StillThere unless nothing of the client's keys is in the repository, whatever still refers to it."""
+    for snapshot in restic.snapshots():
+        if any(_owner(path) == client for path in restic.paths(snapshot.id)):
+            raise StillThere(f"the snapshot {snapshot.short} of the keys still holds keys of '{client}'", "destroy again")
+    if left := restic.holds_blobs(hashes):
+        raise StillThere(f"the repository of the keys still holds {len(left)} key files of '{client}' in its packs", "destroy again")
+    if versions := old_versions(bucket, bucket.folder(name), limit=1):
+        raise StillThere(f"the bucket keeps old versions, such as {versions[0][0]}", "remove them, with a credential that may")
+
+
+def _open(means: Means, name: RepositoryName) -> Opened:
+    writer = Writer.create(means.installation, means.secrets, means.cancel)
+    check_bucket(writer.s3)
+    saving = prepared(writer, name, means.catalog, means.audit)
+    pruner = access(means.installation, "pruner", means.secrets)
+    pruning = Restic(writer.runner, Repository(pruner.url(name)), Secrets(saving.secrets.password, pruner.environment()))
+    return Opened(name, writer, saving, pruning, pruner)
+
+
+def _forget(means: Means, opened: Opened, client: str) -> int:
+    """Steps 1 and 2; how many snapshots went."""
+    held = {snapshot.id: opened.pruning.paths(snapshot.id) for snapshot in opened.pruning.snapshots()}
+    holders = [snapshot for snapshot, paths in held.items() if any(_owner(path) == client for path in paths)]
+    if not holders:
+        return 0
+    newest = list(held)[-1]
+    if newest in holders:
+        newest = _save(means.installation, opened)
+        held[newest] = opened.pruning.paths(newest)
+    _check_nothing_else_is_lost(held, holders, newest, {one.client for one in means.catalog.destructions()})
+    means.catalog.replace_keys_snapshots(holders, newest)  # first: killed in between, a drill must not look for what is gone
+    opened.pruning.forget_snapshots(holders)
+    return len(holders)
+
+
+def _save(installation: Installation, opened: Opened) -> str:
+    root = installation.folder.root.resolve()
+    done = opened.saving.backup(
+        plan.sources(plan.KEYS, root),
+        cwd=root,
+        host=installation.settings.backup.host,
+        tags=["nightsafe", "destruction"],
+        excludes=plan.excludes(root),
+    )
+    if done.partial:
+        raise NightsafeError("the keys of the others could not all be saved, so no older snapshot was forgotten", "look at the folder keys")
+    return full_snapshot_id(opened.writer.s3, opened.name, done.summary.snapshot)
+
+
+def _check_nothing_else_is_lost(held: dict[str, list[str]], holders: list[str], newest: str, destroyed: Collection[str]) -> None:
+    """Raises CheckFailed when a snapshot that is to go has a key that the newest one lacks: it may be the last copy."""
+    kept = {path for snapshot, paths in held.items() if snapshot not in holders for path in paths} | set(held[newest])
+    lost = sorted({path for snapshot in holders for path in held[snapshot] if _owner(path) and _owner(path) not in destroyed} - kept)
+    if lost:
+        raise CheckFailed(
+            f"older snapshots of the keys hold the last copy of {lost[0].lstrip('/')}" + (f" and {len(lost) - 1} more" if len(lost) > 1 else ""),
+            "restore it from the key repository first; nothing was forgotten",
+        )
+
+
+def _owner(path: str) -> str:
+    """The client that a file of the key repository belongs to; empty when it is nobody's."""
+    parts = path.strip("/").split("/")
+    return parts[2] if len(parts) > 3 and parts[:2] == ["keys", "clients"] else ""
