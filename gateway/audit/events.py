@@ -50,6 +50,8 @@ class Event(StrEnum):
     PAPER_REFUSED = "paper.refused"
     RECEIPT_WRITTEN = "receipt.written"
     RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks
+    QUARANTINE_RELEASED = "quarantine.released"
+    QUARANTINE_DELETED = "quarantine.deleted"
     KEY_GRANTED = "key.granted"
     KEY_REFUSED = "key.refused"
     KEY_CREATED = "key.created"

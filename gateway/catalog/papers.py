@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, false, func, insert, select, update
 
+from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
 from gateway.catalog.rows import NewPaper, Paper, Verdict
@@ -86,6 +87,16 @@ class PaperQueries:
         with self._database.writing() as connection:
             for some in _portions(ids):
                 connection.execute(update(t.papers).where(t.papers.c.id.in_(some)).values(receipted=True))
+
+    def change_verdict(self, paper: str, state: Verdict, reason: str, code: str) -> Paper:
+        """Another verdict on a paper that is recorded; its receipt is due anew. Raises UsageError for one that is not."""
+        with self._database.writing() as connection:
+            values = {"state": state, "reason": reason, "code": code, "receipted": False}
+            connection.execute(update(t.papers).where(t.papers.c.id == paper).values(**values))
+            changed = _known(connection, [paper]).get(paper)
+        if changed is None:
+            raise UsageError(f"the catalog has no paper {paper[:40]}")
+        return changed
 
     def unreceipted(self) -> list[Paper]:
         """Papers whose receipt may not have been written yet, oldest first, at most 10,000."""

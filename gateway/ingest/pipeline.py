@@ -97,7 +97,7 @@ class Pipeline:
     def _known(self, papers: Iterable[str], outcome: Outcome) -> dict[str, Paper]:
         known = {}
         for paper, row in self._parts.catalog.known(papers).items():
-            if row.sealed_size and not self._parts.vault.exists(row.client, row.id):
+            if row.state == "accepted" and row.sealed_size and not self._parts.vault.exists(row.client, row.id):
                 outcome.failed[paper] = VaultFileMissing(f"the paper {paper} is catalogued, but not in the vault", "its spool file is kept")
                 continue
             known[paper] = row
