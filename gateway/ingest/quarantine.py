@@ -83,7 +83,7 @@ class Quarantine:
             raise UsageError(f"the paper {paper} cannot be released: it could not be sealed", "ask the client to send it again")
         source = self._sealed.path(found.client, paper)
         _check(source, found.row)
-        self._tell(Event.QUARANTINE_RELEASED, found.row, person, reason)
+        self._record(Event.QUARANTINE_RELEASED, found.row, person, reason)
         self._into_the_vault(source, found.row)
         said = f"The paper was released by a person. It had been refused: {found.row.reason}"
         released = self._catalog.change_verdict(paper, "accepted", said, RELEASED)
@@ -95,7 +95,7 @@ class Quarantine:
         found = self.paper(paper)
         if found.row is not None and (holds := self._catalog.holds_on(found.row)):
             raise UsageError(f"the paper {paper} is under legal hold {holds[0].id}: {holds[0].reason}", "it can be deleted once the hold is released")
-        self._tell(Event.QUARANTINE_DELETED, found.row, person, reason, client=found.client, paper=paper)
+        self._record(Event.QUARANTINE_DELETED, found.row, person, reason, client=found.client, paper=paper)
         if found.row is not None and found.row.code != DELETED:
             self._catalog.change_verdict(paper, "refused", f"{found.row.reason} It was deleted by a person.", DELETED)
         if found.kind == "sealed":
@@ -106,7 +106,7 @@ class Quarantine:
             fsync_folder(path.parent)
         return found
 
-    def _tell(self, event: Event, row: Paper | None, person: str, reason: str, **known: str) -> None:
+    def _record(self, event: Event, row: Paper | None, person: str, reason: str, **known: str) -> None:
         facts = {"client": row.client, "paper": row.id, "path": row.path, "sha256": row.sha256} if row else known
         if self._audit is None:
             raise TypeError("the quarantine was opened to look")
