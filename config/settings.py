@@ -45,6 +45,9 @@ class GatewaySettings(_Section):
     max_auth_attempts: int = Field(6, ge=1, le=100, description="Keys a client may try on one connection.")
     login_seconds: float = Field(30.0, gt=0, le=600, description="Time a connection has to log in.")
     idle_seconds: float = Field(900.0, gt=0, le=86400, description="Time without a request after which a session is closed.")
+    stop_seconds: float = Field(
+        10.0, ge=0, le=3600, description="Time that running transfers get when the server is asked to stop; asked twice, it stops at once."
+    )
     reserve_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
     )

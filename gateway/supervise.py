@@ -28,6 +28,7 @@ from gateway.keys.secrets import encode_secrets
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
+RELOADING = frozenset({"gateway"})  # roles that take SIGHUP
 FIRST_WAIT, LONGEST_WAIT, LONGEST_WAIT_ONCE_READY, CALM_SECONDS = 0.2, 30.0, 1.0, 10.0
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -129,6 +130,11 @@ class Supervised:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
+    def ask_to_reload(self) -> None:
+        """SIGHUP, once it is ready: before, it would end the process, which reads the newest settings anyway."""
+        if self._process is not None and self._process.poll() is None and self._announced() is not None:
+            self._process.send_signal(signal.SIGHUP)
+
     def end(self, deadline: float) -> None:
         """Wait until `deadline` (monotonic seconds), then SIGKILL; reaped in either case."""
         if self._process is None:
@@ -143,7 +149,9 @@ class Supervised:
 class Supervisor:
     """All roles of one data folder."""
 
-    def __init__(self, folder: DataFolder, commands: Sequence[RoleCommand]) -> None:
+    def __init__(self, folder: DataFolder, commands: Sequence[RoleCommand], patience_seconds: float = 0.0) -> None:
+        """`patience_seconds`: what running transfers get at the end, besides."""
+        self._patience = patience_seconds
         self._roles = [Supervised(folder, command) for command in commands]
         self._log = structlog.get_logger()
 
@@ -169,9 +177,15 @@ class Supervisor:
             for role in self._roles:
                 role.mend(self._log)
 
+    def reload(self) -> None:
+        """SIGHUP to those roles that read their settings again."""
+        for role in self._roles:
+            if role.command.name in RELOADING:
+                role.ask_to_reload()
+
     def stop(self) -> None:
         """End the roles in the reverse order: nothing is taken from under one that still works."""
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS + self._patience
         for role in reversed(self._roles):
             role.ask_to_stop()
             role.end(deadline)

@@ -33,6 +33,7 @@ class Event(StrEnum):
     LOGIN_ACCEPTED = "login.accepted"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_REVOKED = "certificate.revoked"
+    GATEWAY_RELOADED = "gateway.reloaded"
     LOGIN_FAILED = "login.failed"
     ACCESS_REVOKED = "access.revoked"  # a live connection was ended
     SESSION_OPENED = "session.opened"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +34,7 @@ from gateway.supervise import RoleCommand, Supervisor
 @click.option("--ready-file", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Written (JSON: sftp, s3, pid) once logins work.")
 def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_file: Path | None) -> None:
     """Run all roles in the foreground, until Ctrl-C or SIGTERM. A role that dies is started again.
+    SIGHUP makes the gateway read its settings and its host key again; nobody is disconnected.
 
     Example: nightsafe up --data /srv/nightsafe/data --sftp-port 2022 --ready-file /run/nightsafe.json
     """
@@ -46,7 +49,9 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
         commands = role_commands(installation, sftp_host, sftp_port)
         check_folders(installation.folder)
         migrate_catalog(installation.folder)
-        supervisor = Supervisor(installation.folder, commands)
+        supervisor = Supervisor(installation.folder, commands, installation.settings.gateway.stop_seconds)
+        if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
+            signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
         if ready_file:
             ready_file.unlink(missing_ok=True)
         announced = supervisor.start(stop)

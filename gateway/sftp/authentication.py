@@ -274,6 +274,11 @@ class Login(asyncssh.SSHServer):
         """Whether a request is being handled: a long one is no idleness."""
         return any(session.is_busy for session in self.sessions)
 
+    @property
+    def is_transferring(self) -> bool:
+        """Whether a paper is open in one of the sessions."""
+        return any(session.is_transferring for session in self.sessions)
+
     def transport_full(self, full: bool) -> None:
         """The connection's transport holds too much, or has room again."""
         for session in list(self.sessions):

@@ -60,6 +60,7 @@ class Operations:
         self._run = run
         self._space = space
         self.handles = HandleTable(max_handles, papers.handles)
+        self.is_ending = False  # the server stops: what is open goes on, nothing further is opened
         self._greeted = False
         self._actions: dict[type[Any], Callable[[Any], Reply]] = {
             ask.Write: self._write,
@@ -83,6 +84,11 @@ class Operations:
             ask.Limits: self._limits,
             ask.Unsupported: self._unsupported,
         }
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether a paper is open."""
+        return any(not isinstance(handle, FolderHandle) for handle in self.handles)
 
     def answer(self, request: ask.Request) -> Reply:
         """The reply to `request`. Raises Malformed only when the session cannot go on: a request before the greeting, or a second greeting."""
@@ -137,6 +143,8 @@ class Operations:
 
     def _open(self, request: ask.Open) -> Reply:
         path = parse(request.path)
+        if self.is_ending:
+            raise Refused("failure", "the server is stopping; try again in a minute")
         self.handles.check_room()
         flags = request.flags
         if flags & _WRITES:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
+import sys
 from contextlib import closing
 
 import structlog
 
-from config.loading import Installation
+from config.errors import NightsafeError
+from config.folder import DataFolder
+from config.loading import Installation, load_settings
 from config.roles import RunningRole, running_role
+from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.keys.client import KeydClient
@@ -44,7 +48,8 @@ def serve(installation: Installation, host: str | None = None, port: int | None 
         closing(KeydClient(folder.keyd_socket)) as keys,
     ):
         gateway = Gateway(settings, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)))
-        asyncio.run(_run(gateway, role, audit, settings.host if host is None else host, settings.port if port is None else port))
+        place = settings.host if host is None else host, settings.port if port is None else port
+        asyncio.run(_run(gateway, role, audit, place, folder))
 
 
 def raise_descriptors() -> None:
@@ -55,11 +60,24 @@ def raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, host: str, port: int) -> None:
-    stop = asyncio.Event()
+async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, place: tuple[str, int], folder: DataFolder) -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+    host, port = place
+    tasks: set[asyncio.Task[None]] = set()
+
+    def asked_to_stop() -> None:
+        (hurry if stop.is_set() else stop).set()  # asked twice: at once
+
+    def asked_to_reload() -> None:
+        task = loop.create_task(_reload(gateway, audit, folder))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, asked_to_stop)
+    if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
+        loop.add_signal_handler(signal.SIGHUP, asked_to_reload)
     try:
         port = await gateway.start(host, port)
         role.announce(host=host, port=port)
@@ -68,5 +86,16 @@ async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, host: str, 
         log.info("gateway.stopping")
         role.withdraw()
     finally:
-        await gateway.stop()
+        await gateway.stop(hurry)
         audit.sync()
+
+
+async def _reload(gateway: Gateway, audit: AuditLog, folder: DataFolder) -> None:
+    """SIGHUP: read settings and host key again. Mistakes in them change nothing."""
+    try:
+        await gateway.reload(load_settings(folder.settings).gateway)
+        audit.append(Event.GATEWAY_RELOADED)
+    except NightsafeError as error:
+        log.warning("gateway.not_reloaded", mistakes=error.message)
+    else:
+        log.info("gateway.reloaded")

@@ -24,12 +24,13 @@ from config.settings import GatewaySettings
 from gateway.audit.events import Event
 from gateway.catalog import Client, Person
 from gateway.catalog.factors import Combination, combinations
-from gateway.jail import Tree
+from gateway.jail import Tree, VirtualPath
 from gateway.keys.keyring import USER_CA, Keyring
 from gateway.sftp import algorithms
 from gateway.sftp.accounts import Account, CertificateFacts, find
 from gateway.sftp.authentication import Login
 from gateway.sftp.book import Parts
+from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
@@ -57,6 +58,7 @@ LIMITS_SECONDS = 2.0  # between looks at the limits of clients whose papers are 
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
 FIRST_FACTORS_SECONDS = 1.0  # how long it takes at the most until a first password is asked for
 ABORT_SECONDS = 0.5  # between a goodbye and the end of the connection
+STOPPING = "the server is stopping; uploads can be resumed"
 SERVER_VERSION = "Nightsafe"
 
 
@@ -89,7 +91,7 @@ class Gateway:
             pool=self._pool,
             reading=self._reading,
             recorder=stores.recorder,
-            settle=partial(settle_seconds, settle=settings.settle_seconds, unfinished=settings.unfinished_name_seconds),
+            settle=self._settle_seconds,
             after=Publisher(self._tasks).after,
         )
         self._papers: dict[str, Papers] = {}
@@ -102,6 +104,7 @@ class Gateway:
         self._logins: set[Login] = set()
         self._sessions_of: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
+        self._options_now: SSHServerConnectionOptions
         self._expiry: asyncio.Task[None] | None = None
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
         self._watch: asyncio.Task[None] | None = None
@@ -116,10 +119,10 @@ class Gateway:
         landed = await self._pool.run(lambda: recover(self._stores.spool, self._open_tree, self._stores.recorder.landed_at_start))
         if landed:
             log.info("gateway.recovered", landed=landed)
-        options = await self._options()
+        self._options_now = await self._options()
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: GuardedConnection(loop, options, self), host, port, backlog=BACKLOG)
+            self._server = await loop.create_server(lambda: GuardedConnection(loop, self._options_now, self), host, port, backlog=BACKLOG)
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self._expiry = loop.create_task(self._expire_now_and_then())
@@ -127,18 +130,36 @@ class Gateway:
         self._watch = loop.create_task(self._revocation.keep())
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def stop(self) -> None:
-        """Take nobody in, end what is being handled, keep partials for resuming, land what is whole."""
+    async def reload(self, settings: GatewaySettings) -> None:
+        """Take other settings and read the host key anew; sessions that are open go on. Raises SettingsError: then all is as before.
+
+        The address and the port stay what they are, as do limits that a connection has met already.
+        """
+        before, self._settings = self._settings, settings
+        try:
+            self._options_now = await self._options()
+        except BaseException:
+            self._settings = before
+            raise
+        self._space.reserve_bytes = settings.reserve_bytes
+        if (before.host, before.port) != (settings.host, settings.port):
+            log.warning("gateway.needs_restart", reason="another address or port was set")
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Take nobody in, give running transfers `stop_seconds` (less when `hurry` is set), keep partials for resuming, land what is whole."""
         if self._server is not None:
             self._server.close()
         for task in (self._expiry, self._watch, self._keeper):
             if task is not None:
                 task.cancel()
+        whole = await let_transfers_end(lambda: list(self._logins), _send_away, self._settings.stop_seconds, hurry or asyncio.Event())
+        if not whole:
+            log.info("gateway.transfers_cut")
         for login in list(self._logins):
             for session in list(login.sessions):
                 session.stop()
         for connection in list(self._connections):
-            connection.disconnect(asyncssh.DISC_BY_APPLICATION, "the server is stopping; uploads can be resumed")
+            connection.disconnect(asyncssh.DISC_BY_APPLICATION, STOPPING)
         await self._all_gone()
         if not await self._tasks.drained(STOP_SECONDS):
             log.warning("gateway.stopped_hard")
@@ -187,6 +208,9 @@ class Gateway:
             keepalive_interval=0,
         )
         return options
+
+    def _settle_seconds(self, path: VirtualPath) -> float:
+        return settle_seconds(path, self._settings.settle_seconds, self._settings.unfinished_name_seconds)
 
     # the gate
 
@@ -441,6 +465,11 @@ def user_ca(folder: DataFolder) -> bytes | None:
 def notice_version(settings: GatewaySettings) -> str:
     """The version that the firm gave its banner, or else a name for this very text."""
     return settings.notice_version or "sha256:" + hashlib.sha256(settings.notice.encode()).hexdigest()[:16]
+
+
+def _send_away(login: Login) -> None:
+    if login.connection is not None:
+        login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, STOPPING)
 
 
 def _count_down(counter: Counter[str], name: str) -> None:

@@ -139,6 +139,16 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         """Whether a request is being handled that waits for something of ours."""
         return self._busy
 
+    @property
+    def is_transferring(self) -> bool:
+        """Whether a paper is open, or something is being handled."""
+        return self._busy or (self._operations is not None and self._operations.is_transferring)
+
+    def take_nothing_new(self) -> None:
+        """What is open goes on; nothing further is opened."""
+        if self._operations is not None:
+            self._operations.is_ending = True
+
     def stop(self) -> None:
         """Handle nothing more; what is being handled ends."""
         self._closed = True

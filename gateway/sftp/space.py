@@ -18,7 +18,7 @@ class SpaceGuard:
 
     def __init__(self, folder: Path, reserve_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
-        self._reserve = reserve_bytes
+        self.reserve_bytes = reserve_bytes
         self._clock = clock
         self._looked_at = float("-inf")
         self._free = 0
@@ -55,7 +55,7 @@ class SpaceGuard:
         if now - self._looked_at < FRESH_SECONDS:
             return
         state = os.statvfs(self._folder)
-        self._free = state.f_bavail * state.f_frsize - self._reserve
+        self._free = state.f_bavail * state.f_frsize - self.reserve_bytes
         self._total = state.f_blocks * state.f_frsize
         self._granted = 0
         self._looked_at = now

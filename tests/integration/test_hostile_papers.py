@@ -190,7 +190,7 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
         catalog=SimpleNamespace(changes=lambda: None),
     )
     gateway = Gateway(GatewaySettings(), cast(Stores, stores))
-    gateway._papers_of = lambda _: cast(Any, None)  # type: ignore[method-assign]
+    gateway._papers_of = lambda _: cast(Any, SimpleNamespace(take_place=lambda: lambda: None))  # type: ignore[method-assign]
     login = SimpleNamespace(
         person=cast(Person, SimpleNamespace(name="acme")), client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x"
     )

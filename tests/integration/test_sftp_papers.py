@@ -454,7 +454,7 @@ def test_no_space_is_said_and_loses_nothing(tmp_path: Path) -> None:
         await session.put("/inbox/a", b"before")
         handle = await session.open("/inbox/b", WRITE)
         await session.write(handle, 0, b"x")
-        desk.space._reserve = 2**62
+        desk.space.reserve_bytes = 2**62
         desk.space._looked_at = float("-inf")
         with pytest.raises(Refusal, match="no space"):
             await session.write(handle, 1, BIG)
@@ -586,7 +586,7 @@ def test_what_was_acknowledged_stays_when_adding_to_it_fails(tmp_path: Path) -> 
         session = desk.session()
         await session.put("/inbox/a", b"acknowledged")
         handle = await session.open("/inbox/a", APPEND)
-        desk.space._reserve = 2**62
+        desk.space.reserve_bytes = 2**62
         desk.space._looked_at = float("-inf")
         with pytest.raises(Refusal, match="no space"):
             await session.write(handle, 12, b"more")
