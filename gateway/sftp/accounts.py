@@ -28,6 +28,8 @@ class Known(Protocol):
 
     def client(self, name: str) -> Client | None: ...
 
+    def clients(self) -> list[Client]: ...
+
     def any_password(self) -> bool: ...
 
     def is_revoked(self, serial: int, key_id: str, fingerprint: str) -> bool: ...
@@ -35,15 +37,15 @@ class Known(Protocol):
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who may log in. `clients` are those whose papers they see: one for the role `client`, none for an auditor."""
+    """Somebody who may log in. `clients` are those of whom they see something: one for the role `client`, all for an auditor."""
 
     person: Person
     clients: tuple[Client, ...]
 
     @property
     def realm(self) -> frozenset[str]:
-        """The names of the clients."""
-        return frozenset(client.name for client in self.clients)
+        """The names of the clients whose papers the login stands and falls with; an auditor's with none."""
+        return frozenset() if self.person.role == "auditor" else frozenset(client.name for client in self.clients)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def find(catalog: Known, name: str) -> Account | None:
     if person is None or not admissible(person, datetime.now(UTC)):
         return None
     if person.role == "auditor":
-        return Account(person, ())
+        return Account(person, tuple(catalog.clients()))
     return Account(person, tuple(client for client in clients if person.sees(client.name))) if clients else None
 
 

@@ -77,11 +77,20 @@ class HandleCount:
         self.taken = 0
 
 
-class HandleTable:
-    """At most `limit` handles. A handle's bytes are never given out twice in a session."""
+PREFIX_SHIFT = 40  # bits of a handle that count; those above say which of several tables it is of
 
-    def __init__(self, limit: int, of_all: HandleCount | None = None) -> None:
+
+def prefix_of(name: bytes) -> int:
+    """The prefix of the table that gave out `name`, if any did."""
+    return int.from_bytes(name, "big") >> PREFIX_SHIFT if len(name) == 8 else 0
+
+
+class HandleTable:
+    """At most `limit` handles. A handle's bytes are never given out twice in a session. `prefix` tells tables of one session apart."""
+
+    def __init__(self, limit: int, of_all: HandleCount | None = None, *, prefix: int = 0) -> None:
         self._limit = limit
+        self._prefix = prefix << PREFIX_SHIFT
         self._of_all = of_all or HandleCount(limit)
         self._open: dict[bytes, Handle] = {}
         self._last = 0
@@ -106,7 +115,7 @@ class HandleTable:
     def add(self, handle: Handle) -> bytes:
         """The bytes that the client will name it by."""
         self._last += 1
-        name = self._last.to_bytes(8, "big")
+        name = (self._prefix | self._last).to_bytes(8, "big")
         self._open[name] = handle
         self._of_all.taken += 1
         return name

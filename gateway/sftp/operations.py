@@ -51,6 +51,7 @@ class Operations:
         max_handles: int,
         *,
         role: str = "client",
+        number: int = 0,
     ) -> None:
         self._role = role
         self.pace = papers.pace
@@ -59,7 +60,7 @@ class Operations:
         self._record = record
         self._run = run
         self._space = space
-        self.handles = HandleTable(max_handles, papers.handles)
+        self.handles = HandleTable(max_handles, papers.handles, prefix=number)
         self.is_ending = False  # the server stops: what is open goes on, nothing further is opened
         self._greeted = False
         self._actions: dict[type[Any], Callable[[Any], Reply]] = {
@@ -274,7 +275,7 @@ class Operations:
         handle = self.handles.get(request.handle)
         if not isinstance(handle, FolderHandle):
             raise Refused("failure", "the handle is not of a folder")
-        entries = await self._run(lambda: _page(handle))
+        entries = await self._run(lambda: next_page(handle))
         if not entries:
             return replies.status(request.id, Status.EOF)
         now = time.time()
@@ -419,7 +420,7 @@ def _data(number: int, data: bytes, wanted: int) -> bytes:
     return replies.data(number, data)
 
 
-def _page(handle: FolderHandle) -> list[Entry]:
+def next_page(handle: FolderHandle) -> list[Entry]:
     """Blocking: the next entries of a folder, a bounded number and amount."""
     entries: list[Entry] = []
     size = 0

@@ -68,8 +68,23 @@ class SessionRecord:
         """One event of this session."""
         self._recorder.record(event, self._visitor, **facts)
 
+    def inside(self, visitor: Visitor) -> SessionRecord:
+        """The record of the same session inside one client's folders; refusals are counted here, too."""
+        return _InnerRecord(self, visitor)
+
     def refused(self, operation: str, path: str, text: str) -> None:
         """Something that this person may not do."""
         self.refusals += 1
         if self.refusals <= REFUSALS_RECORDED:
             self._recorder.record(Event.OPERATION_REFUSED, self._visitor, operation=operation, path=path, result=text)
+
+
+class _InnerRecord(SessionRecord):
+    def __init__(self, outer: SessionRecord, visitor: Visitor) -> None:
+        super().__init__(outer._recorder, visitor)
+        self._outer = outer
+
+    def refused(self, operation: str, path: str, text: str) -> None:
+        self._outer.refusals += 1
+        self.refusals = self._outer.refusals - 1
+        super().refused(operation, path, text)

@@ -10,7 +10,7 @@ import resource
 import secrets
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,14 @@ from gateway.audit.events import Event
 from gateway.catalog import Client, Person
 from gateway.catalog.factors import Combination, combinations
 from gateway.jail import Tree, VirtualPath
+from gateway.jail.shelf import PlainShelf
 from gateway.keys.keyring import USER_CA, Keyring
 from gateway.sftp import algorithms
 from gateway.sftp.accounts import Account, CertificateFacts, find
 from gateway.sftp.authentication import Login
 from gateway.sftp.book import Parts
 from gateway.sftp.draining import let_transfers_end
+from gateway.sftp.desk import Desk
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
@@ -356,28 +358,45 @@ class Gateway:
 
     # sessions
 
-    def _enter(self, login: Login, session: SftpSession) -> Operations | None:
+    def _enter(self, login: Login, session: SftpSession) -> Operations | Desk | None:
         """SFTP was asked for. None refuses."""
-        person, client = login.person, login.client
-        if person is None or client is None:
+        account = login.account
+        if account is None:
             return None
+        person, client = account.person, login.client
         if self._sessions_of[person.name] >= self._settings.max_sessions_per_person:
             log.info("session.too_many", person=person.name)
             return None
-        visitor = Visitor(person.name, client.name, secrets.token_hex(8), login.address, login.software)
+        visitor = Visitor(person.name, client.name if client else "", secrets.token_hex(8), login.address, login.software, person.role)
         record = SessionRecord(self._stores.recorder, visitor)
         give_back: Callable[[], None] = lambda: None  # noqa: E731
         try:
-            papers = self._papers_of(client)
-            give_back = papers.take_place()
+            if client is not None:
+                papers = self._papers_of(client)
+                give_back = papers.take_place()
             record.record(Event.SESSION_OPENED)
         except NightsafeError as error:
-            log.warning("session.refused", client=client.name, error=error.message)
+            log.warning("session.refused", person=person.name, error=error.message)
             give_back()
             return None
         self._sessions_of[person.name] += 1
         session.opened_as(person.name, record, give_back)
-        return Operations(papers, visitor, record, self._pool.run, self._space, self._settings.max_handles, role=person.role)
+        return self._operations(papers, visitor, record) if client is not None else self._desk(account, visitor, record)
+
+    def _operations(self, papers: Papers, visitor: Visitor, record: SessionRecord, number: int = 0) -> Operations:
+        most = self._settings.max_handles
+        return Operations(papers, visitor, record, self._pool.run, self._space, most, role=visitor.role, number=number)
+
+    def _desk(self, account: Account, visitor: Visitor, record: SessionRecord) -> Desk:
+        clients = {client.name: client for client in account.clients}
+
+        def open_client(name: str, number: int) -> Operations:
+            inside = replace(visitor, client=name)
+            return self._operations(self._papers_of(clients[name]), inside, record.inside(inside), number)
+
+        evidence = PlainShelf(self._stores.folder.evidence) if account.person.role == "auditor" else None
+        most = self._settings.max_handles
+        return Desk(visitor, record, self._pool.run, clients=list(clients), open_client=open_client, max_handles=most, evidence=evidence)
 
     def _leave(self, login: Login, session: SftpSession) -> None:
         login.sessions.discard(session)

@@ -17,6 +17,7 @@ import structlog
 
 from gateway.audit.events import Event
 from gateway.sftp import replies
+from gateway.sftp.desk import Desk
 from gateway.sftp.operations import Operations
 from gateway.sftp.protocol import Unpacker, decode
 from gateway.sftp.recording import SessionRecord
@@ -38,11 +39,13 @@ SUBSYSTEM = "sftp"
 class SftpSession(asyncssh.SSHServerSession[bytes]):
     """A session channel. `enter` is called when the client asks for SFTP, and gives the operations (or None to refuse); `leave` at the end."""
 
-    def __init__(self, enter: Callable[[SftpSession], Operations | None], leave: Callable[[SftpSession], None], touch: Callable[[], None]) -> None:
+    def __init__(
+        self, enter: Callable[[SftpSession], Operations | Desk | None], leave: Callable[[SftpSession], None], touch: Callable[[], None]
+    ) -> None:
         self._enter = enter
         self._leave = leave
         self._touch = touch
-        self._operations: Operations | None = None
+        self._operations: Operations | Desk | None = None
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._unpacker = Unpacker()
         self._busy = False  # a request waits; those behind it wait too
@@ -177,7 +180,7 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
             self._pumping = False
         self._steer_reading()
 
-    def _handle_some(self, operations: Operations) -> None:
+    def _handle_some(self, operations: Operations | Desk) -> None:
         ready: list[bytes] = []
         waiting = turn = 0
         until = time.monotonic() + TURN_SECONDS
@@ -228,7 +231,7 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
         self._turn_is_over = False
         self._pump()
 
-    def _reply_to(self, operations: Operations, body: memoryview) -> bytes | Coroutine[Any, Any, bytes]:
+    def _reply_to(self, operations: Operations | Desk, body: memoryview) -> bytes | Coroutine[Any, Any, bytes]:
         try:
             return operations.answer(decode(body))
         except Malformed as error:

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from gateway.catalog import Catalog
+from gateway.jail import Tree, path_of
 from gateway.keys.keyring import Keyring
 from gateway.keys.passwords import hash_password
 from nightsafe import cli
@@ -335,3 +336,104 @@ def test_off_boarding_tells_what_was_touched(desk: Desk, new_key: Callable[..., 
     assert [line.split()[1:] for line in told["papers_put"]] == [["paper.deposited", f"{CLIENT}:/inbox/theirs.txt"]]
     assert desk("person", "off-board", "leaver")["sessions"] == 1
     assert "off-boarded" in str(desk("person", "resume", "leaver", code=2))
+
+
+@pytest.fixture(scope="module")
+def two_clients(desk: Desk) -> None:
+    for name in ("beta", "gamma"):
+        desk("client", "add", name)
+    folder = desk.server.folder
+    for name in ("beta", "gamma"):
+        with Tree(folder.jail(name)) as tree:
+            tree.write_plain(path_of("/receipts/2026/r.json"), name.encode())
+    (folder.evidence / "2026").mkdir(parents=True)
+    (folder.evidence / "2026" / "7.json").write_bytes(b"{}")
+    (folder.evidence / "way-out").symlink_to("/etc")
+
+
+def session_of(desk: Desk, name: str, key: Path, seed: str | None = None) -> paramiko.SFTPClient:
+    opened = desk.connect()
+    left = opened.auth_publickey(name, paramiko.Ed25519Key.from_private_key_file(str(key)))
+    if left:
+        opened.auth_interactive(name, lambda *_: [code(seed or "")])
+    found = paramiko.SFTPClient.from_transport(opened)
+    assert found is not None
+    return found
+
+
+def refused(call: Callable[[], object]) -> type[Exception]:
+    with pytest.raises(OSError) as caught:
+        call()
+    return caught.type if caught.value.errno is None else type(caught.value)
+
+
+def test_the_staff_see_their_clients_and_nobody_else(desk: Desk, new_key: Callable[..., Path], two_clients: None) -> None:
+    key = new_key("sue")
+    desk("person", "add", "sue", "--staff", f"{CLIENT},beta", "--public-key", f"{key}.pub")
+    client = session_of(desk, CLIENT, desk.key)
+    with client.open("/inbox/from-client.txt", "w") as file:
+        file.write(b"dear firm")
+    staff = session_of(desk, "sue", key)
+    assert sorted(staff.listdir("/")) == sorted([CLIENT, "beta"])
+    assert "from-client.txt" in staff.listdir(f"/{CLIENT}/inbox")
+    assert staff.stat(f"/{CLIENT}/inbox/from-client.txt").st_size == 9
+    with staff.open(f"/{CLIENT}/inbox/from-client.txt") as file:
+        assert file.read() == b"dear firm"
+    with staff.open("/beta/outbox/answer.txt", "w") as file:
+        file.write(b"dear client")
+    staff.posix_rename("/beta/outbox/answer.txt", "/beta/outbox/reply.txt")
+    assert staff.listdir("/beta/outbox") == ["reply.txt"]
+    assert staff.normalize(f"{CLIENT}/../beta/outbox") == "/beta/outbox"
+    denied = [
+        lambda: staff.open(f"/{CLIENT}/inbox/mine.txt", "w"),
+        lambda: staff.remove(f"/{CLIENT}/inbox/from-client.txt"),
+        lambda: staff.posix_rename("/beta/outbox/reply.txt", f"/{CLIENT}/outbox/reply.txt"),
+        lambda: staff.rmdir("/beta"),
+    ]
+    for name in ("/gamma", "/nobody-at-all"):
+        assert refused(lambda: staff.mkdir(name)) is FileNotFoundError  # noqa: B023 - called at once
+    for call in denied:
+        assert refused(call) is PermissionError
+    answers = set()
+    for path in ("/gamma", "/nobody-at-all", "/gamma/inbox", "/nobody-at-all/inbox"):
+        with pytest.raises(OSError) as caught:
+            staff.stat(path)
+        answers.add(str(caught.value))
+    assert len(answers) == 1
+    (opened,) = desk.events("session.opened", person="sue")
+    (put,) = desk.events("paper.deposited", person="sue")
+    assert (put["client"], put["person_role"], put["session"]) == ("beta", "staff", opened["session"])
+    desk("person", "edit", "sue", "--staff", "beta")
+    until(lambda: not staff.get_channel().get_transport().is_active())
+    again = session_of(desk, "sue", key)
+    assert again.listdir("/") == ["beta"]
+    desk("client", "suspend", "beta")
+    until(lambda: not again.get_channel().get_transport().is_active())
+    desk("client", "resume", "beta")
+
+
+def test_an_auditor_reads_receipts_and_evidence_alone(desk: Desk, new_key: Callable[..., Path], two_clients: None) -> None:
+    key = new_key("ada")
+    seed = desk("person", "add", "ada", "--auditor", "--public-key", f"{key}.pub", "--totp")["totp"]["seed"]
+    auditor = session_of(desk, "ada", key, seed)
+    assert sorted(auditor.listdir("/")) == ["clients", "evidence"]
+    assert {"beta", "gamma", CLIENT} <= set(auditor.listdir("/clients"))
+    for path, content in (("/clients/gamma/receipts/2026/r.json", b"gamma"), ("/evidence/2026/7.json", b"{}")):
+        assert auditor.stat(path).st_size == len(content)
+        with auditor.open(path) as file:
+            assert file.read() == content
+    assert auditor.listdir("/evidence") == ["2026"]  # a link planted there is no entry
+    for call in (
+        lambda: auditor.open("/evidence/2026/7.json", "w"),
+        lambda: auditor.open("/clients/gamma/receipts/2026/r.json", "w"),
+        lambda: auditor.listdir(f"/clients/{CLIENT}/inbox"),
+        lambda: auditor.open(f"/clients/{CLIENT}/inbox/from-client.txt"),
+        lambda: auditor.remove("/evidence/2026/7.json"),
+        lambda: auditor.posix_rename("/evidence/2026/7.json", "/evidence/2026/8.json"),
+    ):
+        assert refused(call) is PermissionError
+    for path in ("/evidence/way-out", "/evidence/way-out/passwd", "/clients/nobody", "/elsewhere"):
+        with pytest.raises(OSError):
+            auditor.stat(path)
+    reads = {event["path"] for event in desk.events("paper.read", person="ada")}
+    assert "/evidence/2026/7.json" in reads
