@@ -31,8 +31,8 @@ from gateway.sftp import algorithms
 from gateway.sftp.accounts import Account, CertificateFacts, find
 from gateway.sftp.authentication import Login
 from gateway.sftp.book import Parts
-from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.desk import Desk
+from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
