@@ -79,6 +79,28 @@ class IngestSettings(_Section):
     batch: int = Field(64, ge=1, le=1000, description="Papers that share one commit of the catalog at the most.")
 
 
+class RetentionSettings(_Section):
+    """How long papers are kept, by class. Nothing expires unless it is named here. `other` stands for every class that is not named, and for none."""
+
+    days: dict[str, int] = Field(
+        {},
+        description="Days after receipt that papers of a class are kept: { tax = 3650, other = 365 }. A class without days is kept for ever.",
+    )
+    keep_versions: dict[str, int] = Field(
+        {},
+        description="Newest versions of a name that stay however old they are, by class: { other = 1 }. Without it all expire alike.",
+    )
+    every_hours: float = Field(24.0, ge=0, le=24 * 366, description="How often ingest lets papers expire; 0: only 'nightsafe retention run' does.")
+
+    @field_validator("days", "keep_versions")
+    @classmethod
+    def _at_least_one(cls, value: dict[str, int]) -> dict[str, int]:
+        for name, count in value.items():
+            if not 1 <= count <= 36_600:
+                raise ValueError(f"{name}: must be from 1 to 36600")
+        return value
+
+
 class KeysSettings(_Section):
     """Where the master secret lies."""
 
@@ -169,6 +191,7 @@ class Settings(_Section):
     format: Literal[1] = Field(1, description="Version of the form of this file.")
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings())
     ingest: IngestSettings = Field(default_factory=lambda: IngestSettings())
+    retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings())
     keys: KeysSettings = Field(default_factory=lambda: KeysSettings())
     s3: S3Settings = Field(default_factory=lambda: S3Settings())
     backup: BackupSettings = Field(default_factory=lambda: BackupSettings())

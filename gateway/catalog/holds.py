@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from config.errors import UsageError
 from gateway.catalog import tables as t
@@ -61,6 +61,11 @@ class HoldQueries:
     def holds_on(self, paper: Paper) -> list[Hold]:
         """The active holds that cover a paper; it must not be destroyed while there is one."""
         return [hold for hold in self.holds(paper.client) if hold.covers(paper)]
+
+
+def holds_in(connection: Connection) -> list[Hold]:
+    """All active holds, as this transaction sees them."""
+    return [_hold(row) for row in connection.execute(select(t.holds).where(t.holds.c.released_at.is_(None)))]
 
 
 def _said(reason: str, by: str) -> None:

@@ -11,8 +11,10 @@ from sqlalchemy import Connection, Row, Select, bindparam, false, func, insert, 
 from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
+from gateway.catalog.holds import holds_in
 from gateway.catalog.rows import NewPaper, Paper, Verdict
 
+EXPIRING = "expiring"  # code of a paper whose file may still be in the vault
 PAGE = 1000  # rows read at once: memory stays bounded over millions of papers
 IDS = 500  # in one statement
 FIELDS = tuple(field.name for field in fields(Paper))
@@ -97,6 +99,30 @@ class PaperQueries:
         if changed is None:
             raise UsageError(f"the catalog has no paper {paper[:40]}")
         return changed
+
+    def expire(self, papers: Sequence[tuple[str, str]]) -> list[Paper]:
+        """Of accepted papers (id, reason), those that are expired from now on; what an active legal hold covers is left out."""
+        reasons = dict(papers)
+        with self._database.writing() as connection:
+            holds = holds_in(connection)
+            found = _known(connection, list(reasons)).values()
+            leaving = [paper.id for paper in found if paper.state == "accepted" and not any(hold.covers(paper) for hold in holds)]
+            for paper in leaving:
+                values = {"state": "expired", "code": EXPIRING, "reason": reasons[paper]}
+                connection.execute(update(t.papers).where(t.papers.c.id == paper).values(**values))
+            return list(_known(connection, leaving).values())
+
+    def expiring(self) -> list[Paper]:
+        """Papers whose expiry was begun and not finished."""
+        query = select(t.papers).where(t.papers.c.state == "expired", t.papers.c.code == EXPIRING)
+        with self._database.reading() as connection:
+            return [paper_of(row) for row in connection.execute(query)]
+
+    def mark_expired(self, papers: Sequence[str]) -> None:
+        """Their files are gone."""
+        with self._database.writing() as connection:
+            for some in _portions(list(papers)):
+                connection.execute(update(t.papers).where(t.papers.c.id.in_(some)).values(code="expired"))
 
     def unreceipted(self) -> list[Paper]:
         """Papers whose receipt may not have been written yet, oldest first, at most 10,000."""

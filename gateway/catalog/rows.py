@@ -11,7 +11,7 @@ from gateway.catalog.limits import Limits
 
 Custody = Literal["managed", "deposit-only"]
 Role = Literal["client", "staff", "auditor"]
-Verdict = Literal["accepted", "held", "refused"]
+Verdict = Literal["accepted", "held", "refused", "expired"]
 DestructionState = Literal["begun", "pending", "done"]
 ShreddingState = Literal["pending", "clean"]
 RunKind = Literal["backup", "drill", "restore"]

@@ -162,6 +162,8 @@ def _wanted(installation: Installation, catalog: Catalog, client: str, path: str
         raise UsageError(
             f"{client} has no paper {wanted}", f"see the names with: nightsafe files list {client}, or: nightsafe files versions {client} {path}"
         )
+    if chosen.state == "expired":
+        raise UsageError(f"{path} is not kept any more: {chosen.reason}", "an older snapshot may have it: nightsafe restore")
     if chosen.state == "refused":
         raise UsageError(f"{path} was refused: {chosen.reason}", "it lies in the quarantine")
     return chosen

@@ -19,6 +19,7 @@ from gateway.ingest.lanes import Lanes
 from gateway.ingest.outcome import Stopping
 from gateway.ingest.parts import Parts
 from gateway.ingest.pipeline import Pipeline
+from gateway.ingest.retention import expire_by_the_clock
 from gateway.ingest.room import room_guard
 from gateway.ingest.sealing import check_identities, peek
 from gateway.ingest.watch import watching
@@ -70,6 +71,7 @@ def serve(installation: Installation, *, watch: Watch = watching) -> None:
         lanes.gave_up = large.gave_up
         stack.enter_context(watch(folder.spool_landed, small_bell))
         threading.Thread(target=_tidy, args=(parts,), name="ingest-tidy", daemon=True).start()
+        threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
         _work(role, [(small, small_bell), (large, large_bell)])
 
 
