@@ -15,7 +15,7 @@ COMMANDS = {
     "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume, destroy."),
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
-    "files": ("gateway.commands.files:files", "Papers: list, find, get, versions, history."),
+    "files": ("gateway.commands.files:files", "Papers: list, find, get, put, export, versions, history."),
     "hold": ("gateway.commands.hold:hold", "Legal holds: set, release, list."),
     "quarantine": ("gateway.commands.quarantine:quarantine", "Refused papers: list, show, release, delete."),
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),

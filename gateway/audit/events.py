@@ -59,6 +59,8 @@ class Event(StrEnum):
     KEY_CREATED = "key.created"
     KIT_SHOWN = "kit.shown"
     FILES_SEARCHED = "files.searched"
+    FILE_PUT = "file.put"
+    FILES_EXPORTED = "files.exported"
     FILE_FETCHED = "file.fetched"
     REPOSITORY_CREATED = "repository.created"
     BACKUP_STARTED = "backup.started"

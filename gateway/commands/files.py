@@ -22,7 +22,7 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
-from gateway.commands import search
+from gateway.commands import handover, search
 from gateway.commands.operators import operator, virtual
 from gateway.jail.tree import Tree
 from gateway.keys.agent import key_agent
@@ -39,6 +39,8 @@ def files() -> None:
 
 files.add_command(search.find)
 files.add_command(search.history)
+files.add_command(handover.export)
+files.add_command(handover.put)
 
 
 @files.command("list")
