@@ -86,12 +86,25 @@ def file_credentials(installation: Installation, role: S3Role) -> tuple[str, str
             "s3.endpoint is set, but s3.credentials_file is not",
             "write a TOML file (mode 0600) with tables [writer], [reader] and [pruner], each with access_key and secret_key, and name it there",
         )
-    path = installation.path(named)
-    tables = _read_private(path)
-    table = tables.get(role)
+    return _from_file(installation.path(named), role, ("access_key", "secret_key"))
+
+
+def copy_credentials(installation: Installation, copy: str, role: S3Role, words: tuple[str, str]) -> tuple[str, str]:
+    """The pair of `role` from the credentials file of a copy, under these two names. Raises SettingsError."""
+    named = installation.settings.copies[copy].credentials_file
+    if named is None:
+        raise SettingsError(
+            f"copies.{copy} has no credentials_file",
+            f"write a TOML file (mode 0600) with tables [writer], [reader] and [pruner], each with {' and '.join(words)}, and name it there",
+        )
+    return _from_file(installation.path(named), role, words)
+
+
+def _from_file(path: Path, role: S3Role, words: tuple[str, str]) -> tuple[str, str]:
+    table = _read_private(path).get(role)
     if not isinstance(table, Mapping):
-        raise SettingsError(f"{path} has no table [{role}]", "it needs [writer], [reader] and [pruner], each with access_key and secret_key")
-    return _pair(table, f"the table [{role}] of {path}")
+        raise SettingsError(f"{path} has no table [{role}]", f"it needs [writer], [reader] and [pruner], each with {' and '.join(words)}")
+    return _pair(table, f"the table [{role}] of {path}", words)
 
 
 def is_offsite(endpoint: str) -> bool:
@@ -122,8 +135,8 @@ def _read_private(path: Path) -> Mapping[str, Any]:
         raise SettingsError(f"the credentials file {path} is not valid TOML", "it needs [writer], [reader] and [pruner]") from None
 
 
-def _pair(values: Mapping[str, Any], where: str) -> tuple[str, str]:
-    key, secret = values.get("access_key"), values.get("secret_key")
-    if not (isinstance(key, str) and key and isinstance(secret, str) and secret):
-        raise SettingsError(f"{where} lacks access_key or secret_key", "both must be texts")
-    return key, secret
+def _pair(values: Mapping[str, Any], where: str, words: tuple[str, str] = ("access_key", "secret_key")) -> tuple[str, str]:
+    first, second = (values.get(word) for word in words)
+    if not (isinstance(first, str) and first and isinstance(second, str) and second):
+        raise SettingsError(f"{where} lacks {words[0]} or {words[1]}", "both must be texts")
+    return first, second

@@ -46,9 +46,32 @@ class BucketRefused(SettingsError):
     """The endpoint does not accept the credentials, or does not let them do this."""
 
 
-def check_bucket(access: S3Access) -> None:
-    """Returns when the bucket is there and may be listed. Raises BucketUnreachable, BucketMissing, BucketRefused."""
+class RegionForbidden(SettingsError):
+    """The bucket lies where it must not, or does not say where."""
+
+
+def check_bucket(access: S3Access, regions: Sequence[str] = ()) -> None:
+    """Returns when the bucket is there, may be listed, and lies in one of `regions` (any when empty).
+
+    Raises BucketUnreachable, BucketMissing, BucketRefused, RegionForbidden.
+    """
+    if regions:
+        _check_region(access, regions)
     list_names(access, "", limit=1)
+
+
+def _check_region(access: S3Access, regions: Sequence[str]) -> None:
+    """The bucket says itself where it lies; what the settings call its region proves nothing."""
+    with _foreign(access) as client:
+        answer = client.head_bucket(Bucket=access.bucket)
+        said = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        if not said:
+            said = client.get_bucket_location(Bucket=access.bucket).get("LocationConstraint") or "us-east-1"  # Amazon's word for no word
+    if said not in regions:
+        raise RegionForbidden(
+            f"the bucket '{access.bucket}' lies in {said}, which backup.allowed_regions does not name; nothing was sent",
+            f"allowed: {', '.join(regions)}. Take a bucket there, or change the setting if the law and your clients allow it",
+        )
 
 
 def list_names(access: S3Access, folder: str, limit: int = 1000) -> list[str]:

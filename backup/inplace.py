@@ -51,6 +51,7 @@ def restore_in_place(
     progress: Progress | None = None,
     *,
     secrets: RoleSecrets | None = None,
+    copy: str = "",
 ) -> RestoreReport:
     """Bring names and versions of `client` back into its jail and the vault, as they were in the newest snapshot at or before `at`.
 
@@ -59,7 +60,7 @@ def restore_in_place(
     """
     with (
         exclusive(installation.folder, "restore", "a restore in place runs already", "wait for it to end"),
-        errand(installation, client, paths, at, secrets, check=_check_known, in_place=True) as one,
+        errand(installation, client, paths, at, secrets, check=_check_known, copy=copy, in_place=True) as one,
         Tree.create(installation.folder.jail(client)) as tree,
     ):
         _InPlace(one, tree, Vault(installation.folder.vault), may_replace, progress or Silent()).restore()

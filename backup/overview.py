@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backup.status import NOT_OFFSITE, Colour, backup_status
+from backup.status import NOT_OFFSITE, Colour, CopyStatus, backup_status, copies_status
 from config.console import human_bytes
 from config.loading import Installation
 from config.roles import role_state
@@ -61,7 +61,19 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
         _judged("newest backup", good, newest, found.backup_faults, "look at the scheduler's log lines, then: nightsafe backup run"),
         _judged("proven backup", "yellow" if others else good, "; ".join([proven, *others]), found.drill_faults, "nightsafe drill run --full"),
         _offsite(installation, found.offsite),
+        *(_copy(one, now) for one in copies_status(installation, now)),
     ]
+
+
+def _copy(one: CopyStatus, now: datetime) -> Line:
+    saved = f"{_hours(now - one.saved_at)} old" if one.saved_at else "there is none"
+    proven = f"proven {_hours(now - one.proven_at)} ago" if one.proven_at else "never proven"
+    good: Colour = "green" if one.offsite and one.proven_at else "yellow"
+    text = f"{saved}, {proven}" + ("" if one.offsite else ", not offsite")
+    todo = f"nightsafe backup copy {one.name}" if one.faults else f"nightsafe drill run --full --from {one.name}" if not one.proven_at else ""
+    if one.faults:
+        return Line(f"copy {one.name}", "red", f"{text}: {'; '.join(one.faults)}", todo)
+    return Line(f"copy {one.name}", good, text, todo)
 
 
 def _judged(name: str, good: Colour, text: str, faults: Sequence[str], todo: str) -> Line:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from backup.access import RepositoryName, S3Access, access
-from backup.bucket import list_names, remove_names
+from backup.access import RepositoryName
+from backup.places import Place, place, recorded_name
 from backup.restic import Limits, RepositoryMissing, Restic, ResticError, WrongPassword
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
@@ -46,17 +46,21 @@ class Writer:
 
     installation: Installation
     secrets: RoleSecrets = field(repr=False)
-    s3: S3Access
+    place: Place
     runner: Runner
+    copy: str = ""
 
     @classmethod
-    def create(cls, installation: Installation, secrets: RoleSecrets, cancel: threading.Event | None = None) -> Writer:
-        """Raises OutOfReach and SettingsError: restic missing or too old, the embedded server not running, credentials missing."""
+    def create(cls, installation: Installation, secrets: RoleSecrets, cancel: threading.Event | None = None, copy: str = "") -> Writer:
+        """For the first place, or a copy.
+
+        Raises OutOfReach and SettingsError: restic missing or too old, the embedded server not running, credentials missing.
+        """
         settings = installation.settings.backup
         limits = Limits(settings.timeout_seconds, settings.stall_seconds)
         runner = Runner(settings.restic, installation.folder.cache / "restic-tmp", limits, cancel)
         check_version(runner)
-        return cls(installation, secrets, access(installation, "writer", secrets), runner)
+        return cls(installation, secrets, place(installation, "writer", secrets, copy), runner, copy)
 
     def restic(self, name: RepositoryName) -> Restic:
         """Repository `name`, unopened."""
@@ -67,8 +71,8 @@ class Writer:
         return self._with_password(name, kit_password(self.installation, self.secrets))
 
     def _with_password(self, name: RepositoryName, password: bytes) -> Restic:
-        place = Repository(self.s3.url(name), self.installation.folder.cache / "restic")
-        return Restic(self.runner, place, Secrets(password, self.s3.environment()))
+        where = Repository(self.place.url(name), self.installation.folder.cache / "restic")
+        return Restic(self.runner, where, Secrets(password, self.place.environment(name)))
 
 
 def prepared(writer: Writer, name: RepositoryName, catalog: Catalog, audit: AuditLog) -> Restic:
@@ -76,13 +80,13 @@ def prepared(writer: Writer, name: RepositoryName, catalog: Catalog, audit: Audi
 
     Raises RepositoryLost, PlaceTaken, ResticError, and what the bucket raises.
     """
-    recorded = catalog.repository(name)
+    recorded = catalog.repository(recorded_name(name, writer.copy))
     restic = writer.restic(name)
     if recorded is None:
         _make(writer, restic, name, catalog, audit)
     else:
         _recognise(restic, recorded)
-    if list_names(writer.s3, writer.s3.folder(name) + "locks/", limit=1):
+    if writer.place.names(name, "locks/", limit=1):
         restic.unlock()  # of a process that died; a live one's stays
     return restic
 
@@ -92,54 +96,54 @@ def _recognise(restic: Restic, recorded: Recorded) -> None:
     try:
         found = restic.config()
     except RepositoryMissing as error:
-        raise RepositoryLost(f"the bucket does not hold the repository '{recorded.name}' any more: emptied, or swapped for another", hint) from error
+        lost = f"the bucket does not hold the repository '{recorded.name}' any more: emptied, or swapped for another"
+        raise RepositoryLost(lost, hint) from error
     if found != recorded.restic_id:
         raise RepositoryLost(f"the bucket holds another repository in the place of '{recorded.name}'", hint)
 
 
 def _make(writer: Writer, restic: Restic, name: RepositoryName, catalog: Catalog, audit: AuditLog) -> None:
-    place = writer.s3.folder(name)
     kit = writer.kit(name)  # before anything is made: without its password nothing is begun
-    names = list_names(writer.s3, place)
-    if is_broken_init(place, names):
-        _clear(writer, names)
+    names = writer.place.names(name)
+    if is_broken_init(names):
+        _clear(writer, name, names)
         names = []
-    found = _adopt(restic, writer.s3, name) if names else _init(writer, restic, place)
+    found = _adopt(restic, writer.place.shown(name)) if names else _init(writer, restic, name)
     _let_the_kit_in(restic, kit, writer.installation.settings.backup.host, fresh=not names)
-    catalog.add_repository(name, writer.s3.place(name), found)
-    audit.append(Event.REPOSITORY_CREATED, durable=True, repository=name, url=writer.s3.place(name), restic_id=found, adopted=bool(names))
+    known, shown = recorded_name(name, writer.copy), writer.place.shown(name)
+    catalog.add_repository(known, shown, found)
+    audit.append(Event.REPOSITORY_CREATED, durable=True, repository=known, url=shown, restic_id=found, adopted=bool(names))
 
 
-def _init(writer: Writer, restic: Restic, place: str) -> str:
+def _init(writer: Writer, restic: Restic, name: RepositoryName) -> str:
     try:
         return restic.init()
     except BaseException:
         with contextlib.suppress(NightsafeError):  # what it was about is on its way up; the next attempt looks again
-            names = list_names(writer.s3, place)
-            if is_broken_init(place, names):
-                _clear(writer, names)
+            names = writer.place.names(name)
+            if is_broken_init(names):
+                _clear(writer, name, names)
         raise
 
 
-def _adopt(restic: Restic, s3: S3Access, name: RepositoryName) -> str:
+def _adopt(restic: Restic, shown: str) -> str:
     """A repository that our password opens was made by us, in a run that died before the catalog knew."""
     try:
         return restic.config()
     except (WrongPassword, RepositoryMissing) as error:
         raise PlaceTaken(
-            f"the folder {s3.folder(name)} of the bucket '{s3.bucket}' is not empty, and what is there is not ours",
-            "nothing was changed; set another s3.prefix, or empty that folder yourself",
+            f"the folder {shown} is not empty, and what is there is not ours",
+            "nothing was changed; name another place (s3.prefix, or the url of the copy), or empty that folder yourself",
         ) from error
 
 
-def is_broken_init(place: str, names: Iterable[str]) -> bool:
-    """Whether the objects below `place` are the leftover of an init that died: key files, and nothing else (the config comes last)."""
-    rest = [name.removeprefix(place) for name in names]
-    return bool(rest) and all(re.fullmatch(r"keys/[0-9a-f]{64}", name) for name in rest)
+def is_broken_init(names: Collection[str]) -> bool:
+    """Whether the objects of a repository are the leftover of an init that died: key files, and nothing else (the config comes last)."""
+    return bool(names) and all(re.fullmatch(r"keys/[0-9a-f]{64}", name) for name in names)
 
 
-def _clear(writer: Writer, names: list[str]) -> None:
-    remove_names(access(writer.installation, "pruner", writer.secrets), names)
+def _clear(writer: Writer, name: RepositoryName, names: list[str]) -> None:
+    place(writer.installation, "pruner", writer.secrets, writer.copy).remove(name, names)
 
 
 def _let_the_kit_in(restic: Restic, kit: Restic, host: str, fresh: bool) -> None:
@@ -158,10 +162,11 @@ def kit_password(installation: Installation, secrets: RoleSecrets) -> bytes:
     return Keyring(installation.folder).open_secret(RESTIC_KIT, load_master(installation))
 
 
-def full_snapshot_id(s3: S3Access, name: RepositoryName, short: str) -> str:
-    """The whole id of a snapshot that was just made, read from the bucket: which proves that it is there. Raises ResticError."""
-    folder = s3.folder(name) + "snapshots/"
-    found = list_names(s3, folder + short, limit=2)
+def full_snapshot_id(where: Place, name: RepositoryName, short: str) -> str:
+    """The whole id of a snapshot that was just made, as the place shows it: which proves that it is there. Raises ResticError."""
+    found = where.names(name, f"snapshots/{short}", limit=2)
     if len(found) != 1:
-        raise ResticError(f"restic reported the snapshot {short}, but the bucket does not show it", "run the backup again; nothing was lost here")
-    return found[0].removeprefix(folder)
+        raise ResticError(
+            f"restic reported the snapshot {short}, but {where.shown(name)} does not show it", "run the backup again; nothing was lost here"
+        )
+    return found[0].removeprefix("snapshots/")

@@ -86,15 +86,16 @@ def restore_papers(
     progress: Progress | None = None,
     *,
     secrets: RoleSecrets | None = None,
+    copy: str = "",
 ) -> RestoreReport:
     """Restore papers of `client` (files or folders by virtual path; all when none are named) as they were in the newest snapshot, or the
-    newest at or before `at`, into `target`, which must be new or empty.
+    newest at or before `at`, into `target`, which must be new or empty. `copy` names another place than the first.
 
     Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable), OutOfReach.
     """
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(installation.folder.root)):
         raise UsageError(f"{target} lies in the data folder, which never holds plaintext", "name a folder elsewhere")
-    with errand(installation, client, paths, at, secrets, check=lambda _live, _client: None) as one, Target(target) as opened:
+    with errand(installation, client, paths, at, secrets, check=lambda _live, _client: None, copy=copy) as one, Target(target) as opened:
         _Restore(one, agent, opened, progress or Silent()).restore()
     return one.report
 
@@ -108,6 +109,7 @@ def errand(
     secrets: RoleSecrets | None,
     *,
     check: Callable[[Catalog, str], None],
+    copy: str = "",
     **facts: Any,
 ) -> Iterator[Errand]:
     """What every restore shares: run, audit, scratch folder, snapshot. `facts` stand in the run and the audit log."""
@@ -123,8 +125,8 @@ def errand(
         audit.append(Event.RESTORE_STARTED, durable=True, run=run, client=client, paths=len(paths), **facts)
         try:
             scratch = stack.enter_context(scratch_folder(installation, "restore"))
-            probe(installation, secrets)
-            source = open_for_reading(installation, "papers", secrets, scratch)
+            probe(installation, secrets, copy)
+            source = open_for_reading(installation, "papers", secrets, scratch, copy=copy)
             snapshot = pick_snapshot(source, installation.settings.backup.host, at)
             report = RestoreReport(snapshot.id, snapshot.time)
             wish = Wish(client, wanted, run)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import plan
-from backup.bucket import check_bucket
+from backup.places import recorded_name
 from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
 from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
 from backup.weed import MIN_FREE_BYTES
@@ -57,8 +57,11 @@ def run_backup(
     *,
     secrets: RoleSecrets | None = None,
     cancel: threading.Event | None = None,
+    copy: str = "",
 ) -> Run:
-    """Back up everything. Returns the finished run: `passed`, or `partial` when something could not be read (it is named in the detail).
+    """Back up everything, to the first place or to the one of a `copy`.
+
+    Returns the finished run: `passed`, or `partial` when something could not be read (it is named in the detail).
 
     `secrets` are the scheduler's, when it calls; `cancel`, once set, ends the run soon. Raises Busy while another backup runs, and the error
     of whatever failed.
@@ -70,32 +73,35 @@ def run_backup(
         AuditLog(folder.audit, "backup") as audit,
     ):
         catalog.reconcile_runs("backup")
-        run = catalog.start_run("backup", {})
-        outcome = _Outcome()
+        catalog.reconcile_runs("copy")
+        facts: dict[str, Any] = {"copy": copy} if copy else {}
+        run = catalog.start_run("copy" if copy else "backup", facts)
+        outcome = _Outcome(detail={**facts})
         try:
             secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
-            audit.append(Event.BACKUP_STARTED, run=run)
-            _carry(installation, run, secrets, catalog, audit, outcome, progress or Silent(), cancel)
+            audit.append(Event.BACKUP_STARTED, run=run, **facts)
+            _carry(installation, run, secrets, catalog, audit, outcome, progress or Silent(), cancel, copy)
         except BaseException as error:
             _record_failure(catalog, audit, run, outcome, error)
             raise
         state = "partial" if outcome.unread else "passed"
-        audit.append(Event.BACKUP_FINISHED, durable=True, run=run, state=state, snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot)
+        found = {"snapshot": outcome.snapshot, "keys_snapshot": outcome.keys_snapshot}
+        audit.append(Event.BACKUP_FINISHED, durable=True, run=run, state=state, **found, **facts)
         if outcome.unread:
             outcome.detail |= {"error": "could not be read: " + ", ".join(outcome.unread[:_MAX_NAMED]), "unread": len(outcome.unread)}
             return catalog.finish_run(run, "partial", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=outcome.detail)
         return catalog.finish_run(run, "passed", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=outcome.detail)
 
 
-def snapshots(installation: Installation, secrets: RoleSecrets | None = None) -> list[tuple[str, Snapshot]]:
-    """(repository, snapshot) for all snapshots that are in the bucket now, newest first. Repositories that were never made have none."""
+def snapshots(installation: Installation, secrets: RoleSecrets | None = None, copy: str = "") -> list[tuple[str, Snapshot]]:
+    """(repository, snapshot) for all snapshots that are in a place now, newest first. Repositories that were never made have none."""
     secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
     with Catalog.open(installation.folder.catalog) as catalog:
-        known = [name for name in PASSWORDS if catalog.repository(name) is not None]
+        known = [name for name in PASSWORDS if catalog.repository(recorded_name(name, copy)) is not None]
     if not known:
         return []
-    writer = Writer.create(installation, secrets)
-    check_bucket(writer.s3)
+    writer = Writer.create(installation, secrets, copy=copy)
+    writer.place.check()
     found = [(name, snapshot) for name in known for snapshot in writer.restic(name).snapshots()]
     return sorted(found, key=lambda pair: pair[1].time, reverse=True)
 
@@ -109,14 +115,16 @@ def _carry(
     outcome: _Outcome,
     progress: Progress,
     cancel: threading.Event | None,
+    copy: str,
 ) -> None:
     root = installation.folder.root.resolve()
     _make_dump_folder(installation.folder.dump)
     for what in (plan.PAPERS, plan.KEYS):
         plan.sources(what, root)  # before anything is made in the bucket
-    _check_room(installation)
-    writer = Writer.create(installation, secrets, cancel)
-    check_bucket(writer.s3)
+    if not copy:
+        _check_room(installation)
+    writer = Writer.create(installation, secrets, cancel, copy)
+    writer.place.check()
     papers, keys = prepared(writer, "papers", catalog, audit), prepared(writer, "keys", catalog, audit)
     signer = SigningKey.parse(secrets[CHECKPOINT_SIGNING])
     outcome.detail |= _dump(catalog, installation.folder.dump)
@@ -126,9 +134,9 @@ def _carry(
     host = installation.settings.backup.host
 
     saved = _save(papers, plan.PAPERS, root, host, tags, progress, outcome)
-    outcome.snapshot = full_snapshot_id(writer.s3, "papers", saved.summary.snapshot)
+    outcome.snapshot = full_snapshot_id(writer.place, "papers", saved.summary.snapshot)
     saved = _save(keys, plan.KEYS, root, host, tags, Silent(), outcome)
-    outcome.keys_snapshot = full_snapshot_id(writer.s3, "keys", saved.summary.snapshot)
+    outcome.keys_snapshot = full_snapshot_id(writer.place, "keys", saved.summary.snapshot)
 
 
 def _check_room(installation: Installation) -> None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -40,6 +41,12 @@ class Job:
     kind: RunKind
     cron: str
     run: Callable[[], Run]
+    name: str = ""  # which of several of a kind
+
+    @property
+    def label(self) -> str:
+        """For the log."""
+        return f"{self.kind}:{self.name}" if self.name else self.kind
 
 
 def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: list[Job] | None = None) -> None:
@@ -56,10 +63,10 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
         )
         now = datetime.now(UTC)
         for number, job in enumerate(jobs):
-            late = due(_last_run(installation, job.kind), job.cron, now, zone)
+            late = due(_last_run(installation, job), job.cron, now, zone)
             extra = {"next_run_time": now + timedelta(seconds=number)} if late else {}  # in the order of the list: first save, then prove
-            scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.kind, **extra)
-            log.info("job.planned", job=job.kind, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
+            scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.label, **extra)
+            log.info("job.planned", job=job.label, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
         scheduler.start()
         role.announce()
         log.info("scheduler.ready")
@@ -72,7 +79,7 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
 
 
 def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event) -> list[Job]:
-    """The backup, and the sampled drill."""
+    """The backup, its copies, and the sampled drill."""
 
     def drill() -> Run:
         from backup.drill.run import run_drill
@@ -91,6 +98,10 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
     settings = installation.settings
     return [
         Job("backup", settings.backup.schedule, backup),
+        *(
+            Job("copy", copy.schedule, partial(run_backup, installation, secrets=secrets, cancel=stop, copy=name), name)
+            for name, copy in sorted(settings.copies.items())
+        ),
         Job("drill", settings.drill.schedule, drill),
     ]
 
@@ -103,18 +114,18 @@ def _guarded(installation: Installation, job: Job, stop: threading.Event) -> Non
     try:
         done = job.run()
     except Busy as error:
-        log.warning("job.skipped", job=job.kind, reason=error.message)
+        log.warning("job.skipped", job=job.label, reason=error.message)
     except Interrupted:
-        log.info("job.stopped", job=job.kind)
+        log.info("job.stopped", job=job.label)
     except NightsafeError as error:
-        log.error("job.failed", job=job.kind, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
+        log.error("job.failed", job=job.label, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
     except Exception as error:  # noqa: BLE001 - a defect in a job must not end the other
         trace = traceback.format_exc()  # as text: some renderers print local variables, and among ours are secrets
-        log.error("job.failed", job=job.kind, error=type(error).__name__, trace=trace)  # noqa: TRY400
+        log.error("job.failed", job=job.label, error=type(error).__name__, trace=trace)  # noqa: TRY400
     else:
         tell = log.info if done.state == "passed" else log.error
         cause = done.detail.get("error", done.detail.get("cause"))
-        tell("job.finished", job=job.kind, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
+        tell("job.finished", job=job.label, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
 
 
 def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
@@ -126,9 +137,10 @@ def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
             return
 
 
-def _last_run(installation: Installation, kind: RunKind) -> datetime:
+def _last_run(installation: Installation, job: Job) -> datetime:
     """When the job was last begun and not cut off; for a new installation, when it was made: what lies before was no missed slot."""
     with Catalog.open(installation.folder.catalog) as catalog:
-        runs = [run.started_at for run in catalog.runs(kind, 200) if run.state != "interrupted"]
+        found = [run for run in catalog.runs(job.kind, 500) if run.detail.get("copy", "") == job.name]
+    runs = [run.started_at for run in found if run.state != "interrupted"]
     made = datetime.fromtimestamp(installation.folder.version_file.stat().st_mtime, UTC)
     return max([made, *runs])

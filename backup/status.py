@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from backup.access import is_offsite
 from config.loading import Installation
+from config.settings import CopySettings
 from gateway.catalog import Catalog, Run
 
 Colour = Literal["green", "yellow", "red"]
@@ -74,7 +75,7 @@ def backup_status(installation: Installation, now: datetime | None = None) -> Ba
     """The state of backups and drills now. Raises SettingsError, CatalogError."""
     settings = installation.settings
     with Catalog.open(installation.folder.catalog) as catalog:
-        backups, drills = catalog.runs("backup", 200), catalog.runs("drill", 200)
+        backups, drills = catalog.runs("backup", 200), [run for run in catalog.runs("drill", 200) if not run.detail.get("copy")]
     return judge(
         backups,
         drills,
@@ -135,6 +136,45 @@ def _drill_faults(ended: list[Run], proven: Run | None, now: datetime, limit: ti
     elif now - proven.started_at > limit:
         faults.append(f"the last passed drill is {_age(now - proven.started_at)} old; the limit is {_age(limit)}")
     return faults
+
+
+@dataclass(frozen=True)
+class CopyStatus:
+    """How the copy `name` is. `saved_at` is of its newest good run, `proven_at` of its newest passed drill."""
+
+    name: str
+    url: str
+    offsite: bool
+    faults: tuple[str, ...]
+    saved_at: datetime | None
+    proven_at: datetime | None
+
+
+def copies_status(installation: Installation, now: datetime | None = None) -> list[CopyStatus]:
+    """All copies in the settings, by name. Raises CatalogError."""
+    now = now or datetime.now(UTC)
+    with Catalog.open(installation.folder.catalog) as catalog:
+        runs, drills = catalog.runs("copy", 500), catalog.runs("drill", 500)
+    found = []
+    for name, settings in sorted(installation.settings.copies.items()):
+        own = _ended([run for run in runs if run.detail.get("copy") == name])
+        saved = next((run for run in own if run.state == "passed" and run.snapshot), None)
+        drilled = _ended([run for run in drills if run.detail.get("copy") == name])
+        proven = next((run for run in drilled if run.state == "passed"), None)
+        faults = _backup_faults(own, saved, now, timedelta(hours=settings.max_age_hours))
+        if drilled and drilled[0].state == "failed":
+            faults.append(f"its newest drill failed: {drilled[0].detail.get('cause', 'cause unknown')}")
+        at = (proven.ended_at or proven.started_at) if proven else None
+        found.append(CopyStatus(name, settings.url, copy_is_offsite(settings), tuple(faults), saved.started_at if saved else None, at))
+    return found
+
+
+def copy_is_offsite(settings: CopySettings) -> bool:
+    """As a person said, else as far as the url tells."""
+    if settings.offsite is not None:
+        return settings.offsite
+    kind, _, rest = settings.url.partition(":")
+    return kind in ("s3", "rest") and is_offsite(rest)
 
 
 def _age(span: timedelta) -> str:

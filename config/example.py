@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -21,12 +22,20 @@ HEAD = """\
 def render_example() -> str:
     """The whole example file, as TOML that is valid as it stands and means all defaults."""
     lines = [HEAD, f"format = {Settings().format}\n"]
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            lines.append(f"\n[{name}]\n# {(section.__doc__ or '').strip()}\n")
-            lines.extend(_setting(key, inner, section()) for key, inner in section.model_fields.items())
+    for name, section in sections():
+        mark = "# " if name.endswith(".NAME") else ""
+        lines.append(f"\n{mark}[{name}]\n# {(section.__doc__ or '').strip()}\n")
+        lines.extend(_setting(key, inner, section()) for key, inner in section.model_fields.items())
     return "".join(lines)
+
+
+def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    """The tables of the file, by name; `copies.NAME` stands for tables that have names of their own."""
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield name, field.annotation
+        elif get_origin(field.annotation) is dict:
+            yield f"{name}.NAME", get_args(field.annotation)[1]
 
 
 def _setting(key: str, field: FieldInfo, section: BaseModel) -> str:

@@ -6,8 +6,10 @@ relative to the data folder.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -146,6 +148,9 @@ class BackupSettings(_Section):
     timeout_seconds: float = Field(6 * 3600.0, gt=0, description="Time after which a backup is stopped and counts as failed.")
     stall_seconds: float = Field(300.0, gt=0, description="Time restic may take to find that the bucket cannot be reached.")
     max_age_hours: float = Field(26.0, gt=0, description="Age at which the newest backup counts as stale.")
+    allowed_regions: list[str] = Field(
+        [], description="Regions in which buckets may lie, asked of the bucket itself; one elsewhere is refused before the first byte. Empty: any."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -155,6 +160,45 @@ class BackupSettings(_Section):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("is not a known time zone; write it as in 'Europe/Zurich'") from error
         return value
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _cron(value)
+
+
+class CopySettings(_Section):
+    """Another place for backups, with repositories and credentials of its own: the 2 and the 1 of 3-2-1. NAME is yours to choose."""
+
+    url: str = Field(
+        "",
+        description="`s3:https://HOST/BUCKET/PREFIX`, `rest:https://HOST/PATH` (rest-server, `rclone serve restic`), or the path of a folder.",
+    )
+    region: str = Field("us-east-1", min_length=1, description="Region of the bucket, for s3.")
+    credentials_file: Path | None = Field(
+        None,
+        description="TOML file (0600) with tables [writer], [reader] and [pruner]: access_key and secret_key for s3, user and password for rest.",
+    )
+    offsite: bool | None = Field(
+        None, description="Whether it is on another site. Taken from the url when not set; a folder is not, until you say so."
+    )
+    schedule: str = Field("30 1 * * *", description="Cron expression of the copy.")
+    max_age_hours: float = Field(50.0, gt=0, description="Age at which the newest copy counts as stale.")
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        scheme, _, rest = value.partition(":")
+        if scheme in ("s3", "rest"):
+            if not rest.startswith(("http://", "https://")):
+                raise ValueError(f"must go on with a URL: {scheme}:https://…")
+            if "@" in urlsplit(rest).netloc:
+                raise ValueError("must hold no password: name a credentials_file")
+            if scheme == "s3" and not urlsplit(rest).path.strip("/"):
+                raise ValueError("must name a bucket: s3:https://HOST/BUCKET/PREFIX")
+        elif "://" in value or re.fullmatch(r"[a-z0-9]+:.*", value):
+            raise ValueError("must be s3:https://…, rest:https://…, or the path of a folder")
+        return value.rstrip("/")
 
     @field_validator("schedule")
     @classmethod
@@ -195,8 +239,19 @@ class Settings(_Section):
     keys: KeysSettings = Field(default_factory=lambda: KeysSettings())
     s3: S3Settings = Field(default_factory=lambda: S3Settings())
     backup: BackupSettings = Field(default_factory=lambda: BackupSettings())
+    copies: dict[str, CopySettings] = Field(default_factory=dict)
     drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())
+
+    @field_validator("copies")
+    @classmethod
+    def _copies(cls, value: dict[str, CopySettings]) -> dict[str, CopySettings]:
+        for name, copy in value.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
+                raise ValueError(f"'{name}' is no name for a copy: small letters, digits and dashes")
+            if not copy.url:
+                raise ValueError(f"copies.{name} has no url")
+        return value
 
 
 def _cron(value: str) -> str:

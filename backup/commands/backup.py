@@ -1,4 +1,4 @@
-"""`nightsafe backup run | status | snapshots`."""
+"""`nightsafe backup run | copy | status | snapshots`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from backup.commands.facts import moment, run_facts
+from backup.commands.facts import from_option, moment, run_facts
 from backup.commands.status import print_lines
 from backup.overview import backup_lines, worst
 from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
 from config.errors import Exit, Partial
-from config.loading import open_installation
-from gateway.catalog import Catalog
+from config.loading import Installation, open_installation
+from gateway.catalog import Catalog, Run
 
 
 @click.group()
@@ -36,6 +36,27 @@ def run(data: Path | None, as_json: bool) -> None:
     installation = open_installation(data)
     with progress("backing up") as watched:
         done = run_backup(installation, watched)
+    _tell(done, installation, as_json)
+
+
+@backup.command()
+@click.argument("name")
+@data_option
+@json_option
+def copy(name: str, data: Path | None, as_json: bool) -> None:
+    """Back up now to the copy NAME of the settings ([copies.NAME]): another place, with repositories and credentials of its own.
+
+    Example: nightsafe backup copy cellar
+    """
+    from backup.run import run_backup
+
+    installation = open_installation(data)
+    with progress(f"copying to {name}") as watched:
+        done = run_backup(installation, watched, copy=name)
+    _tell(done, installation, as_json)
+
+
+def _tell(done: Run, installation: Installation, as_json: bool) -> None:
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:
@@ -45,7 +66,7 @@ def run(data: Path | None, as_json: bool) -> None:
                 "of the keys": done.keys_snapshot,
                 "papers": done.detail.get("papers"),
                 "bytes": human_bytes(done.detail.get("bytes", 0)),
-                "new in S3": human_bytes(done.detail.get("added_bytes", 0)),
+                "new there": human_bytes(done.detail.get("added_bytes", 0)),
             }
         )
     if done.state == "partial":
@@ -72,13 +93,14 @@ def status(data: Path | None, as_json: bool) -> int:
 
 
 @backup.command()
+@from_option
 @data_option
 @json_option
-def snapshots(data: Path | None, as_json: bool) -> None:
-    """The snapshots that are in the bucket now."""
+def snapshots(copy: str, data: Path | None, as_json: bool) -> None:
+    """The snapshots that are in the bucket now, or in a copy."""
     from backup.run import snapshots as in_bucket
 
-    found = in_bucket(open_installation(data))
+    found = in_bucket(open_installation(data), copy=copy)
     rows: list[dict[str, Any]] = [
         {"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags)} for name, snapshot in found
     ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from backup.commands.facts import moment, run_facts
+from backup.commands.facts import from_option, moment, run_facts
 from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
@@ -23,9 +23,10 @@ def drill() -> None:
 @drill.command()
 @click.option("--full", is_flag=True, help="Every paper and every key.")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="N papers (default: the setting), drawn at random.")
+@from_option
 @data_option
 @json_option
-def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> None:
+def run(full: bool, sample: int | None, copy: str, data: Path | None, as_json: bool) -> None:
     """Restore from S3 into a scratch folder, decrypt in memory, compare with the hashes recorded at arrival; write signed evidence.
 
     Exit code 1: the backup is bad, and what is bad is named. 5: S3, keyd or the scratch disk was out of reach, nothing was proven.
@@ -38,7 +39,7 @@ def run(full: bool, sample: int | None, data: Path | None, as_json: bool) -> Non
         raise UsageError("--full and --sample exclude each other", "name one of them")
     installation = open_installation(data)
     with progress("rehearsing") as watched:
-        done = run_drill(installation, "full" if full else "sample", watched, sample=sample)
+        done = run_drill(installation, "full" if full else "sample", watched, sample=sample, copy=copy)
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:

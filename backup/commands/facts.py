@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+
+import click
 
 from config.folder import DataFolder
 from gateway.catalog import Run
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def from_option(command: F) -> F:
+    """`--from NAME`: a copy of the settings in place of the first bucket."""
+    return click.option("--from", "copy", default="", metavar="NAME", help="The copy [copies.NAME] in place of the first bucket.")(command)
 
 
 def moment(value: datetime | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backup.commands.facts import moment
+from backup.commands.facts import from_option, moment
 from config.cli import Moment, data_option, json_option
 from config.console import Progress, emit, facts, human_bytes, printable, progress, say
 from config.errors import UsageError
@@ -33,6 +33,7 @@ SHOWN = 20
 @click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="A new folder, for plaintext.")
 @click.option("--in-place", is_flag=True, help="Names and versions back into the client's folders; nothing is decrypted.")
 @click.option("--overwrite", is_flag=True, help="With --in-place: replace names that stand for something newer, without asking.")
+@from_option
 @data_option
 @json_option
 def restore(
@@ -42,6 +43,7 @@ def restore(
     target: Path | None,
     in_place: bool,
     overwrite: bool,
+    copy: str,
     data: Path | None,
     as_json: bool,
 ) -> int:
@@ -63,9 +65,9 @@ def restore(
     try:
         with progress("restoring") as watched:
             report = (
-                _to_folder(installation, client, paths, at, target, watched, as_json)
+                _to_folder(installation, client, paths, at, target, watched, as_json, copy)
                 if target is not None
-                else _in_place(installation, client, paths, at, overwrite, watched, as_json)
+                else _in_place(installation, client, paths, at, overwrite, watched, as_json, copy)
             )
     except RepositoryMissing as error:
         with Catalog.open(installation.folder.catalog) as catalog:
@@ -77,18 +79,18 @@ def restore(
 
 
 def _to_folder(
-    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, target: Path, watched: Progress, quiet: bool
+    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, target: Path, watched: Progress, quiet: bool, copy: str
 ) -> RestoreReport:
     from backup.restore import restore_papers
 
     agent = key_agent(installation)
     if not quiet:
         sys.stderr.write(f"Plaintext will be written to {target.absolute()}: keep that folder as safe as the papers are.\n")
-    return restore_papers(installation, client, paths, at, target, agent, watched)
+    return restore_papers(installation, client, paths, at, target, agent, watched, copy=copy)
 
 
 def _in_place(
-    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, overwrite: bool, watched: Progress, quiet: bool
+    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, overwrite: bool, watched: Progress, quiet: bool, copy: str
 ) -> RestoreReport:
     from backup.inplace import restore_in_place
 
@@ -97,7 +99,7 @@ def _in_place(
     def may_replace(path: str) -> bool:
         return overwrite or (asks and click.confirm(printable(f"{path} stands for something newer. Replace the name?"), default=False, err=True))
 
-    return restore_in_place(installation, client, paths, at, may_replace, watched)
+    return restore_in_place(installation, client, paths, at, may_replace, watched, copy=copy)
 
 
 def _tell(report: RestoreReport, as_json: bool) -> None:

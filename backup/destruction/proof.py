@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup.access import RepositoryName
 from backup.destruction.hoard import CONTENT, Hoard
-from backup.destruction.repositories import KEY_REPOSITORIES, Means, secret_hashes
+from backup.destruction.repositories import Means, secret_hashes
 from backup.drill.repositories import open_for_reading, probe
 from backup.drill.scratch import remove_tree, scratch_folder
 from backup.drill.verify import vault_path
+from backup.places import split_name
 from backup.plan import iso
 from backup.restic import Restic
 from backup.restic.arguments import literal
@@ -32,7 +32,6 @@ from gateway.store import Vault, VaultGone
 
 NAMED = 100
 PATTERNS = 2000
-REPOSITORIES: tuple[RepositoryName, ...] = ("keys", "papers")
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Proof:
 
 def prove(
     means: Means, client: Client, destruction: Destruction, identities: Mapping[str, Identity], progress: Progress | None = None
-) -> tuple[Proof, list[RepositoryName]]:
+) -> tuple[Proof, list[str]]:
     """Try everything. `identities` are those at hand, by the place they come from: the master, and a recovery identity when somebody brought it.
 
     Returns the proof, and the repositories in which a key was found. Raises OutOfReach, ResticError when something could not be looked at.
@@ -71,17 +70,19 @@ def prove(
     hoard = Hoard(wanted=hashes)
     for place, identity in identities.items():
         hoard.add(identity, place)
-    bad: list[RepositoryName] = []
+    bad: list[str] = []
     with scratch_folder(means.installation, "proof") as scratch:
-        probe(means.installation, means.secrets)
+        known = [one.name for one in means.catalog.repositories()]
+        for copy in sorted({split_name(name)[1] for name in known}):
+            probe(means.installation, means.secrets, copy)
         hoard.search(means.installation.folder.root, "the data folder", CONTENT)
-        known = [name for name in REPOSITORIES if means.catalog.repository(name) is not None]
         for name in known:
-            restic = open_for_reading(means.installation, name, means.secrets, scratch, means.cancel)
+            repository, copy = split_name(name)
+            restic = open_for_reading(means.installation, repository, means.secrets, scratch, means.cancel, copy)
             if found := restic.holds_blobs(hashes):
                 proof.copies.append(f"the repository '{name}' holds {len(found)} key files in its packs")
                 bad.append(name)
-            if name in KEY_REPOSITORIES:
+            if repository == "keys":
                 _search_snapshots(restic, name, hoard, scratch, proof, progress)
         hoard.open_all()
         opened = {hoard.places[recipient] for recipient in own & hoard.identities.keys()}

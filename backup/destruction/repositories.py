@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from backup import plan
-from backup.access import RepositoryName, S3Access, access
-from backup.bucket import check_bucket, old_versions, remove_versions
+from backup.places import Place, place, split_name
 from backup.repository import Writer, full_snapshot_id, prepared
 from backup.restic import Restic
 from backup.restic.arguments import Repository
@@ -31,7 +30,10 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Destruction
 from gateway.keys.secrets import RoleSecrets
 
-KEY_REPOSITORIES: tuple[RepositoryName, ...] = ("keys",)
+
+def key_repositories(catalog: Catalog) -> list[str]:
+    """Every repository that ever held keys, those of copies included, by the name that the catalog knows: `keys`, `keys@NAME`."""
+    return [one.name for one in catalog.repositories() if split_name(one.name)[0] == "keys"]
 
 
 class StillThere(CheckFailed):
@@ -61,11 +63,11 @@ class Means:
 class Opened:
     """A key repository, with a hand that writes and one that deletes."""
 
-    name: RepositoryName
+    name: str
     writer: Writer
     saving: Restic
     pruning: Restic
-    bucket: S3Access = field(repr=False)
+    place: Place = field(repr=False)
 
 
 def secret_hashes(destruction: Destruction) -> set[str]:
@@ -73,7 +75,7 @@ def secret_hashes(destruction: Destruction) -> set[str]:
     return {str(key["sha256"]) for key in destruction.keys if key["secret"]}
 
 
-def shred(means: Means, name: RepositoryName, client: str, hashes: Collection[str]) -> Shredded:
+def shred(means: Means, name: str, client: str, hashes: Collection[str]) -> Shredded:
     """Clean repository `name` of the client. `hashes` are the SHA-256 of its key files.
 
     Raises what stands in the way: Busy, OutOfReach, SettingsError, ResticError, StillThere. Then the repository is pending.
@@ -82,10 +84,9 @@ def shred(means: Means, name: RepositoryName, client: str, hashes: Collection[st
         opened = _open(means, name)
         gone = _forget(means, opened, client)
         opened.pruning.prune_all()
-        folder = opened.bucket.folder(name)
-        versions = old_versions(opened.bucket, folder)
-        remove_versions(opened.bucket, versions)
-        check_clean(opened.pruning, opened.bucket, name, client, hashes)
+        versions = opened.place.old_versions("keys")
+        opened.place.remove_versions(versions)
+        check_clean(opened.pruning, opened.place, client, hashes)
         return Shredded(gone, len(versions))
 
 
@@ -99,23 +100,24 @@ def quiet(folder: DataFolder) -> Iterator[None]:
         yield
 
 
-def check_clean(restic: Restic, bucket: S3Access, name: RepositoryName, client: str, hashes: Collection[str]) -> None:
+def check_clean(restic: Restic, where: Place, client: str, hashes: Collection[str]) -> None:
     """Raises StillThere unless nothing of the client's keys is in the repository, whatever still refers to it."""
     for snapshot in restic.snapshots():
         if any(_owner(path) == client for path in restic.paths(snapshot.id)):
             raise StillThere(f"the snapshot {snapshot.short} of the keys still holds keys of '{client}'", "destroy again")
     if left := restic.holds_blobs(hashes):
         raise StillThere(f"the repository of the keys still holds {len(left)} key files of '{client}' in its packs", "destroy again")
-    if versions := old_versions(bucket, bucket.folder(name), limit=1):
+    if versions := where.old_versions("keys", limit=1):
         raise StillThere(f"the bucket keeps old versions, such as {versions[0][0]}", "remove them, with a credential that may")
 
 
-def _open(means: Means, name: RepositoryName) -> Opened:
-    writer = Writer.create(means.installation, means.secrets, means.cancel)
-    check_bucket(writer.s3)
-    saving = prepared(writer, name, means.catalog, means.audit)
-    pruner = access(means.installation, "pruner", means.secrets)
-    pruning = Restic(writer.runner, Repository(pruner.url(name)), Secrets(saving.secrets.password, pruner.environment()))
+def _open(means: Means, name: str) -> Opened:
+    repository, copy = split_name(name)
+    writer = Writer.create(means.installation, means.secrets, means.cancel, copy)
+    writer.place.check()
+    saving = prepared(writer, repository, means.catalog, means.audit)
+    pruner = place(means.installation, "pruner", means.secrets, copy)
+    pruning = Restic(writer.runner, Repository(pruner.url(repository)), Secrets(saving.secrets.password, pruner.environment(repository)))
     return Opened(name, writer, saving, pruning, pruner)
 
 
@@ -146,7 +148,7 @@ def _save(installation: Installation, opened: Opened) -> str:
     )
     if done.partial:
         raise NightsafeError("the keys of the others could not all be saved, so no older snapshot was forgotten", "look at the folder keys")
-    return full_snapshot_id(opened.writer.s3, opened.name, done.summary.snapshot)
+    return full_snapshot_id(opened.writer.place, "keys", done.summary.snapshot)
 
 
 def _check_nothing_else_is_lost(held: dict[str, list[str]], holders: list[str], newest: str, destroyed: Collection[str]) -> None:

@@ -22,7 +22,7 @@ import structlog
 
 from backup.destruction.certificate import certificate_values, write_certificate
 from backup.destruction.proof import Proof, prove
-from backup.destruction.repositories import KEY_REPOSITORIES, Means, quiet, secret_hashes, shred
+from backup.destruction.repositories import Means, key_repositories, quiet, secret_hashes, shred
 from config.console import Progress
 from config.errors import Busy, NightsafeError, SettingsError
 from config.loading import Installation
@@ -158,7 +158,7 @@ def _shred_everywhere(means: Means, name: str) -> None:
     """Step 3."""
     destruction = means.catalog.destruction(name)
     hashes = secret_hashes(destruction) if destruction else set()
-    for repository in KEY_REPOSITORIES:
+    for repository in key_repositories(means.catalog):
         known = means.catalog.repository(repository)
         if known is None:
             continue  # no backup was ever made: no copy can be there

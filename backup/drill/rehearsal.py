@@ -15,8 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+from backup.access import RepositoryName
 from backup.bucket import BucketMissing
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
@@ -28,6 +29,7 @@ from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts, records
 from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
+from backup.places import recorded_name
 from backup.report.evidence import RepositoryFacts, Stage, rfc3339
 from backup.restic import (
     Damaged,
@@ -70,6 +72,7 @@ class Setting:
     scratch: Path
     drilled: Callable[[str, datetime], bool]
     progress: Progress
+    copy: str = ""  # the place that is rehearsed; empty for the first
 
 
 @dataclass
@@ -128,7 +131,7 @@ class Rehearsal:
         except BackupBad:
             pass
         except BucketMissing as error:
-            if self._is.live.repository("papers") is None:
+            if self._is.live.repository(recorded_name("papers", self._is.copy)) is None:
                 raise
             self.findings.causes.append(f"the bucket is gone: {error.message}")
         except Interrupted:
@@ -169,8 +172,9 @@ class Rehearsal:
 
     def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
         """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
-        recorded = [run for run in self._is.live.runs("backup", limit=200) if run.state in ("passed", "partial") and of_run(run)]
-        repository = self._is.live.repository(name)
+        runs = [run for run in self._is.live.runs("copy" if self._is.copy else "backup", limit=200) if run.detail.get("copy", "") == self._is.copy]
+        recorded = [run for run in runs if run.state in ("passed", "partial") and of_run(run)]
+        repository = self._is.live.repository(recorded_name(cast(RepositoryName, name), self._is.copy))
         if not recorded and repository is None:
             self.findings.causes.append("there is no backup yet")
             raise BackupBad

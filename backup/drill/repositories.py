@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from backup.access import RepositoryName, access
-from backup.bucket import check_bucket
+from backup.access import RepositoryName
+from backup.places import place
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
@@ -19,18 +19,26 @@ PASSWORDS: dict[RepositoryName, str] = {"papers": RESTIC_PAPERS, "keys": RESTIC_
 
 
 def open_for_reading(
-    installation: Installation, name: RepositoryName, secrets: RoleSecrets, scratch: Path, cancel: threading.Event | None = None
+    installation: Installation,
+    name: RepositoryName,
+    secrets: RoleSecrets,
+    scratch: Path,
+    cancel: threading.Event | None = None,
+    copy: str = "",
 ) -> Restic:
-    """Repository `name` with nothing but what a restore on another machine would have. Raises OutOfReach, SettingsError."""
-    reader = access(installation, "reader", secrets)
+    """Repository `name`, in the first place or a copy, with nothing but what a restore on another machine would have.
+
+    Raises OutOfReach, SettingsError.
+    """
+    reader = place(installation, "reader", secrets, copy)
     settings = installation.settings.backup
     runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
-    return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment()))
+    return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment(name)))
 
 
-def probe(installation: Installation, secrets: RoleSecrets) -> None:
-    """Whether the bucket answers its reader, told in seconds: restic would try for many minutes. Raises what `check_bucket` raises."""
-    check_bucket(access(installation, "reader", secrets))
+def probe(installation: Installation, secrets: RoleSecrets, copy: str = "") -> None:
+    """Whether the place answers its reader, told in seconds: restic would try for many minutes. Raises what `Place.check` raises."""
+    place(installation, "reader", secrets, copy).check()
 
 
 def restic_version(installation: Installation, scratch: Path) -> str:

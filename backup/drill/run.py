@@ -58,6 +58,7 @@ class _Job:
     secrets: RoleSecrets
     progress: Progress
     cancel: threading.Event | None
+    copy: str = ""
 
 
 def run_drill(
@@ -69,8 +70,10 @@ def run_drill(
     sample: int | None = None,
     secrets: RoleSecrets | None = None,
     cancel: threading.Event | None = None,
+    copy: str = "",
 ) -> Run:
     """Rehearse a restore of the newest snapshot: of every paper (`full`), or of a `sample` drawn with `seed` (random unless given).
+    `copy` names another place than the first.
 
     Returns the finished run, whose state is the verdict: `passed`, `failed` (the backup is bad; what is bad is named) or `inconclusive` (no
     verdict was possible, and that is not the backup's fault). `cancel`, once set, ends it soon. Raises Busy while another drill runs,
@@ -84,7 +87,8 @@ def run_drill(
     ):
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         live.reconcile_runs("drill")
-        run = live.start_run("drill", {"kind": kind})
+        facts: dict[str, Any] = {"kind": kind, **({"copy": copy} if copy else {})}
+        run = live.start_run("drill", facts)
         job = _Job(
             installation,
             kind,
@@ -97,12 +101,13 @@ def run_drill(
             secrets,
             progress or Silent(),
             cancel,
+            copy,
         )
-        audit.append(Event.DRILL_STARTED, run=run, kind=kind, seed=job.seed)
+        audit.append(Event.DRILL_STARTED, run=run, seed=job.seed, **facts)
         try:
             return _conclude(job, *_rehearse(job))
         except BaseException as error:
-            live.finish_run(run, "interrupted", detail={"kind": kind, "cause": type(error).__name__})
+            live.finish_run(run, "interrupted", detail={**facts, "cause": type(error).__name__})
             raise
 
 
@@ -121,12 +126,13 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
                     started_at=job.started_at,
                     live=job.live,
                     agent=agent,
-                    papers=open_for_reading(job.installation, "papers", job.secrets, scratch, job.cancel),
-                    keys=open_for_reading(job.installation, "keys", job.secrets, scratch, job.cancel),
-                    probe=lambda: probe(job.installation, job.secrets),
+                    papers=open_for_reading(job.installation, "papers", job.secrets, scratch, job.cancel, job.copy),
+                    keys=open_for_reading(job.installation, "keys", job.secrets, scratch, job.cancel, job.copy),
+                    probe=lambda: probe(job.installation, job.secrets, job.copy),
                     scratch=scratch,
                     drilled=drilled_before(job.live, job.installation.folder.evidence),
                     progress=job.progress,
+                    copy=job.copy,
                 ),
             )
             findings = rehearsal.findings
@@ -168,6 +174,7 @@ def _conclude(job: _Job, findings: Findings, obstacle: str) -> Run:
     job.audit.append(EVENTS[verdict], durable=True, run=job.run, kind=job.kind, snapshot=snapshot, evidence=name, evidence_sha256=digest_of_evidence)
     detail = {
         "kind": job.kind,
+        **({"copy": job.copy} if job.copy else {}),
         "snapshot": snapshot,
         "drawn": findings.drawn,
         "of": findings.of,
@@ -213,7 +220,7 @@ def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, en
         verdict=verdict,
         started_at=job.started_at,
         ended_at=ended_at,
-        installation={"host": settings.backup.host, "bucket": settings.s3.bucket, "prefix": settings.s3.prefix},
+        installation={"host": settings.backup.host, **_where(job)},
         papers=findings.papers,
         keys=findings.keys,
         causes=[*findings.causes, *([obstacle] if obstacle else [])],
@@ -246,6 +253,13 @@ def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, en
         audit_head=job.audit.head,
         notes=findings.notes,
     )
+
+
+def _where(job: _Job) -> dict[str, str]:
+    """Which place was rehearsed."""
+    if job.copy:
+        return {"copy": job.copy, "url": job.installation.settings.copies[job.copy].url}
+    return {"bucket": job.installation.settings.s3.bucket, "prefix": job.installation.settings.s3.prefix}
 
 
 def _draw_facts(findings: Findings) -> DrawFacts | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a repository is, and the cache that is used with it (None: no cache at all, as a drill wants it)."""
+    """Where a repository is (empty: the environment says it), and its cache (None: no cache at all, as a drill wants it)."""
 
     url: str
     cache: Path | None = None
@@ -22,7 +22,8 @@ class Repository:
 def common(repository: Repository, password_file: str) -> list[str]:
     """What every command begins with."""
     cache = ["--no-cache"] if repository.cache is None else ["--cache-dir", str(repository.cache)]
-    return ["--repo", repository.url, "--password-file", password_file, *cache]
+    where = ["--repo", repository.url] if repository.url else []
+    return [*where, "--password-file", password_file, *cache]
 
 
 def version() -> list[str]:

@@ -26,6 +26,12 @@ class RunQueries:
             row = connection.execute(select(t.repositories).where(t.repositories.c.name == name)).one_or_none()
         return None if row is None else Repository(row.name, row.url, row.restic_id, row.created_at)
 
+    def repositories(self) -> list[Repository]:
+        """All that were ever initialised, by name; `papers@NAME` and `keys@NAME` are those of copies."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(t.repositories).order_by(t.repositories.c.name))
+            return [Repository(row.name, row.url, row.restic_id, row.created_at) for row in rows]
+
     def add_repository(self, name: str, url: str, restic_id: str) -> Repository:
         """Remember a repository that was just initialised. Raises CatalogError when the name is taken."""
         now = datetime.now(UTC)

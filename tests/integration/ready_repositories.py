@@ -13,13 +13,16 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+from botocore.config import Config
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from backup.access import access
+from backup.access import S3Access, access
+from backup.places import BucketPlace, FolderPlace, place
 from config.loading import Installation
 from gateway.keys.keyring import RESTIC_KEYS, RESTIC_KIT, RESTIC_PAPERS, Keyring
 from gateway.keys.master import load_master
@@ -44,14 +47,43 @@ def repository_files(*passwords: bytes) -> tuple[str, dict[str, bytes]]:
 
 def prepare(installation: Installation) -> None:
     """Put both repositories of an installation into its bucket. The next backup takes them over, as it does those of a run that died."""
-    there, secrets_of = access(installation, "writer"), role_secrets(installation, "scheduler")
-    kit = Keyring(installation.folder).open_secret(RESTIC_KIT, load_master(installation))
+    _put(access(installation, "writer"), installation)
+
+
+def fill_place(installation: Installation, copy: str, served: Path | None = None) -> None:
+    """The same for a copy; `served` is the folder behind a REST server."""
+    there = place(installation, "writer", copy=copy)
+    if isinstance(there, BucketPlace):
+        _put(there.s3, installation)
+        return
+    root = there.root if isinstance(there, FolderPlace) else served
+    assert root is not None
+    for name, files in _both(installation):
+        for kind in ("data", "index", "keys", "locks", "snapshots"):
+            (root / name / kind).mkdir(parents=True)
+        for path, data in files.items():
+            (root / name / path).write_bytes(data)
+
+
+def _put(there: S3Access, installation: Installation) -> None:
     client = boto3.client(
-        "s3", endpoint_url=there.endpoint, region_name=there.region, aws_access_key_id=there.access_key, aws_secret_access_key=there.secret_key
+        "s3",
+        endpoint_url=there.endpoint,
+        region_name=there.region,
+        aws_access_key_id=there.access_key,
+        aws_secret_access_key=there.secret_key,
+        config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
     )
-    for name, password in (("papers", RESTIC_PAPERS), ("keys", RESTIC_KEYS)):
-        for path, data in repository_files(secrets_of[password], kit)[1].items():
+    for name, files in _both(installation):
+        for path, data in files.items():
             client.put_object(Bucket=there.bucket, Key=there.folder(name) + path, Body=data)
+
+
+def _both(installation: Installation) -> Iterator[tuple[str, dict[str, bytes]]]:
+    passwords = role_secrets(installation, "scheduler")
+    kit = Keyring(installation.folder).open_secret(RESTIC_KIT, load_master(installation))
+    for name, password in (("papers", RESTIC_PAPERS), ("keys", RESTIC_KEYS)):
+        yield name, repository_files(passwords[password], kit)[1]
 
 
 def prepare_folder(folder: Path, password: bytes) -> None:

@@ -1,0 +1,198 @@
+"""Backups in several places at once: a folder, another dialect of S3, an append-only REST server. Real restic, rclone, SeaweedFS."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.access import S3Access
+from backup.bucket import RegionForbidden, check_bucket
+from backup.destruction.run import Order, destroy_client
+from backup.drill.run import run_drill
+from backup.overview import backup_lines
+from backup.places import FolderPlace, RestPlace, place
+from backup.repository import RepositoryLost
+from backup.restore import restore_papers
+from backup.run import run_backup, snapshots
+from config.errors import CheckFailed, NightsafeError, OutOfReach, SettingsError
+from config.loading import Installation, parse_settings
+from config.settings import CopySettings
+from tests.integration.conftest import S3Server, make_installation
+from tests.integration.drill_house import DrillHouse
+from tests.integration.ready_repositories import fill_place
+
+pytestmark = pytest.mark.xdist_group("copies")
+
+
+@pytest.fixture(scope="module")
+def house(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillHouse]:
+    root = tmp_path_factory.mktemp("copies")
+    (root / "cellar").mkdir()
+    made = DrillHouse(make_installation(root, s3.settings(root, f"t-{secrets.token_hex(6)}") + '[copies.cellar]\nurl = "../cellar"\n'))
+    made.fill(6)
+    (made.folder.keys / "host").mkdir(exist_ok=True)
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def rclone(*words: str) -> Iterator[int]:
+    """rclone, serving on a port of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(["rclone", "serve", *words, "--addr", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def with_copy(house: DrillHouse, name: str, **values: object) -> Installation:
+    settings = house.installation.settings
+    return Installation(house.folder, settings.model_copy(update={"copies": {name: CopySettings(**values)}}))
+
+
+def credentials(path: Path, first: str, second: str) -> Path:
+    path.write_text("".join(f'[{role}]\n{first} = "somebody"\n{second} = "a-pass/word"\n' for role in ("writer", "reader", "pruner")))
+    path.chmod(0o600)
+    return path
+
+
+def test_a_folder_takes_a_copy_drills_and_restores(house: DrillHouse, tmp_path: Path) -> None:
+    installation = house.installation
+    fill_place(installation, "cellar")
+    done = run_backup(installation, copy="cellar")
+    assert (done.kind, done.state, done.detail["copy"]) == ("copy", "passed", "cellar")
+    assert done.snapshot in [snapshot.id for _, snapshot in snapshots(installation, copy="cellar")]
+    assert house.catalog.repository("papers@cellar") is not None
+    assert house.catalog.repository("papers") is None, "the first place has none yet, and does not get one by this"
+    drilled = run_drill(installation, "full", copy="cellar")
+    assert (drilled.state, drilled.detail["copy"]) == ("passed", "cellar"), drilled.detail
+    with house.agent() as agent:
+        assert restore_papers(installation, "zeta", (), None, tmp_path / "back", agent, copy="cellar").restored == 2
+    lines = {line.name: line for line in backup_lines(installation, done.started_at)}
+    assert lines["copy cellar"].colour == "yellow"
+    assert "not offsite" in lines["copy cellar"].text
+    assert lines["newest backup"].colour == "red", "a copy is no first backup"
+
+
+def test_a_folder_that_is_not_mounted_and_one_that_was_emptied(house: DrillHouse) -> None:
+    cellar = house.folder.root.parent / "cellar"
+    cellar.rename(cellar.with_name("unmounted"))
+    with pytest.raises(OutOfReach, match="is not there"):
+        run_backup(house.installation, copy="cellar")
+    assert not cellar.exists()
+    cellar.mkdir()
+    with pytest.raises(RepositoryLost):
+        run_backup(house.installation, copy="cellar")
+    assert list(cellar.iterdir()) == []
+    drilled = run_drill(house.installation, "full", copy="cellar")
+    assert drilled.state == "failed"
+    cellar.rmdir()
+    cellar.with_name("unmounted").rename(cellar)
+    assert run_backup(house.installation, copy="cellar").state == "passed"
+
+
+def test_another_dialect_of_s3_with_credentials_of_its_own(house: DrillHouse, tmp_path: Path) -> None:
+    (tmp_path / "buckets" / "safe").mkdir(parents=True)
+    file = credentials(tmp_path / "s3.toml", "access_key", "secret_key")
+    with rclone("s3", str(tmp_path / "buckets"), "--auth-key", "somebody,a-pass/word") as port:
+        installation = with_copy(house, "dialect", url=f"s3:http://127.0.0.1:{port}/safe/deep/inside", credentials_file=file)
+        fill_place(installation, "dialect")
+        assert run_backup(installation, copy="dialect").state == "passed"
+        assert (tmp_path / "buckets" / "safe" / "deep" / "inside" / "papers" / "snapshots").is_dir()
+        assert run_drill(installation, "sample", sample=3, copy="dialect").state == "passed"
+
+
+def test_an_append_only_rest_server_with_a_password(house: DrillHouse, tmp_path: Path) -> None:
+    file = credentials(tmp_path / "rest.toml", "user", "password")
+    (tmp_path / "served").mkdir()
+    with rclone("restic", str(tmp_path / "served"), "--append-only", "--user", "somebody", "--pass", "a-pass/word") as port:
+        installation = with_copy(house, "rest", url=f"rest:http://127.0.0.1:{port}", credentials_file=file)
+        there = place(installation, "writer", copy="rest")
+        assert isinstance(there, RestPlace)
+        assert "pass" not in there.url("papers") + there.shown("papers") + repr(there)
+        fill_place(installation, "rest", tmp_path / "served")
+        done = run_backup(installation, copy="rest")
+        assert done.state == "passed"
+        assert there.names("papers", "locks/") == []
+        assert there.names("papers", f"snapshots/{done.snapshot}") == [f"snapshots/{done.snapshot}"]
+        with pytest.raises(NightsafeError, match="refuses"):
+            there.remove("papers", [f"snapshots/{done.snapshot}"])
+        assert run_drill(installation, "sample", sample=3, copy="rest").state == "passed"
+        wrong = credentials(tmp_path / "wrong.toml", "user", "password")
+        wrong.write_text(wrong.read_text().replace("a-pass/word", "wrong"))
+        with pytest.raises(SettingsError, match="refuses the credentials"):
+            run_backup(with_copy(house, "rest", url=f"rest:http://127.0.0.1:{port}", credentials_file=wrong), copy="rest")
+    with pytest.raises(OutOfReach):
+        run_backup(installation, copy="rest")
+
+
+def test_a_bucket_elsewhere_is_refused_before_the_first_byte(house: DrillHouse, s3: S3Server, tmp_path: Path) -> None:
+    settings = house.installation.settings
+    pinned = settings.backup.model_copy(update={"allowed_regions": ["eu-central-1"]})
+    with pytest.raises(RegionForbidden, match=r"backup\.allowed_regions"):
+        run_backup(Installation(house.folder, settings.model_copy(update={"backup": pinned})))
+    assert house.objects("papers", "snapshots") == {}
+    here = s3.access("reader")
+    check_bucket(S3Access(here.endpoint, here.bucket, "", "eu-central-1", here.access_key, here.secret_key), ["us-east-1", "eu-central-1"])
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ('[copies.a]\nregion = "x"\n', "has no url"),
+        ('[copies."A b"]\nurl = "/x"\n', "no name for a copy"),
+        ('[copies.a]\nurl = "s3:https://host"\n', "name a bucket"),
+        ('[copies.a]\nurl = "rest:https://me:secret@host/x"\n', "no password"),
+        ('[copies.a]\nurl = "sftp://host/x"\n', "must be s3:"),
+        ('[copies.a]\nurl = "s3:ftp://host/x"\n', "must go on with a URL"),
+    ],
+)
+def test_mistakes_in_the_settings_are_named(block: str, words: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        parse_settings(block, "nightsafe.toml", {})
+    assert words in error.value.message
+
+
+def test_unknown_copies_and_missing_credentials(house: DrillHouse, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no copy 'attic'"):
+        run_backup(house.installation, copy="attic")
+    with pytest.raises(SettingsError, match="no credentials_file"):
+        run_backup(with_copy(house, "far", url="s3:https://s3.invalid/bucket"), copy="far")
+    assert FolderPlace(tmp_path).names("papers") == []
+    assert issubclass(RepositoryLost, CheckFailed)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_destroyed_client_is_pending_until_every_copy_is_clean(house: DrillHouse) -> None:
+    house.add_client("leaving")
+    house.add_paper("leaving", "/inbox/a", b"a")
+    assert run_backup(house.installation, copy="cellar").state == "passed"
+    cellar = house.folder.root.parent / "cellar"
+    cellar.rename(cellar.with_name("unmounted"))
+    order = Order("R. Keller", "the contract ended", "ops")
+    outcome = destroy_client(house.installation, "leaving", order)
+    assert outcome.destruction.state == "pending"
+    assert "keys@cellar: the folder" in outcome.obstacle
+    cellar.with_name("unmounted").rename(cellar)
+    outcome = destroy_client(house.installation, "leaving", order)
+    assert (outcome.destruction.state, outcome.obstacle) == ("done", "")
+    assert outcome.proof is not None and outcome.proof.snapshots > 0
+    assert run_drill(house.installation, "full", copy="cellar").state == "passed"
