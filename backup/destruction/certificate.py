@@ -43,6 +43,7 @@ def certificate_values(
             "path": paper.path,
             "version": paper.version,
             "size": paper.size,
+            "state": paper.state,
             "sha256": paper.sha256,
             "sealed_sha256": paper.sealed_sha256,
             "received_at": iso(paper.received_at),
