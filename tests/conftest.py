@@ -14,6 +14,7 @@ settings.load_profile("nightsafe")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", default=bool(os.environ.get("CI")), help="run the long tables too (default where CI is set)")
+    parser.addoption("--write-clients", action="store_true", help="write the table in docs/reference/clients.md from what happened")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
