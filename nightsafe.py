@@ -16,6 +16,8 @@ COMMANDS = {
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
     "files": ("gateway.commands.files:files", "Papers: list, find, get, put, export, versions, history."),
+    "sessions": ("gateway.commands.sessions:sessions", "Who is logged in now: list, kill."),
+    "defender": ("gateway.commands.defender:defender", "Bans of addresses: list, ban, unban."),
     "hold": ("gateway.commands.hold:hold", "Legal holds: set, release, list."),
     "quarantine": ("gateway.commands.quarantine:quarantine", "Refused papers: list, show, release, delete."),
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),

@@ -7,6 +7,7 @@ relative to the data folder.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -53,6 +54,15 @@ class GatewaySettings(_Section):
     reserve_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
     )
+    ban_after: float = Field(
+        20.0, ge=1, le=100_000, description="Failed attempts to log in of one address (of IPv6, a /64) within the window that lead to a ban."
+    )
+    ban_window_seconds: float = Field(600.0, gt=0, le=86400 * 7, description="The window in which they are counted.")
+    ban_seconds: float = Field(60.0, gt=0, le=86400 * 30, description="How long a first ban lasts; each further one lasts twice as long.")
+    longest_ban_seconds: float = Field(86400.0, gt=0, le=86400 * 365, description="The longest that a ban lasts.")
+    trusted_networks: tuple[str, ...] = Field(
+        ("127.0.0.0/8", "::1/128"), description="Networks that are never banned: this machine, your office, your monitoring."
+    )
     require_client: tuple[str, ...] = Field(
         (),
         description="Combinations of publickey, password and totp, as in 'publickey+totp', one of which people of clients show; empty: any factor.",
@@ -63,6 +73,13 @@ class GatewaySettings(_Section):
     notice_version: str = Field(
         "", max_length=64, description="Version of the banner, recorded with each login; empty: a hash of its text stands for it."
     )
+
+    @field_validator("trusted_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text)
+        return value
 
     @field_validator("require_client", "require_staff", "require_auditor")
     @classmethod

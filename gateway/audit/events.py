@@ -34,6 +34,9 @@ class Event(StrEnum):
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_REVOKED = "certificate.revoked"
     GATEWAY_RELOADED = "gateway.reloaded"
+    SESSION_KILLED = "session.killed"
+    ADDRESS_BANNED = "address.banned"
+    ADDRESS_UNBANNED = "address.unbanned"
     LOGIN_FAILED = "login.failed"
     ACCESS_REVOKED = "access.revoked"  # a live connection was ended
     SESSION_OPENED = "session.opened"

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
@@ -137,6 +137,22 @@ class Login(asyncssh.SSHServer):
             self._host.ended(self)
         elif self._asked and self.attempts:
             self._host.login_failed(self, "not everything was shown" if self.shown.factors else "nothing that lets anybody in was shown")
+
+    def facts(self) -> dict[str, Any]:
+        """Who this is, as JSON values."""
+        account = self.account
+        return {
+            "id": self.id,
+            "person": self.asked,
+            "role": account.person.role if account else None,
+            "clients": sorted(account.realm) if account else [],
+            "address": self.address,
+            "software": self.software,
+            "since": self.began_at.isoformat(timespec="seconds"),
+            "idle_seconds": round(self._now() - self.touched_at),
+            "factors": sorted(self.shown.factors),
+            "sessions": len(self.sessions),
+        }
 
     # the conversation
 

@@ -10,6 +10,7 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Person
 from gateway.keys.limits import TokenBucket
+from gateway.sftp.bans import Ban
 from gateway.sftp.visitor import Visitor
 
 FAILURES_AT_ONCE, FAILURES_PER_SECOND = 200, 5.0  # failed logins that are told one by one
@@ -42,18 +43,28 @@ class Recorder:
         """A live connection was ended, because its person may not log in any more."""
         self._audit.append(Event.ACCESS_REVOKED, person=person, client=client, address=address, software=software, reason=reason)
 
-    def login_failed(self, *, person: str, address: str, software: str, attempts: int, reason: str) -> None:
-        """One connection that ended without a login. In a flood only some are told one by one, and the others counted by the next."""
+    def banned(self, ban: Ban) -> None:
+        """The defender banned an address. As dear to a stranger as failing is, so not limited further."""
+        seconds = round(ban.until - ban.since)
+        self._audit.append(Event.ADDRESS_BANNED, address=ban.address, seconds=seconds, level=ban.level, reason=ban.reason)
+
+    def killed(self, *, person: str, address: str, login: str, by: str) -> None:
+        """Somebody ended a live connection."""
+        self._audit.append(Event.SESSION_KILLED, person=person, address=address, login=login, by=by)
+
+    def login_failed(self, *, person: str, address: str, software: str, attempts: int, reason: str) -> bool:
+        """One connection that ended without a login. In a flood only some are told one by one (True), and the others counted by the next."""
         with self._lock:
             if self._failures.wait(1, time.monotonic()) > 0:
                 self._suppressed += 1
-                return
+                return False
             self._failures.take(1)
             suppressed, self._suppressed = self._suppressed, 0
         facts: dict[str, Any] = {"person": person, "address": address, "software": software, "attempts": attempts, "reason": reason}
         if suppressed:
             facts["suppressed"] = suppressed
         self._audit.append(Event.LOGIN_FAILED, **facts)
+        return True
 
 
 class SessionRecord:

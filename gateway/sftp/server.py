@@ -6,6 +6,7 @@ import asyncio
 import base64
 import errno
 import hashlib
+import os
 import resource
 import secrets
 from collections import Counter
@@ -30,7 +31,10 @@ from gateway.keys.keyring import USER_CA, Keyring
 from gateway.sftp import algorithms
 from gateway.sftp.accounts import Account, CertificateFacts, find
 from gateway.sftp.authentication import Login
+from gateway.sftp.bans import BanStore, rules_of
 from gateway.sftp.book import Parts
+from gateway.sftp.control import Control
+from gateway.sftp.defender import SILENT_POINTS, Defender
 from gateway.sftp.desk import Desk
 from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.operations import Operations
@@ -111,6 +115,9 @@ class Gateway:
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
         self._watch: asyncio.Task[None] | None = None
         self._passwords = PasswordChecks()
+        self._defender = Defender(BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
+        self._defence: asyncio.Task[None] | None = None
+        self._control = Control(stores.folder.gateway_socket(os.getpid()), self._tell_logins, self._kill)
         self._first: Combination = frozenset({"publickey"})
         self._first_until = 0.0
 
@@ -130,6 +137,8 @@ class Gateway:
         self._expiry = loop.create_task(self._expire_now_and_then())
         self._keeper = loop.create_task(self._keep_limits())
         self._watch = loop.create_task(self._revocation.keep())
+        self._defence = loop.create_task(self._defender.keep())
+        await self._control.start()
         return int(self._server.sockets[0].getsockname()[1])
 
     async def reload(self, settings: GatewaySettings) -> None:
@@ -151,7 +160,8 @@ class Gateway:
         """Take nobody in, give running transfers `stop_seconds` (less when `hurry` is set), keep partials for resuming, land what is whole."""
         if self._server is not None:
             self._server.close()
-        for task in (self._expiry, self._watch, self._keeper):
+        self._control.close()
+        for task in (self._expiry, self._watch, self._keeper, self._defence):
             if task is not None:
                 task.cancel()
         whole = await let_transfers_end(lambda: list(self._logins), _send_away, self._settings.stop_seconds, hurry or asyncio.Event())
@@ -171,6 +181,7 @@ class Gateway:
         self._passwords.close()
         self._reading.close()
         self._revocation.close()
+        await self._defender.close()
         for papers in self._papers.values():
             papers.close()
 
@@ -221,6 +232,8 @@ class Gateway:
         return self._settings.max_auth_attempts
 
     def admit(self, connection: GuardedConnection) -> bool:
+        if self._defender.refuses(connection.address):
+            return False
         settings = self._settings
         if len(self._connections) >= settings.max_connections or self._unauthenticated >= settings.max_unauthenticated:
             return False
@@ -234,6 +247,8 @@ class Gateway:
     def gone(self, connection: GuardedConnection) -> None:
         self._connections.discard(connection)
         if not connection.is_logged_in:
+            if connection.spoke and not connection.failures:
+                self._defender.failed(connection.address, SILENT_POINTS)
             self._no_longer_unauthenticated(connection.address)
 
     def _no_longer_unauthenticated(self, address: str) -> None:
@@ -293,7 +308,11 @@ class Gateway:
         return signer == user_ca(self._stores.folder) and not revoked
 
     def login_failed(self, login: Login, reason: str) -> None:
-        self._stores.recorder.login_failed(person=login.asked, address=login.address, software=login.software, attempts=login.attempts, reason=reason)
+        self._defender.failed(login.address, login.attempts)
+        facts: dict[str, Any] = {"person": login.asked, "address": login.address, "software": login.software, "attempts": login.attempts}
+        if self._stores.recorder.login_failed(**facts, reason=reason):
+            # fail2ban and CrowdSec read this line: config/fail2ban, config/crowdsec. What strangers choose comes after the address.
+            log.warning("login.failed", address=login.address, attempts=login.attempts, reason=reason, person=login.asked)
 
     def logged_in(self, login: Login) -> None:
         if login.connection is None or login.account is None:
@@ -347,14 +366,31 @@ class Gateway:
 
     def _revoke(self, login: Login, why: str) -> None:
         """Nothing more is handled for this login; what is open is given up as broken off, and can be resumed once it may log in again."""
-        connection, person = login.connection, login.person
-        if connection is None or person is None:
+        person = login.person
+        if login.connection is None or person is None:
             return
+        self._end(login)
+        self._stores.recorder.revoked(person=person.name, client=person.client, address=login.address, software=login.software, reason=why)
+
+    def _end(self, login: Login) -> None:
+        """Handle nothing more for a login, and end its connection."""
         for session in list(login.sessions):
             session.stop()
-        connection.disconnect(asyncssh.DISC_BY_APPLICATION, "your access has ended")
-        asyncio.get_running_loop().call_later(ABORT_SECONDS, connection.abort)  # a peer that takes nothing any more
-        self._stores.recorder.revoked(person=person.name, client=person.client, address=login.address, software=login.software, reason=why)
+        if login.connection is not None:
+            login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, "your access has ended")
+            asyncio.get_running_loop().call_later(ABORT_SECONDS, login.connection.abort)  # a peer that takes nothing any more
+
+    def _tell_logins(self) -> list[dict[str, Any]]:
+        """Who is logged in here, for `nightsafe sessions`."""
+        return [login.facts() for login in self._logins]
+
+    def _kill(self, number: str, by: str) -> bool:
+        for login in self._logins:
+            if login.id == number and login.connection is not None:
+                self._end(login)
+                self._stores.recorder.killed(person=login.asked, address=login.address, login=login.id, by=by)
+                return True
+        return False
 
     # sessions
 

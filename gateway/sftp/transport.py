@@ -122,6 +122,7 @@ class GuardedConnection(SSHServerConnection):
         self._exchanges = 0
         self.address = "unknown"
         self.is_logged_in = False
+        self.spoke = False  # anything at all was received
         self._max_recv_pktlen = PACKET_BEFORE_LOGIN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -177,6 +178,7 @@ class GuardedConnection(SSHServerConnection):
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:  # noqa: ARG002
         """Give asyncssh what came: a little at once, the rest when the others have had their turn."""
+        self.spoke = True
         if self._unfed:
             self._unfed = memoryview(bytes(self._unfed) + data)
             return
