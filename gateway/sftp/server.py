@@ -28,7 +28,7 @@ from gateway.catalog.factors import Combination, combinations
 from gateway.jail import Tree, VirtualPath
 from gateway.jail.shelf import PlainShelf
 from gateway.keys.keyring import USER_CA, Keyring
-from gateway.sftp import algorithms
+from gateway.sftp import algorithms, fastpath
 from gateway.sftp.accounts import Account, CertificateFacts, find
 from gateway.sftp.authentication import Login
 from gateway.sftp.bans import BanStore, rules_of
@@ -37,6 +37,7 @@ from gateway.sftp.control import Control
 from gateway.sftp.defender import SILENT_POINTS, Defender
 from gateway.sftp.desk import Desk
 from gateway.sftp.draining import let_transfers_end
+from gateway.sftp.fastpath import FastConnection
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
@@ -130,8 +131,9 @@ class Gateway:
             log.info("gateway.recovered", landed=landed)
         self._options_now = await self._options()
         loop = asyncio.get_running_loop()
+        road = FastConnection if self._settings.fast_path and fastpath.is_possible() else GuardedConnection
         try:
-            self._server = await loop.create_server(lambda: GuardedConnection(loop, self._options_now, self), host, port, backlog=BACKLOG)
+            self._server = await loop.create_server(lambda: road(loop, self._options_now, self), host, port, backlog=BACKLOG)
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self._expiry = loop.create_task(self._expire_now_and_then())

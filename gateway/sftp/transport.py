@@ -291,7 +291,10 @@ class GuardedConnection(SSHServerConnection):
     ) -> SSHServerChannel[Any]:
         size = max_pktsize or self._max_pktsize
         self._update_recv_pktlen(size)
-        return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window or self._window, size)
+        return self._new_channel(window or self._window, size)
+
+    def _new_channel(self, window: int, size: int) -> SSHServerChannel[Any]:
+        return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window, size)
 
 
 def signed_by(signature: bytes, algorithms: Sequence[bytes]) -> bool:

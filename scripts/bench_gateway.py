@@ -1,0 +1,397 @@
+"""`scripts/bench gateway`: Nightsafe beside OpenSSH (plain) and rclone (encrypted), on one RAM disk, by the same OpenSSH client.
+
+The servers take turns, round after round; the table shows medians, and their ratios to the peers'. CPU is that of the server's processes alone,
+as the kernel counts it. Nightsafe runs as `nightsafe up` does (sealing, audit, fsync); a RAM disk makes fsync cheap, which `--folder` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CLIENT = "bench"
+TICKS = os.sysconf("SC_CLK_TCK")
+MIB = 1024 * 1024
+SMALL = 20_000  # bytes of a small paper
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that runs: where, as whom, which folder takes uploads, and which processes are it."""
+
+    name: str
+    port: int
+    user: str
+    folder: str
+    pids: Callable[[], list[int]]
+    rest: Callable[[], None]
+
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used, ended children included."""
+        return sum(_cpu(pid) for pid in self.pids())
+
+    def memory(self) -> int:
+        """Bytes of memory that are its own (proportional set size), children included."""
+        return sum(_memory(pid) for root in self.pids() for pid in _family(root))
+
+
+def _cpu(pid: int) -> float:
+    total = 0
+    for each in _family(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11:15])  # utime, stime, and those of children that were waited for
+    return total / TICKS
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        try:
+            found += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        except OSError:
+            continue
+    return found
+
+
+def _memory(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+class Bench:
+    """A home on a RAM disk, a key, the papers, and the client."""
+
+    def __init__(self, home: Path, large: int, count: int) -> None:
+        self.home = home
+        self.key = home / "id"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
+        self.large = home / "large.bin"
+        with self.large.open("wb") as file:
+            for _ in range(large):
+                file.write(os.urandom(MIB))
+        self.many = home / "many"
+        self.few = home / "few"
+        for folder, number in ((self.many, count), (self.few, max(1, count // 10))):
+            folder.mkdir()
+            for i in range(number):
+                (folder / f"{i:05}.bin").write_bytes(os.urandom(SMALL))
+
+    def command(self, server: Server) -> list[str]:
+        """OpenSSH's client at a server, taking a batch from its standard input."""
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "IdentitiesOnly=yes"]
+        flags = [flag for option in options for flag in ("-o", option)]
+        return ["sftp", "-q", "-F", "none", "-i", str(self.key), *flags, "-P", str(server.port), "-b", "-", f"{server.user}@127.0.0.1"]
+
+    def sftp(self, server: Server, *lines: str) -> None:
+        """Run a batch. Raises RuntimeError with what the client said when it fails."""
+        done = subprocess.run(self.command(server), input="\n".join(lines), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{server.name}: {done.stderr[-500:]}")
+
+    def together(self, server: Server, batches: list[list[str]]) -> None:
+        """One client for each batch, all at once."""
+        runs = [subprocess.Popen(self.command(server), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in batches]
+        for run, batch in zip(runs, batches, strict=True):
+            assert run.stdin is not None
+            run.stdin.write("\n".join(batch).encode())
+            run.stdin.close()
+        failed = [run.stderr.read()[-300:] for run in runs if run.wait() and run.stderr]
+        if failed:
+            raise RuntimeError(f"{server.name}: {failed[0].decode()}")
+
+
+# the servers
+
+
+@contextmanager
+def nightsafe(bench: Bench) -> Iterator[Server]:
+    """All roles but the scheduler's work, as `up` runs them."""
+    home = bench.home / "nightsafe"
+    home.mkdir()
+    data, ready = home / "data", home / "ready.json"
+    settings = {
+        "KEYS__MASTER_FILE": home / "master.key",
+        "S3__FOLDER": home / "offsite",
+        "DRILL__SCRATCH": home / "scratch",
+        "GATEWAY__RESERVE_BYTES": 0,
+        "GATEWAY__MAX_CONNECTIONS": 5000,
+        "GATEWAY__MAX_SESSIONS_PER_PERSON": 5000,
+        "BACKUP__SCHEDULE": "0 0 29 2 *",
+        "DRILL__SCHEDULE": "0 0 29 2 *",
+    }
+    environment = {**os.environ, **{f"NIGHTSAFE_SET_{name}": str(value) for name, value in settings.items()}}
+    program = [sys.executable, "-m", "nightsafe"]
+    run = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL}
+    subprocess.run([*program, "init", "--data", str(data), "--recovery-kit", str(home / "kit")], check=True, **run)  # type: ignore[call-overload]
+    subprocess.run([*program, "client", "add", CLIENT, "--public-key", f"{bench.key}.pub", "--data", str(data)], check=True, **run)  # type: ignore[call-overload]
+    with (home / "log").open("wb") as log:
+        up = subprocess.Popen(
+            [*program, "up", "--data", str(data), "--sftp-host", "127.0.0.1", "--sftp-port", "0", "--ready-file", str(ready)],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait(ready.exists, 60)
+            gateway = next(pid for pid in _family(up.pid) if b"gateway" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+            port = json.loads(ready.read_text())["sftp"]["port"]
+
+            def sealed() -> None:
+                _wait(lambda: not any(os.scandir(data / "spool" / "landed")) and not any(os.scandir(data / "spool" / "partial")), 300)
+
+            yield Server("Nightsafe", port, CLIENT, "/inbox", lambda: [gateway], sealed)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            up.wait(60)
+
+
+@contextmanager
+def openssh(bench: Bench) -> Iterator[Server]:
+    """OpenSSH's internal-sftp; nothing is encrypted at rest, nothing synced."""
+    home = bench.home / "openssh"
+    (home / "files").mkdir(parents=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / "host")], check=True)
+    shutil.copy(f"{bench.key}.pub", home / "keys")
+    port = _free_port()
+    (home / "config").write_text(
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {home}/host\nAuthorizedKeysFile {home}/keys\nStrictModes no\nPasswordAuthentication no\n"
+        f"PidFile none\nUsePAM no\nMaxStartups 2000\nPermitRootLogin yes\nSubsystem sftp internal-sftp -d {home}/files\n"
+    )
+    sshd = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin") or sys.exit("sshd is missing: scripts/setup bench")
+    with _server([sshd, "-D", "-e", "-f", str(home / "config")], home / "log", port) as pid:
+        yield Server("OpenSSH", port, os.environ.get("USER", "root"), str(home / "files"), lambda: [pid], lambda: None)
+
+
+@contextmanager
+def rclone(bench: Bench) -> Iterator[Server]:
+    """`rclone serve sftp` on a crypt remote: encrypted at rest under one password, not synced."""
+    home = bench.home / "rclone"
+    (home / "files").mkdir(parents=True)
+    port = _free_port()
+    program = shutil.which("rclone") or sys.exit("rclone is missing: scripts/setup bench")
+    secret = subprocess.run([program, "obscure", "a password of the bench"], check=True, capture_output=True, text=True).stdout.strip()
+    (home / "config").write_text(f"[crypt]\ntype = crypt\nremote = {home}/files\npassword = {secret}\n")
+    command = [program, "serve", "sftp", "crypt:", "--config", str(home / "config"), "--cache-dir", str(home / "cache"), "--addr", f"127.0.0.1:{port}"]
+    keys = ["--authorized-keys", f"{bench.key}.pub", "--vfs-cache-mode", "off"]
+    with _server([*command, *keys], home / "log", port) as pid:
+        yield Server("rclone", port, CLIENT, "", lambda: [pid], lambda: None)
+
+
+@contextmanager
+def _server(command: list[str], log: Path, port: int) -> Iterator[int]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out)
+        try:
+            _wait(lambda: _listens(port), 20)
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            raise RuntimeError("a server did not get ready in time")
+        time.sleep(0.05)
+
+
+# what is measured: each gives seconds of wall clock and of the server's CPU
+
+
+def measured(server: Server, work: Callable[[], None]) -> tuple[float, float]:
+    """(seconds, the server's CPU seconds) of `work`; what the server does afterwards (sealing) is waited for and not counted."""
+    server.rest()
+    cpu, began = server.cpu(), time.monotonic()
+    work()
+    seconds = time.monotonic() - began
+    used = server.cpu() - cpu
+    server.rest()
+    return seconds, used
+
+
+def upload(bench: Bench, server: Server, turn: int) -> tuple[float, float]:
+    """The large paper, under a new name."""
+    return measured(server, lambda: bench.sftp(server, f"put {bench.large} {server.folder}/large-{turn}.bin"))
+
+
+def download(bench: Bench, server: Server, turn: int) -> tuple[float, float]:
+    """The large paper of the same turn, back; then it is removed, to keep the RAM disk small."""
+    back = bench.home / "back.bin"
+    result = measured(server, lambda: bench.sftp(server, f"get {server.folder}/large-{turn}.bin {back}"))
+    if back.stat().st_size != bench.large.stat().st_size:
+        raise RuntimeError(f"{server.name} gave back another size")
+    back.unlink()
+    bench.sftp(server, f"rm {server.folder}/large-{turn}.bin")
+    return result
+
+
+def small(bench: Bench, server: Server, turn: int) -> tuple[float, float]:
+    """Many small papers in one session."""
+    return measured(server, lambda: bench.sftp(server, f"mkdir {server.folder}/m{turn}", f"put {bench.many}/* {server.folder}/m{turn}/"))
+
+
+def crowd(bench: Bench, server: Server, turn: int) -> tuple[float, float]:
+    """Eight clients at once, a tenth of the small papers each."""
+    batches = [[f"mkdir {server.folder}/c{turn}-{i}", f"put {bench.few}/* {server.folder}/c{turn}-{i}/"] for i in range(8)]
+    return measured(server, lambda: bench.together(server, batches))
+
+
+def logins(bench: Bench, server: Server, _turn: int) -> tuple[float, float]:
+    """Forty logins by public key, four at a time."""
+
+    def work() -> None:
+        for _ in range(10):
+            bench.together(server, [["pwd"]] * 4)
+
+    return measured(server, work)
+
+
+async def _idle(bench: Bench, server: Server, number: int) -> float:
+    import asyncssh
+
+    async with asyncio.timeout(600):
+        before = server.memory()
+        opened = []
+        for _ in range(0, number, 20):
+            options = {"username": server.user, "client_keys": [str(bench.key)], "known_hosts": None, "config": None}
+            made = await asyncio.gather(*(asyncssh.connect("127.0.0.1", server.port, **options) for _ in range(20)))  # type: ignore[arg-type]
+            opened += made
+            await asyncio.gather(*(connection.start_sftp_client() for connection in made))
+        memory = server.memory() - before
+        for connection in opened:
+            connection.abort()
+    return memory / number
+
+
+# the table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what is shown, as a rate (higher is better) or as CPU; the goals of its ratios."""
+
+    title: str
+    values: dict[str, float]
+    unit: str
+    higher_is_better: bool
+    goals: tuple[str, str]
+
+    def ratio(self, peer: str) -> float:
+        return self.values["Nightsafe"] / self.values[peer] if self.values.get(peer) else float("nan")
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table."""
+    lines = [
+        "| | Nightsafe | OpenSSH, plain | rclone, encrypted | to OpenSSH | goal | to rclone | goal |",
+        "| --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
+    ]
+    for row in rows:
+        shown = [f"{row.values.get(name, float('nan')):.4g} {row.unit}" for name in ("Nightsafe", "OpenSSH", "rclone")]
+        ratios = [f"{row.ratio('OpenSSH'):.2f}", row.goals[0], f"{row.ratio('rclone'):.2f}", row.goals[1]]
+        lines.append(f"| {row.title} | {' | '.join(shown)} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
+
+
+WORK = (
+    ("upload", upload, ("≥ 1.2", "≥ 2.0"), ("≤ 0.8", "≤ 0.35")),
+    ("download", download, ("≥ 1.15", "≥ 1.5"), ("", "")),
+    ("small", small, ("≥ 1.0", "≥ 1.7"), ("", "")),
+    ("crowd", crowd, ("≥ 1.5", "≥ 1.1"), ("", "")),
+    ("logins", logins, ("≥ 3", "≥ 0.7"), ("≤ 0.4", "")),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the bench and print its table."""
+    parser = argparse.ArgumentParser(prog="scripts/bench gateway", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large", type=int, default=512, help="MiB of the large paper")
+    parser.add_argument("--count", type=int, default=2000, help="small papers in one session")
+    parser.add_argument("--idle", type=int, default=1000, help="idle sessions; 0: not measured")
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the servers keep their files")  # noqa: S108
+    parser.add_argument("--only", default="", help="comma-separated: upload,download,small,crowd,logins")
+    parser.add_argument("--servers", default="nightsafe,openssh,rclone")
+    parser.add_argument("--write", type=Path, help="also write the table to this file")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="nightsafe-bench-", dir=chosen.folder) as home, ExitStack() as stack:
+        bench = Bench(Path(home), chosen.large, chosen.count)
+        makers = {"nightsafe": nightsafe, "openssh": openssh, "rclone": rclone}
+        servers = [stack.enter_context(makers[name](bench)) for name in chosen.servers.split(",")]
+        rows = _rows(bench, servers, chosen)
+    text = table(rows)
+    print(text)
+    if chosen.write is not None:
+        chosen.write.write_text(text + "\n")
+    return 0
+
+
+def _rows(bench: Bench, servers: list[Server], chosen: argparse.Namespace) -> list[Row]:
+    times: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    work = [item for item in WORK if not chosen.only or item[0] in chosen.only.split(",")]
+    for turn in range(chosen.rounds):
+        for name, measure, *_ in work:
+            for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
+                times.setdefault((name, server.name), []).append(measure(bench, server, turn))
+                print(f"round {turn + 1}: {name:9} {server.name:10} {times[name, server.name][-1]}", file=sys.stderr)
+    amounts = {
+        "upload": (chosen.large, "MiB/s"),
+        "download": (chosen.large, "MiB/s"),
+        "small": (chosen.count, "papers/s"),
+        "crowd": (8 * max(1, chosen.count // 10), "papers/s"),
+        "logins": (40, "logins/s"),
+    }
+    rows = []
+    for name, _, goals, cpu_goals in work:
+        amount, unit = amounts[name]
+        rates = {s.name: amount / statistics.median(t for t, _ in times[name, s.name]) for s in servers}
+        cpu = {s.name: statistics.median(c for _, c in times[name, s.name]) for s in servers}
+        rows.append(Row(name, rates, unit, True, goals))
+        rows.append(Row(f"{name}, server CPU", cpu, "s", False, cpu_goals))
+    if chosen.idle:
+        memory = {server.name: asyncio.run(_idle(bench, server, chosen.idle)) / 1024 for server in servers}
+        rows.append(Row(f"memory of an idle session, of {chosen.idle}", memory, "KiB", False, ("≤ 0.05", "≤ 1.0")))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
