@@ -1,4 +1,4 @@
-"""`scripts/bench gateway`: Nightsafe beside OpenSSH (plain) and rclone (encrypted), on one RAM disk, by the same OpenSSH client.
+"""The gateway beside OpenSSH (plain) and rclone (encrypted), on one RAM disk, with the same OpenSSH client.
 
 The servers take turns, round after round; the table shows medians, and their ratios to the peers'. CPU is that of the server's processes alone,
 as the kernel counts it. Nightsafe runs as `nightsafe up` does (sealing, audit, fsync); a RAM disk makes fsync cheap, which `--folder` shows.
@@ -15,14 +15,15 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from benches.frame import RAM, Page, Table, folder
+
+ROOT = Path(__file__).parents[2]
 CLIENT = "bench"
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
@@ -91,10 +92,10 @@ class Bench:
                 file.write(os.urandom(MIB))
         self.many = home / "many"
         self.few = home / "few"
-        for folder, number in ((self.many, count), (self.few, max(1, count // 10))):
-            folder.mkdir()
+        for place, number in ((self.many, count), (self.few, max(1, count // 10))):
+            place.mkdir()
             for i in range(number):
-                (folder / f"{i:05}.bin").write_bytes(os.urandom(SMALL))
+                (place / f"{i:05}.bin").write_bytes(os.urandom(SMALL))
 
     def command(self, server: Server) -> list[str]:
         """OpenSSH's client at a server, taking a batch from its standard input."""
@@ -112,9 +113,9 @@ class Bench:
         """One client for each batch, all at once."""
         runs = [subprocess.Popen(self.command(server), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in batches]
         for run, batch in zip(runs, batches, strict=True):
-            assert run.stdin is not None
-            run.stdin.write("\n".join(batch).encode())
-            run.stdin.close()
+            if run.stdin is not None:
+                run.stdin.write("\n".join(batch).encode())
+                run.stdin.close()
         failed = [run.stderr.read()[-300:] for run in runs if run.wait() and run.stderr]
         if failed:
             raise RuntimeError(f"{server.name}: {failed[0].decode()}")
@@ -193,7 +194,18 @@ def rclone(bench: Bench) -> Iterator[Server]:
     program = shutil.which("rclone") or sys.exit("rclone is missing: scripts/setup bench")
     secret = subprocess.run([program, "obscure", "a password of the bench"], check=True, capture_output=True, text=True).stdout.strip()
     (home / "config").write_text(f"[crypt]\ntype = crypt\nremote = {home}/files\npassword = {secret}\n")
-    command = [program, "serve", "sftp", "crypt:", "--config", str(home / "config"), "--cache-dir", str(home / "cache"), "--addr", f"127.0.0.1:{port}"]
+    command = [
+        program,
+        "serve",
+        "sftp",
+        "crypt:",
+        "--config",
+        str(home / "config"),
+        "--cache-dir",
+        str(home / "cache"),
+        "--addr",
+        f"127.0.0.1:{port}",
+    ]
     keys = ["--authorized-keys", f"{bench.key}.pub", "--vfs-cache-mode", "off"]
     with _server([*command, *keys], home / "log", port) as pid:
         yield Server("rclone", port, CLIENT, "", lambda: [pid], lambda: None)
@@ -306,92 +318,90 @@ async def _idle(bench: Bench, server: Server, number: int) -> float:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: what is shown, as a rate (higher is better) or as CPU; the goals of its ratios."""
+class Work:
+    """One line of work: what it is, how much of which unit a run does, and the goals of the ratios of its rate and of the server's CPU
+    (to OpenSSH, to rclone; None: no goal)."""
 
-    title: str
-    values: dict[str, float]
+    name: str
+    measure: Callable[[Bench, Server, int], tuple[float, float]]
     unit: str
-    higher_is_better: bool
-    goals: tuple[str, str]
-
-    def ratio(self, peer: str) -> float:
-        return self.values["Nightsafe"] / self.values[peer] if self.values.get(peer) else float("nan")
+    rate_goals: tuple[float, float]
+    cpu_goals: tuple[float | None, float | None]
 
 
-def table(rows: list[Row]) -> str:
-    """A Markdown table."""
-    lines = [
-        "| | Nightsafe | OpenSSH, plain | rclone, encrypted | to OpenSSH | goal | to rclone | goal |",
-        "| --- | ---: | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for row in rows:
-        shown = [f"{row.values.get(name, float('nan')):.4g} {row.unit}" for name in ("Nightsafe", "OpenSSH", "rclone")]
-        ratios = [f"{row.ratio('OpenSSH'):.2f}", row.goals[0], f"{row.ratio('rclone'):.2f}", row.goals[1]]
-        lines.append(f"| {row.title} | {' | '.join(shown)} | {' | '.join(ratios)} |")
-    return "\n".join(lines)
+WORKS = (
+    Work("upload", upload, "MiB/s", (1.2, 2.0), (0.8, 0.35)),
+    Work("download", download, "MiB/s", (1.15, 1.5), (None, None)),
+    Work("small papers, one session", small, "papers/s", (1.0, 1.7), (None, None)),
+    Work("small papers, 8 clients", crowd, "papers/s", (1.5, 1.1), (None, None)),
+    Work("logins by key", logins, "logins/s", (3.0, 0.7), (0.4, None)),
+)
+LOGINS = 40
+MEMORY_GOALS = (0.05, 1.0)
+PEERS = ("OpenSSH", "rclone")
+MAKERS = {"Nightsafe": nightsafe, "OpenSSH": openssh, "rclone": rclone}
 
-
-WORK = (
-    ("upload", upload, ("≥ 1.2", "≥ 2.0"), ("≤ 0.8", "≤ 0.35")),
-    ("download", download, ("≥ 1.15", "≥ 1.5"), ("", "")),
-    ("small", small, ("≥ 1.0", "≥ 1.7"), ("", "")),
-    ("crowd", crowd, ("≥ 1.5", "≥ 1.1"), ("", "")),
-    ("logins", logins, ("≥ 3", "≥ 0.7"), ("≤ 0.4", "")),
+INTRO = (
+    "Each server in turn, round after round, by the same OpenSSH client; medians. Nightsafe runs whole: it seals every block, syncs before each "
+    "CLOSE is answered, writes its audit log, and ingests at the same time. OpenSSH keeps files as they come; rclone encrypts under one password; "
+    "neither syncs."
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the bench and print its table."""
-    parser = argparse.ArgumentParser(prog="scripts/bench gateway", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--large", type=int, default=512, help="MiB of the large paper")
-    parser.add_argument("--count", type=int, default=2000, help="small papers in one session")
-    parser.add_argument("--idle", type=int, default=1000, help="idle sessions; 0: not measured")
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where the servers keep their files")  # noqa: S108
-    parser.add_argument("--only", default="", help="comma-separated: upload,download,small,crowd,logins")
-    parser.add_argument("--servers", default="nightsafe,openssh,rclone")
-    parser.add_argument("--write", type=Path, help="also write the table to this file")
-    chosen = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="nightsafe-bench-", dir=chosen.folder) as home, ExitStack() as stack:
-        bench = Bench(Path(home), chosen.large, chosen.count)
-        makers = {"nightsafe": nightsafe, "openssh": openssh, "rclone": rclone}
-        servers = [stack.enter_context(makers[name](bench)) for name in chosen.servers.split(",")]
-        rows = _rows(bench, servers, chosen)
-    text = table(rows)
-    print(text)
-    if chosen.write is not None:
-        chosen.write.write_text(text + "\n")
-    return 0
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this bench knows."""
+    parser.add_argument("--mib", type=int, default=512, metavar="N", help="size of the large paper (512)")
+    parser.add_argument("--count", type=int, default=2000, metavar="N", help="small papers in one session (2,000)")
+    parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle sessions (1,000); 0 leaves them out")
+    parser.add_argument("--folder", type=Path, default=RAM, help="where the servers keep their files (the RAM disk)")
+    parser.add_argument("--only", default="", metavar="WORD", help="the lines of work whose name holds this word")
+    parser.add_argument("--servers", default=",".join(MAKERS), help="which of them")
 
 
-def _rows(bench: Bench, servers: list[Server], chosen: argparse.Namespace) -> list[Row]:
-    times: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    work = [item for item in WORK if not chosen.only or item[0] in chosen.only.split(",")]
-    for turn in range(chosen.rounds):
-        for name, measure, *_ in work:
-            for server in servers[turn % len(servers) :] + servers[: turn % len(servers)]:
-                times.setdefault((name, server.name), []).append(measure(bench, server, turn))
-                print(f"round {turn + 1}: {name:9} {server.name:10} {times[name, server.name][-1]}", file=sys.stderr)
+def run(arguments: argparse.Namespace) -> Page:
+    """All tables."""
+    with folder(arguments.folder) as home, ExitStack() as stack:
+        bench = Bench(home, arguments.mib, arguments.count)
+        servers = [stack.enter_context(MAKERS[name](bench)) for name in arguments.servers.split(",")]
+        works = [work for work in WORKS if arguments.only in work.name]
+        found = _rounds(bench, servers, works, arguments.rounds)
+        memory = _memories(bench, servers, arguments.idle) if arguments.idle else {}
     amounts = {
-        "upload": (chosen.large, "MiB/s"),
-        "download": (chosen.large, "MiB/s"),
-        "small": (chosen.count, "papers/s"),
-        "crowd": (8 * max(1, chosen.count // 10), "papers/s"),
-        "logins": (40, "logins/s"),
+        "MiB/s": lambda _: arguments.mib,
+        "papers/s": lambda name: 8 * max(1, arguments.count // 10) if "8" in name else arguments.count,
+        "logins/s": lambda _: LOGINS,
     }
-    rows = []
-    for name, _, goals, cpu_goals in work:
-        amount, unit = amounts[name]
-        rates = {s.name: amount / statistics.median(t for t, _ in times[name, s.name]) for s in servers}
-        cpu = {s.name: statistics.median(c for _, c in times[name, s.name]) for s in servers}
-        rows.append(Row(name, rates, unit, True, goals))
-        rows.append(Row(f"{name}, server CPU", cpu, "s", False, cpu_goals))
-    if chosen.idle:
-        memory = {server.name: asyncio.run(_idle(bench, server, chosen.idle)) / 1024 for server in servers}
-        rows.append(Row(f"memory of an idle session, of {chosen.idle}", memory, "KiB", False, ("≤ 0.05", "≤ 1.0")))
-    return rows
+    table = Table("To the peers, as ratios", ("", *MAKERS, "to OpenSSH", "goal", "to rclone", "goal", "reached"))
+    for work in works:
+        medians = {server.name: [statistics.median(each) for each in zip(*found[work.name, server.name], strict=True)] for server in servers}
+        amount = amounts[work.unit](work.name)
+        _add(table, work.name, {name: amount / wall for name, (wall, _) in medians.items()}, work.unit, work.rate_goals, at_least=True)
+        _add(table, f"{work.name}: server CPU", {name: cpu for name, (_, cpu) in medians.items()}, "s", work.cpu_goals, at_least=False)
+    if memory:
+        _add(table, f"memory per session, {arguments.idle} idle", memory, "KiB", MEMORY_GOALS, at_least=False)
+    return Page("gateway", INTRO, [table])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _rounds(bench: Bench, servers: list[Server], works: list[Work], count: int) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for turn in range(count):
+        for work in works:
+            first = turn % len(servers)
+            for server in servers[first:] + servers[:first]:
+                found.setdefault((work.name, server.name), []).append(work.measure(bench, server, turn))
+    return found
+
+
+def _memories(bench: Bench, servers: list[Server], number: int) -> dict[str, float]:
+    return {server.name: asyncio.run(_idle(bench, server, number)) / 1024 for server in servers}
+
+
+def _add(table: Table, title: str, values: dict[str, float], unit: str, goals: tuple[float | None, float | None], *, at_least: bool) -> None:
+    cells, reached = [], []
+    for peer, goal in zip(PEERS, goals, strict=True):
+        ratio = values["Nightsafe"] / values[peer] if values.get(peer) and "Nightsafe" in values else None
+        cells += ["" if ratio is None else f"{ratio:.2f}", "" if goal is None else f"{'≥' if at_least else '≤'} {goal}"]
+        if ratio is not None and goal is not None:
+            reached.append(ratio >= goal if at_least else ratio <= goal)
+    shown = [f"{values[name]:.4g} {unit}" if name in values else "" for name in MAKERS]
+    table.add(title, *shown, *cells, reached=all(reached) if reached else None)

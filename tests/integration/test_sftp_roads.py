@@ -1,0 +1,118 @@
+"""The fast road and the stock one: the same bytes arrive by each, with each cipher, through exchanges of keys, and a forged packet ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.sftp import fastpath
+from tests.integration.sftp_rig import Server, running_server
+
+SIZE = 3 * 1024 * 1024 + 17
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
+
+
+@pytest.fixture(scope="module", params=["fast", "stock"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    # Papers stay in the gateway for the whole test: they read back without ingest.
+    settings = f"settle_seconds = 600\nfast_path = {str(request.param == 'fast').lower()}\n"
+    with running_server(tmp_path_factory.mktemp("roads"), settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("paper") / "paper.bin"
+    path.write_bytes(os.urandom(SIZE))
+    return path
+
+
+def test_this_asyncssh_has_the_fast_road() -> None:
+    assert fastpath.is_possible()
+
+
+@pytest.mark.parametrize("extra", [("-c", cipher) for cipher in CIPHERS] + [("-o", "RekeyLimit=200K"), ("-B", "1000", "-R", "200"), ()], ids=str)
+def test_what_goes_up_comes_back(server: Server, paper: Path, tmp_path: Path, extra: tuple[str, ...]) -> None:
+    name = f"/inbox/{len(extra)}{abs(hash(extra)):x}"
+    back = tmp_path / "back.bin"
+    server.sftp(f"put {paper} {name}", f"get {name} {back}", extra=extra)
+    assert back.read_bytes() == paper.read_bytes()
+
+
+def test_openssh_is_offered_what_is_fast(server: Server) -> None:
+    said = server.sftp("pwd", extra=("-vv",))
+    chosen = next(line.split("cipher: ")[1].split()[0] for line in said.splitlines() if "kex: server->client cipher:" in line)
+    assert chosen == ("aes128-gcm@openssh.com" if _is_fast(server) else "chacha20-poly1305@openssh.com")
+
+
+def test_one_that_calls_itself_openssh_and_waits_for_us_is_spoken_to(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+        peer.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+        seen = b""
+        while b"\x14" not in seen.partition(b"\r\n")[2][5:6]:
+            piece = peer.recv(4096)
+            assert piece, "cut off"
+            seen += piece
+
+
+def test_a_changed_byte_ends_the_connection_and_publishes_nothing(server: Server, paper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _meddling(server, after=1_500_000) as port, monkeypatch.context() as patch:
+        patch.setattr(server, "port", port)
+        said = server.sftp(f"put {paper} /inbox/meddled", code=None)
+    assert "lost connection" in said.lower() or "closed" in said.lower() or "disconnect" in said.lower(), said
+    deadline = time.monotonic() + 10
+    while not [event for event in server.events("paper.broken_off") if event["path"] == "/inbox/meddled"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not [event for event in server.events("paper.deposited") if event["path"] == "/inbox/meddled"]
+
+
+def _is_fast(server: Server) -> bool:
+    return server.installation.settings.gateway.fast_path
+
+
+@contextlib.contextmanager
+def _meddling(server: Server, after: int) -> Iterator[int]:
+    """A proxy that flips one bit of what the client sends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_meddle, args=(listener, server.port, after), daemon=True)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def _meddle(listener: socket.socket, port: int, after: int) -> None:
+    listener.settimeout(30)
+    client, _ = listener.accept()
+    with client, socket.create_connection(("127.0.0.1", port)) as upstream:
+        passed = 0
+
+        def change(data: bytes) -> bytes:
+            nonlocal passed
+            passed, before = passed + len(data), passed
+            if before < after <= passed:
+                at = after - before - 1
+                return data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :]
+            return data
+
+        back = threading.Thread(target=_pump, args=(upstream, client, lambda data: data), daemon=True)
+        back.start()
+        _pump(client, upstream, change)
+        back.join(30)
+
+
+def _pump(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(change(data))
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
