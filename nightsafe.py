@@ -24,6 +24,7 @@ COMMANDS = {
     "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
+    "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, add a recovery key, move the master to a KMS."),
     "audit": ("gateway.commands.audit:audit", "The audit log: verify, show."),
     "kit": ("backup.commands.kit:kit", "The recovery kit: show."),
     "gateway": ("gateway.commands.roles:gateway", "Role: the SFTP server."),

@@ -124,9 +124,18 @@ class RetentionSettings(_Section):
 
 
 class KeysSettings(_Section):
-    """Where the master secret lies."""
+    """Where the master secret comes from, and how many keys are handed out."""
 
-    master_file: Path = Field(Path("../master.key"), description="File with the master identity: mode 0600, outside the data folder.")
+    master_source: Literal["file", "command", "kms"] = Field(
+        "file", description="Where the master comes from. $CREDENTIALS_DIRECTORY/master, which a service manager gives, goes before all of them."
+    )
+    master_file: Path = Field(Path("../master.key"), description="`file`: the master identity itself; mode 0600, outside the data folder.")
+    master_command: tuple[str, ...] = Field((), description="`command`: a program that prints the master identity, and its arguments; no shell.")
+    master_command_seconds: float = Field(30.0, gt=0, le=600, description="`command`: time it may take.")
+    kms_file: Path = Field(Path("../master.kms"), description="`kms`: the master as AWS KMS encrypted it; mode 0600, outside the data folder.")
+    kms_key: str = Field("", max_length=2048, description="`kms`: the key in KMS, by ARN, id or alias.")
+    kms_region: str = Field("us-east-1", min_length=1, description="`kms`: its region.")
+    kms_endpoint: str = Field("", pattern=r"^(https?://.+)?$", description="`kms`: URL of another endpoint than AWS's own.")
     grants_per_minute: int = Field(
         6000, ge=1, le=1_000_000, description="Papers' keys that keyd opens for one person in a minute; beyond that it refuses for a while."
     )

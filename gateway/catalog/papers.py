@@ -83,6 +83,13 @@ class PaperQueries:
             count, size = connection.execute(query).one()
         return int(count), int(size)
 
+    def count_by_key(self) -> dict[tuple[str, int], int]:
+        """How many papers are sealed to each client's key, by (client, generation)."""
+        query = select(t.papers.c.client, t.papers.c.generation, func.count()).where(t.papers.c.sealed_size > 0)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.group_by(t.papers.c.client, t.papers.c.generation)).all()
+        return {(client, generation): count for client, generation, count in rows}
+
     def mark_receipted(self, papers: Iterable[str]) -> None:
         """Remember that the receipts of these papers lie in their jails."""
         ids = list(papers)

@@ -25,7 +25,7 @@ from gateway.catalog import Catalog
 from gateway.commands.operators import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.kit import part_a
-from gateway.keys.master import CREDENTIALS_DIRECTORY, load_master, make_master
+from gateway.keys.master import master_source
 from gateway.keys.report import installation_keys
 
 UNFINISHED = "INIT-UNFINISHED"  # stands in the folder as long as what is there may be thrown away
@@ -167,6 +167,4 @@ def _make(folder: DataFolder) -> Identity:
 
 def _master(installation: Installation) -> Identity:
     """The master identity: the one that is there, or a new one."""
-    if CREDENTIALS_DIRECTORY in os.environ:
-        return load_master(installation)
-    return make_master(installation.path(installation.settings.keys.master_file), installation.folder)
+    return master_source(installation).make()

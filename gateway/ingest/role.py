@@ -12,6 +12,7 @@ import structlog
 from config.errors import NightsafeError
 from config.loading import Installation
 from config.roles import RunningRole, running_role
+from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
@@ -27,11 +28,13 @@ from gateway.ingest.worker import Sources, Worker
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
 from gateway.keys.process import harden_process
+from gateway.keys.resealing import retire_ingest_keys
 from gateway.keys.secrets import INGEST_IDENTITIES, role_secrets
 from gateway.store import Spool, Vault
 
 NAME = "ingest"
 CLAIMS = "ingest.claims"  # in run/
+RETIRE_SECONDS = 3600.0
 STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is left at once
 
 
@@ -70,7 +73,7 @@ def serve(installation: Installation, *, watch: Watch = watching) -> None:
         )
         lanes.gave_up = large.gave_up
         stack.enter_context(watch(folder.spool_landed, small_bell))
-        threading.Thread(target=_tidy, args=(parts,), name="ingest-tidy", daemon=True).start()
+        threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
         threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
         _work(role, [(small, small_bell), (large, large_bell)])
 
@@ -124,8 +127,9 @@ def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) 
     log.info("ingest.stopped", in_order=not any(thread.is_alive() for thread in threads))
 
 
-def _tidy(parts: Parts) -> None:
-    """Remove what killed lives left half-written in the vault. It reads all of the vault's folders, so nobody waits for it."""
+def _tidy(parts: Parts, stop: threading.Event) -> None:
+    """Remove what killed lives left half-written in the vault: it reads all of the vault's folders, so nobody waits for it. Then, from time to
+    time, destroy older keys of ingest that open nothing in the spool any more."""
     log = structlog.get_logger()
     try:
         removed = parts.vault.sweep()
@@ -133,3 +137,17 @@ def _tidy(parts: Parts) -> None:
         log.warning("ingest.untidy", error=error.message)
     else:
         log.info("ingest.tidied", removed=removed)
+    while not stop.is_set():
+        try:
+            destroyed, _ = retire_ingest_keys(parts.keyring, parts.identities, parts.spool, lambda number: tell_retired(parts.audit, number))
+        except NightsafeError as error:
+            log.warning("ingest.keys_not_retired", error=error.message)
+        else:
+            if destroyed:
+                log.info("ingest.keys_retired", generations=destroyed)
+        stop.wait(RETIRE_SECONDS)
+
+
+def tell_retired(audit: AuditLog, generation: int) -> None:
+    """An audit line for a key of ingest that is about to be destroyed."""
+    audit.append(Event.KEY_DESTROYED, durable=True, key="ingest", generation=generation)

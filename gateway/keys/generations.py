@@ -21,7 +21,7 @@ from config.errors import SettingsError
 from config.files import make_folder, write_whole
 from gateway.age import AgeError, Identity, NoMatchError, Recipient, open_bytes, seal_bytes
 from gateway.keys.errors import KeyDamaged, KeyMismatch
-from gateway.keys.master import identity_file, parse_identity
+from gateway.keys.identities import identity_file, parse_identity
 from gateway.keys.pieces import read_piece, write_new
 
 Kind = Literal["managed", "recovery", "external"]

@@ -1,4 +1,4 @@
-"""Small files that are written once and never over an existing one."""
+"""Small files that are written once; and, where one has to be, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -27,6 +27,25 @@ def write_new(path: Path, data: bytes) -> None:
         os.link(temporary, path)  # unlike a rename, a link never replaces
     finally:
         temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def replace_piece(path: Path, data: bytes) -> None:
+    """Put `data` in the place of what `path` holds, whole and durable, with the time that it has. Raises OSError when there is no such file."""
+    time = path.stat().st_mtime_ns
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.utime(descriptor, ns=(time, time))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     fsync_folder(path.parent)
 
 

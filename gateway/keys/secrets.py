@@ -17,8 +17,9 @@ from config.errors import SettingsError
 from config.loading import Installation
 from gateway.age import AgeError, Identity, parse_identities
 from gateway.keys import keyring as names
+from gateway.keys.identities import identity_file
 from gateway.keys.keyring import Keyring
-from gateway.keys.master import CREDENTIALS_DIRECTORY, identity_file, load_master
+from gateway.keys.master import CREDENTIALS_DIRECTORY, load_master
 from gateway.keys.pieces import read_piece
 
 DESCRIPTOR = "NIGHTSAFE_SECRETS_FD"

@@ -173,6 +173,11 @@ class Spool:
                 found.append(paper)
         return found
 
+    def papers(self) -> list[str]:
+        """Ids of all papers, partial and landed. One that lands meanwhile is among them."""
+        with translated("listing the spool"):
+            return sorted({*papers_in(self._partial), *papers_in(self._landed)})
+
     def landed_papers(self) -> list[str]:
         """Landed papers, oldest first."""
         with translated("listing the spool"):

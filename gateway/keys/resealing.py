@@ -1,0 +1,154 @@
+"""Sealing the keyring anew: to another master, to one more recovery key. And what follows from a new key of ingest.
+
+Each change is a road of steps of which every one may be the last: killed anywhere, the master that is in its place opens everything, and the
+same command, run again, goes on. While the master changes, `master.recipient` names both, the new one first:
+
+    1. the new master is kept beside the old one; both are named               everything opens with the old one
+    2. every file is sealed to both                                            … with the old one
+    3. the new master takes the old one's place, by one rename                 … with the new one, and with the old one
+    4. every file is sealed to the new one alone; then it alone is named       … with the new one
+
+Opening a file to seal it anew keeps its time: the report tells ages by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import SettingsError, UsageError
+from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
+from gateway.age import AgeError, Identity, Recipient, seal_bytes, unwrap
+from gateway.keys.errors import KeyDamaged
+from gateway.keys.generations import SUFFIXES, Generation, generations, recipient_of, unsealed
+from gateway.keys.keyring import Keyring
+from gateway.keys.master import MasterSource
+from gateway.keys.pieces import read_piece, replace_piece
+from gateway.store import Spool, SpoolDamaged, SpoolGone
+
+
+@dataclass(frozen=True)
+class MasterChange:
+    """How far the change of the master has come: `done`, or the new one is still to be put in the place of the old one by hand."""
+
+    old: Recipient | None
+    new: Recipient
+    done: bool
+    files: int
+
+
+def rotate_master(keyring: Keyring, source: MasterSource, place: MasterSource | None, tell: Callable[[MasterChange], None]) -> MasterChange:
+    """Begin, or go on with, the change of the master. The new one is made at `place`, or beside the present one when the source can do that.
+
+    `tell` is called before the last word is written, so that a change that is done is one that was recorded. Nothing that holds the old master
+    in memory may run. Raises SettingsError, KeyDamaged, Busy.
+    """
+    with keyring.changing():
+        present = source.load()
+        listed = keyring.master_recipients
+        if present.recipient not in listed:
+            raise SettingsError("the master at hand is not the one of this installation", "look at the section keys of the settings")
+        if present.recipient == listed[-1]:
+            coming = (place or source).make() if place else source.prepare()
+            if coming.recipient == present.recipient:
+                raise UsageError("that file holds the present master", "name a file that does not exist yet: the new master is made in it")
+            _name(keyring, [coming.recipient, present.recipient])
+            count = _reseal_all(keyring, present, keyring.master_recipients)
+            if place:
+                return MasterChange(present.recipient, coming.recipient, False, count)
+            source.switch()
+            present, listed = coming, keyring.master_recipients
+        count = _reseal_all(keyring, present, [present.recipient])
+        done = MasterChange(listed[-1] if len(listed) > 1 else None, present.recipient, True, count)
+        tell(done)
+        _name(keyring, [present.recipient])
+        return done
+
+
+def add_recovery(keyring: Keyring, recipient: Recipient, master: Identity, recovery: Identity | None) -> int:
+    """Seal everything to one more recovery key; doing it twice does no harm. How many keys are left that only a `recovery` identity could have
+    sealed anew. Raises UsageError when `recipient` is not fit, SettingsError when `recovery` is none of this installation."""
+    with keyring.changing():
+        listed = keyring.recovery_recipients
+        if recipient in keyring.master_recipients:
+            raise UsageError("that is the master's public key", "make a recovery key of its own, on another machine: age-keygen")
+        if recovery is not None and recovery.recipient not in listed:
+            raise SettingsError("that identity is no recovery identity of this installation", "take the line AGE-SECRET-KEY-1… of part A of the kit")
+        if recipient not in listed:
+            write_whole(keyring.recovery_file, "".join(f"{one}\n" for one in (*listed, recipient)).encode())
+        _reseal_all(keyring, master, keyring.master_recipients)
+        closed = list(_files(keyring.folder.keys, SUFFIXES["recovery"]))
+        for path in closed:
+            if recovery is not None:
+                _reseal(path, recovery, keyring.recovery_recipients)
+    return 0 if recovery is not None else len(closed)
+
+
+def retire_ingest_keys(keyring: Keyring, identities: Sequence[Identity], spool: Spool, tell: Callable[[int], None]) -> tuple[list[int], list[int]]:
+    """Destroy every key of ingest but the newest that opens nothing in the spool any more; generations that were destroyed, and that are still
+    needed. One that is not among `identities` is kept. `tell` is called before each is destroyed."""
+    folder = keyring.folder.ingest_keys
+    if len(generations(folder)) < 2:
+        return [], []
+    with keyring.changing():
+        held = {identity.recipient: identity for identity in identities}
+        older = {generation: held.get(recipient_of(folder, generation)) for generation in generations(folder)[1:]}
+        needed = _needed(older, spool)
+        for generation in older:
+            if generation not in needed:
+                tell(generation.number)
+                generation.file(folder).unlink(missing_ok=True)
+                (folder / f"{generation.number}.recipient").unlink(missing_ok=True)
+                fsync_folder(folder)
+    return sorted(one.number for one in older if one not in needed), sorted(one.number for one in needed)
+
+
+def _needed(identities: dict[Generation, Identity | None], spool: Spool) -> set[Generation]:
+    """Which of them open something in the spool; all, where that cannot be told."""
+    needed = {generation for generation, identity in identities.items() if identity is None}
+    for paper in spool.papers():
+        try:
+            _, header = spool.header(paper)
+        except SpoolGone:
+            continue  # sealed or expired meanwhile
+        except SpoolDamaged:
+            return set(identities)
+        needed |= {generation for generation, identity in identities.items() if identity and _opens(header, identity)}
+    return needed
+
+
+def _opens(header: bytes, identity: Identity) -> bool:
+    try:
+        unwrap(header, [identity])
+    except AgeError:
+        return False
+    return True
+
+
+def _name(keyring: Keyring, recipients: Sequence[Recipient]) -> None:
+    write_whole(keyring.master_file, "".join(f"{recipient}\n" for recipient in recipients).encode())
+
+
+def _reseal_all(keyring: Keyring, opener: Identity, masters: Sequence[Recipient]) -> int:
+    """Everything that a master opens: keys and secrets to `masters` and recovery, ingest's to `masters` alone. How many files."""
+    count = 0
+    everybody = [*masters, *keyring.recovery_recipients]
+    for root, recipients in ((keyring.folder.keys, everybody), (keyring.folder.ingest_keys, list(masters))):
+        for path in _files(root, ".age"):
+            if not path.name.endswith(SUFFIXES["recovery"]):
+                _reseal(path, opener, recipients)
+                count += 1
+    return count
+
+
+def _files(root: Path, suffix: str) -> Iterator[Path]:
+    yield from (path for path in sorted(root.rglob(f"*{suffix}")) if not path.name.startswith(TEMPORARY_PREFIX) and path.is_file())
+
+
+def _reseal(path: Path, opener: Identity, recipients: Sequence[Recipient]) -> None:
+    try:
+        data = read_piece(path)
+    except OSError as error:
+        raise KeyDamaged(f"the key {path} cannot be read: {error.strerror}", "restore it from a backup, then run the command again") from error
+    replace_piece(path, seal_bytes(unsealed(data, opener, path), recipients))
