@@ -132,7 +132,7 @@ def test_a_change_of_the_master_that_is_killed_anywhere(tmp_path: Path, monkeypa
         assert opened_by(keyring, old) == set() and keyring.master_recipients == [source.load().recipient]
         assert old != source.load()
         stop += 1
-    assert stop > 15
+    assert stop > 12
 
 
 def test_a_wrong_master_and_a_wrong_place_are_refused(tmp_path: Path) -> None:
