@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from backup.drill.judge import Cause, Finding
-from gateway.catalog.rows import Client
+from gateway.catalog.rows import Client, Run
 from gateway.keys.generations import SUFFIXES
 
 MAX_KEY_BYTES = 64 * 1024
@@ -34,16 +35,19 @@ def read_keys(keys: Path) -> dict[str, KeyFile]:
     return found
 
 
-def compare_keys(live: dict[str, KeyFile], restored: dict[str, KeyFile], listed: Iterable[Client], known: Iterable[Client]) -> list[Finding]:
+def compare_keys(
+    live: dict[str, KeyFile], restored: dict[str, KeyFile], listed: Iterable[Client], known: Iterable[Client], *, resealed: bool = False
+) -> list[Finding]:
     """What is wrong with the restored keys. Pure. `listed` are the clients of the snapshot's dump, `known` those of the live catalog.
 
-    A key that neither the snapshot nor its dump has is newer than they are.
+    A key that neither the snapshot nor its dump has is newer than they are. `resealed`: since the snapshot, everything was sealed anew, so that
+    sealed files and the recipients they are sealed to differ; public halves do not.
     """
     findings = []
     for name, file in sorted(restored.items()):
         if name not in live:
             findings.append(_finding(file.client, name, Cause.NOT_IN_LIVE, "the live keyring has lost it"))
-        elif live[name].data != file.data:
+        elif live[name].data != file.data and not (resealed and (name.endswith(".age") or name in RECIPIENTS)):
             findings.append(_finding(file.client, name, Cause.KEY_DIFFERS, ""))
     for client in sorted(listed, key=lambda one: one.name):
         for key in client.keys:
@@ -64,6 +68,14 @@ def _recipients_that_differ(listed: Iterable[Client], known: Iterable[Client]) -
                 why = "the dump and the live catalog name different recipients" if there else "the live catalog does not know this generation"
                 findings.append(_finding(client.name, f"clients/{client.name}/{key.generation}.age", Cause.KEY_DIFFERS, why))
     return findings
+
+
+def was_resealed(live: dict[str, KeyFile], change: Run | None, snapshot_at: datetime) -> bool:
+    """Whether `change`, the newest that was made to the master or the recovery keys, is younger than the snapshot and names the live ones."""
+    if change is None or change.started_at <= snapshot_at:
+        return False
+    named = {"master.recipient": change.detail.get("master"), "recovery.recipients": change.detail.get("recovery")}
+    return all(name in live and live[name].data.decode("ascii", errors="replace").split() == recipients for name, recipients in named.items())
 
 
 def count_keys(files: Sequence[str] | dict[str, KeyFile]) -> int:

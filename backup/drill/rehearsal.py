@@ -23,7 +23,7 @@ from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
 from backup.drill.judge import LIVE, is_too_new
-from backup.drill.keycheck import compare_keys, count_keys, read_keys
+from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
 from backup.drill.ledger import Entry, Ledger
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
@@ -120,6 +120,7 @@ class Rehearsal:
         self.findings = Findings()
         self._listed: list[Client] = []
         self._dump_usable = False
+        self._keys_at = setting.started_at
         self._destroyed = Destroyed.of(setting.live)
         self._fetch = Fetch(setting.probe, self.findings.blame)
 
@@ -146,6 +147,7 @@ class Rehearsal:
         with self._stage("find the snapshots"):
             snapshot, run = self._newest(self._is.papers, "papers", lambda one: one.snapshot)
             keys_snapshot, _ = self._newest(self._is.keys, "keys", lambda one: one.keys_snapshot)
+        self._keys_at = keys_snapshot.time
         with self._stage("restore the keys"):
             self._fetch.restore(self._is.keys, keys_snapshot, self._keys)
         full = self._is.kind == "full"
@@ -277,7 +279,10 @@ class Rehearsal:
         restored = read_keys(self._keys / "keys")
         self.findings.keys_compared = count_keys(restored)
         live, others = read_keys(self._is.installation.folder.keys), self._destroyed.keys(restored)
-        findings = compare_keys(live, others, self._listed, self._destroyed.clients(self._is.live.clients()))
+        resealed = was_resealed(live, next(iter(self._is.live.runs("keys", 1)), None), self._keys_at)
+        if resealed:
+            self.findings.notes.append("The keys were sealed anew since the snapshot: their public halves were compared. The next backup saves them.")
+        findings = compare_keys(live, others, self._listed, self._destroyed.clients(self._is.live.clients()), resealed=resealed)
         for finding in [*findings, *self._destroyed.returned(restored)]:
             self.findings.tally.add(finding)
 

@@ -14,7 +14,7 @@ Role = Literal["client", "staff", "auditor"]
 Verdict = Literal["accepted", "held", "refused", "expired"]
 DestructionState = Literal["begun", "pending", "done"]
 ShreddingState = Literal["pending", "clean"]
-RunKind = Literal["backup", "copy", "check", "forget", "drill", "restore"]
+RunKind = Literal["backup", "copy", "check", "forget", "drill", "restore", "keys", "kit"]
 RunState = Literal["running", "passed", "failed", "partial", "inconclusive", "interrupted"]
 
 

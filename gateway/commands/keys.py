@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.commands.client_keys import OPENED_BY, RecipientType
-from gateway.commands.files import operator
+from gateway.commands.operators import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import KeptInFile, load_master, master_source
 from gateway.keys.report import KeyFacts, key_report
@@ -77,6 +77,7 @@ def rotate_master_(new_master: Path | None, data: Path | None, as_json: bool) ->
     with _idle(installation, "up", "keyd"), AuditLog(installation.folder.audit, "ops") as log:
 
         def tell(change: MasterChange) -> None:
+            _note_change(installation, [change.new], keyring.recovery_recipients)
             facts = {"old": str(change.old) if change.old else None, "recipient": str(change.new), "files": change.files}
             log.append(Event.KEY_CREATED, person=operator(), key="master", recipient=str(change.new))
             log.append(Event.MASTER_ROTATED, durable=True, person=operator(), **facts)
@@ -110,7 +111,9 @@ def add_recovery_(recipient: Recipient, identity: Any, data: Path | None, as_jso
     installation = open_installation(data)
     recovery = _read_identity(identity) if identity else None
     with AuditLog(installation.folder.audit, "ops") as log:
-        left = add_recovery(Keyring(installation.folder), recipient, load_master(installation), recovery)
+        keyring = Keyring(installation.folder)
+        left = add_recovery(keyring, recipient, load_master(installation), recovery)
+        _note_change(installation, keyring.master_recipients, keyring.recovery_recipients)
         log.append(Event.KEY_CREATED, person=operator(), key="recovery", recipient=str(recipient))
         log.append(Event.RECOVERY_ADDED, durable=True, person=operator(), recipient=str(recipient), left=left)
     if as_json:
@@ -190,6 +193,13 @@ def _idle(installation: Installation, *roles: str) -> Iterator[None]:
             what = "'nightsafe up'" if role == "up" else f"the role '{role}'"
             stack.enter_context(exclusive(installation.folder, role, f"{what} runs", "stop it first; clients try again meanwhile"))
         yield
+
+
+def _note_change(installation: Installation, masters: Sequence[Recipient], recoveries: Sequence[Recipient]) -> None:
+    """For the drills: what is sealed anew differs from the snapshots until the next backup, and that is no fault."""
+    detail = {"master": [str(one) for one in masters], "recovery": [str(one) for one in recoveries]}
+    with Catalog.open(installation.folder.catalog) as catalog:
+        catalog.finish_run(catalog.start_run("keys", detail), "passed", detail=detail)
 
 
 def _read_identity(file: Any) -> Identity:
