@@ -89,7 +89,7 @@ def tell_keys(log: AuditLog, keys: Iterable[ClientKey]) -> None:
         log.append(
             Event.KEY_CREATED,
             person=operator(),
-            key="client",
+            whose="client",
             client=key.client,
             generation=key.generation,
             kind=key.kind,

@@ -79,7 +79,7 @@ def rotate_master_(new_master: Path | None, data: Path | None, as_json: bool) ->
         def tell(change: MasterChange) -> None:
             _note_change(installation, [change.new], keyring.recovery_recipients)
             facts = {"old": str(change.old) if change.old else None, "recipient": str(change.new), "files": change.files}
-            log.append(Event.KEY_CREATED, person=operator(), key="master", recipient=str(change.new))
+            log.append(Event.KEY_CREATED, person=operator(), whose="master", recipient=str(change.new))
             log.append(Event.MASTER_ROTATED, durable=True, person=operator(), **facts)
 
         place = KeptInFile(new_master.absolute(), installation.folder, setting="--new-master") if new_master else None
@@ -114,7 +114,7 @@ def add_recovery_(recipient: Recipient, identity: Any, data: Path | None, as_jso
         keyring = Keyring(installation.folder)
         left = add_recovery(keyring, recipient, load_master(installation), recovery)
         _note_change(installation, keyring.master_recipients, keyring.recovery_recipients)
-        log.append(Event.KEY_CREATED, person=operator(), key="recovery", recipient=str(recipient))
+        log.append(Event.KEY_CREATED, person=operator(), whose="recovery", recipient=str(recipient))
         log.append(Event.RECOVERY_ADDED, durable=True, person=operator(), recipient=str(recipient), left=left)
     if as_json:
         emit({"recipient": str(recipient), "left": left}, as_json)
@@ -139,12 +139,12 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
     with _idle(installation, "up", "gateway", "ingest"), AuditLog(folder.audit, "ops") as log:
         master = load_master(installation)
         generation, recipient = keyring.make_ingest_key()
-        log.append(Event.KEY_CREATED, durable=True, person=operator(), key="ingest", generation=generation, recipient=str(recipient))
+        log.append(Event.KEY_CREATED, durable=True, person=operator(), whose="ingest", generation=generation, recipient=str(recipient))
         for spool_folder in (folder.spool_partial, folder.spool_landed):
             spool_folder.mkdir(0o700, parents=True, exist_ok=True)  # a restored folder has none
 
         def tell(number: int) -> None:
-            log.append(Event.KEY_DESTROYED, durable=True, person=operator(), key="ingest", generation=number)
+            log.append(Event.KEY_DESTROYED, durable=True, person=operator(), whose="ingest", generation=number)
 
         with Spool(folder.spool_partial, folder.spool_landed, recipient) as spool:
             destroyed, needed = retire_ingest_keys(keyring, keyring.ingest_identities(master), spool, tell)

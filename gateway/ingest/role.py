@@ -150,4 +150,4 @@ def _tidy(parts: Parts, stop: threading.Event) -> None:
 
 def tell_retired(audit: AuditLog, generation: int) -> None:
     """An audit line for a key of ingest that is about to be destroyed."""
-    audit.append(Event.KEY_DESTROYED, durable=True, key="ingest", generation=generation)
+    audit.append(Event.KEY_DESTROYED, durable=True, whose="ingest", generation=generation)

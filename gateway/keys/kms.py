@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError, PartialCredentialsError
 
 from config.errors import NightsafeError, OutOfReach, SettingsError
 
@@ -61,7 +61,7 @@ class KmsKey:
             raise self._from_answer(error) from None
         except (NoCredentialsError, PartialCredentialsError):
             raise SettingsError("there are no credentials for KMS", "give this machine a role, or set AWS_ACCESS_KEY_ID and its fellows") from None
-        except HTTPClientError as error:
+        except (EndpointConnectionError, HTTPClientError) as error:
             raise OutOfReach(f"KMS cannot be reached: {_brief(error)}", "check the network, keys.kms_region and keys.kms_endpoint") from None
         except (BotoCoreError, ValueError) as error:
             raise SettingsError(f"KMS cannot be used: {_brief(error)}", "check keys.kms_region, keys.kms_endpoint and keys.kms_key") from None

@@ -36,7 +36,7 @@ class KeyFacts:
 def installation_keys(keyring: Keyring) -> Iterator[dict[str, Any]]:
     """The fields of a `key.created` event for each key that `init` made."""
     for one in _own(keyring):
-        facts = {"key": one.key, "generation": one.generation or None, "kind": one.kind or None, "recipient": one.public or None}
+        facts = {"whose": one.key, "generation": one.generation or None, "kind": one.kind or None, "recipient": one.public or None}
         yield {name: value for name, value in facts.items() if value is not None}
 
 

@@ -249,4 +249,4 @@ def test_init_makes_the_master_in_a_kms(tmp_path: Path, kms_server: str, kms: tu
     assert b"AGE-SECRET-KEY" not in (tmp_path / "master.kms").read_bytes()
     assert run(cli, ["client", "add", "acme", "--data", str(data)]) == 0
     created = [line for line in read(data / "audit") if line["event"] == "key.created"]
-    assert {one["key"] for one in created} >= {"master", "recovery", "ingest", "client", "receipt-signing"}
+    assert {one["whose"] for one in created} >= {"master", "recovery", "ingest", "client", "receipt-signing"}
