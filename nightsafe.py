@@ -26,7 +26,7 @@ COMMANDS = {
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
     "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, add a recovery key, move the master to a KMS."),
     "audit": ("gateway.commands.audit:audit", "The audit log: verify, show."),
-    "kit": ("backup.commands.kit:kit", "The recovery kit: show."),
+    "kit": ("backup.commands.kit:kit", "The recovery kit: show, check."),
     "gateway": ("gateway.commands.roles:gateway", "Role: the SFTP server."),
     "keyd": ("gateway.commands.roles:keyd", "Role: the key agent."),
     "ingest": ("gateway.commands.roles:ingest", "Role: from landed papers to sealed ones."),

@@ -19,6 +19,7 @@ from config.roles import role_state
 from gateway.catalog import Catalog
 
 BACKLOG_MINUTES = 10
+KIT_DAYS = 365  # after which a page in a safe should be tried again
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def overview(installation: Installation, now: datetime | None = None) -> list[Li
             Line("virus scan", "yellow", "off", "scanning by clamd is not part of this version"),
             *backup_lines(installation, now),
             *_destructions(catalog),
+            _kit(catalog, now),
             _disk(installation),
         ]
 
@@ -138,6 +140,22 @@ def _offsite(installation: Installation, offsite: bool) -> Line:
         return Line("offsite", "green", f"{s3.endpoint}, bucket {s3.bucket}")
     which = "the embedded S3 server" if s3.is_embedded else s3.endpoint
     return Line("offsite", "yellow", f"not offsite: {which} is on this machine", "name another endpoint in nightsafe.toml, [s3]")
+
+
+def _kit(catalog: Catalog, now: datetime) -> Line:
+    """When somebody last tried the recovery kit: each part for itself, because they are kept apart."""
+    tried: dict[str, tuple[bool, datetime]] = {}
+    for run in catalog.runs("kit", 50):
+        for part in ("identity", "access"):
+            if part not in tried and run.detail.get(part) is not None:
+                tried[part] = bool(run.detail[part]), run.started_at
+    words = {"identity": "part A", "access": "part B"}
+    bad = [name for part, name in words.items() if part in tried and not tried[part][0]]
+    if bad:
+        return Line("recovery kit", "yellow", f"{' and '.join(bad)} did not open what is kept, when last tried", "nightsafe kit check FILE…")
+    text = ", ".join(f"{name} {f'tried {_hours(now - tried[part][1])} ago' if part in tried else 'never tried'}" for part, name in words.items())
+    old = len(tried) < len(words) or any(now - at > timedelta(days=KIT_DAYS) for _, at in tried.values())
+    return Line("recovery kit", "yellow" if old else "green", text, "try it: nightsafe kit check FILE…" if old else "")
 
 
 def _disk(installation: Installation) -> Line:

@@ -1,17 +1,22 @@
-"""`nightsafe kit show`."""
+"""`nightsafe kit show | check`."""
 
 from __future__ import annotations
 
+import getpass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from backup.access import access, is_offsite
 from config.cli import data_option, json_option
-from config.console import emit
+from config.console import emit, table
 from config.loading import open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog
+from gateway.catalog.rows import RunState
 from gateway.keys.keyring import RESTIC_KIT, Keyring
 from gateway.keys.kit import KitValues, part_b, restore_script
 from gateway.keys.master import load_master
@@ -20,6 +25,36 @@ from gateway.keys.master import load_master
 @click.group()
 def kit() -> None:
     """The recovery kit: with it, restic and age give every paper back without Nightsafe."""
+
+
+@kit.command()
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"), metavar="FILE…")
+@data_option
+@json_option
+def check(files: Sequence[BinaryIO], data: Path | None, as_json: bool) -> int:
+    """Try a recovery kit against this installation: part A, part B or both; '-' is standard input. Nothing of it is stored.
+
+    Part A must open a key of each client; part B's credential must read the bucket, and its restic key open both repositories. Exit code 1:
+    something of it is not good; 5: the bucket could not be reached.
+
+    Example: nightsafe kit check part-a.txt part-b.txt
+    """
+    from backup.kitcheck import MAX_KIT_BYTES, as_values, check_kit, parse_kit, part_states, verdict
+
+    installation = open_installation(data)
+    found = parse_kit("\n".join(file.read(MAX_KIT_BYTES).decode("utf-8", errors="replace") for file in files))
+    checks = check_kit(installation, found)
+    code, states = verdict(checks), part_states(checks)
+    faults = [f"{one.name}: {one.text}" for one in checks if one.state == "bad"]
+    with AuditLog(installation.folder.audit, "ops") as log, Catalog.open(installation.folder.catalog) as catalog:
+        log.append(Event.KIT_CHECKED, durable=True, person=f"ops:{getpass.getuser()}", **states, faults=faults)
+        state: RunState = "failed" if faults else "inconclusive" if code else "passed"
+        catalog.finish_run(catalog.start_run("kit"), state, detail={**states, "faults": faults})
+    if as_json:
+        emit({"good": not code, **states, "checks": as_values(checks)}, as_json)
+    else:
+        table("Recovery kit", ("part", "what", "state", "found"), [(one.part, one.name, one.state, one.text) for one in checks])
+    return code
 
 
 @kit.command()
