@@ -27,6 +27,8 @@ from config.roles import role_state, running_role
 from gateway.catalog import Catalog, Run
 from gateway.catalog.rows import RunKind
 from gateway.keys.secrets import RoleSecrets, role_secrets
+from gateway.notify.notifier import Notifier
+from gateway.notify.receivers import receivers
 
 _TICK_SECONDS = 15.0  # a sleeping machine's clocks stand still: look at the time this often after it wakes
 _S3_WAIT_SECONDS = 60.0
@@ -68,6 +70,7 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
             scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.label, **extra)
             log.info("job.planned", job=job.label, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
         scheduler.start()
+        notifier = _notifier(installation)
         role.announce()
         log.info("scheduler.ready")
         try:
@@ -76,6 +79,23 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
         finally:
             log.info("scheduler.stopping")
             scheduler.shutdown(wait=True)
+            if notifier is not None:
+                notifier.stop()
+
+
+def _notifier(installation: Installation) -> Notifier | None:
+    """Tells receivers of events, where the settings name any. Wrong settings of notices must not stop backups."""
+    try:
+        known = receivers(installation)
+        if not known:
+            return None
+        folder = installation.folder
+        notifier = Notifier(folder.audit, folder.notify, known, every_seconds=installation.settings.notify.every_seconds)
+    except NightsafeError as error:
+        log.error("notify.off", error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
+        return None
+    notifier.start()
+    return notifier
 
 
 def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event) -> list[Job]:

@@ -73,6 +73,11 @@ class DataFolder:
         return self.root / "catalog.sqlite3"
 
     @property
+    def notify(self) -> Path:
+        """What is still to be told to receivers; worthless elsewhere, and never backed up."""
+        return self.root / "notify.sqlite3"
+
+    @property
     def defender(self) -> Path:
         return self.root / "defender.sqlite3"
 

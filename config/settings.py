@@ -251,6 +251,19 @@ class DrillSettings(_Section):
         return _cron(value)
 
 
+class NotifySettings(_Section):
+    """Who is told of which events. Addresses, which hold passwords, are in a file of their own."""
+
+    events: dict[str, tuple[str, ...]] = Field(
+        {}, description='Events by receiver, * stands for any part: { ops = ["*.failed", "paper.refused"], auditor = ["hold.*"] }.'
+    )
+    receivers_file: Path = Field(
+        Path("../notify.toml"),
+        description='TOML file (0600) with a table for each receiver, as in [ops] urls = ["mailtos://…"].',
+    )
+    every_seconds: float = Field(5.0, gt=0, le=3600, description="How often the audit log is read for new events.")
+
+
 class LogSettings(_Section):
     """What the roles print."""
 
@@ -270,6 +283,7 @@ class Settings(_Section):
     backup: BackupSettings = Field(default_factory=lambda: BackupSettings())
     copies: dict[str, CopySettings] = Field(default_factory=dict)
     drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
+    notify: NotifySettings = Field(default_factory=lambda: NotifySettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())
 
     @field_validator("copies")

@@ -95,7 +95,7 @@ def _check_place(folder: DataFolder, recovery_kit: Path | None) -> None:
 
 
 def _ours(folder: DataFolder) -> set[str]:
-    return OURS | {UNFINISHED, *(folder.catalog.name + end for end in ("", "-wal", "-shm", "-journal"))}
+    return OURS | {UNFINISHED, *(name + end for name in (folder.catalog.name, folder.notify.name) for end in ("", "-wal", "-shm", "-journal"))}
 
 
 @contextmanager

@@ -1,0 +1,137 @@
+"""What is still to be sent, and how far the audit log has been read: an SQLite file of its own, durable, which may be lost without harm.
+
+A notice and the place behind its line are stored in one transaction: none is missed and none is stored twice, whenever the process dies. A notice
+goes once its receiver has taken it; so after a crash a receiver may be told twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import OutOfReach
+from gateway.notify.notices import Notice
+
+MOST_WAITING = 10_000  # notices for one receiver; what comes on top is counted
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS places (segment TEXT PRIMARY KEY, offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS notices (number INTEGER PRIMARY KEY AUTOINCREMENT, receiver TEXT NOT NULL, event TEXT NOT NULL, time TEXT NOT NULL,
+    text TEXT NOT NULL, head TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS notices_by_receiver ON notices (receiver, number);
+CREATE TABLE IF NOT EXISTS receivers (name TEXT PRIMARY KEY, dropped INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '');
+"""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How it goes with a receiver. `sent_at` is the last time that it took something, empty when never; `failures` in a row since."""
+
+    waiting: int
+    dropped: int
+    failures: int
+    error: str
+    sent_at: str
+
+
+class Outbox:
+    """The outbox at `path`, which is made. Thread-safe. Every method raises OutOfReach when the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False, isolation_level=None)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise _unusable(error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def places(self) -> dict[str, int]:
+        """How far each segment of the log has been read, in bytes."""
+        with self._reading() as connection:
+            return dict(connection.execute("SELECT segment, offset FROM places").fetchall())
+
+    def store(self, found: Iterable[tuple[str, Notice]], places: Mapping[str, int]) -> None:
+        """(receiver, notice) to be sent, and the places behind their lines."""
+        with self._writing() as connection:
+            for receiver, notice in found:
+                connection.execute("INSERT OR IGNORE INTO receivers (name) VALUES (?)", (receiver,))
+                waiting = connection.execute("SELECT count(*) FROM notices WHERE receiver = ?", (receiver,)).fetchone()[0]
+                if waiting >= MOST_WAITING:
+                    connection.execute("UPDATE receivers SET dropped = dropped + 1 WHERE name = ?", (receiver,))
+                    continue
+                values = (receiver, notice.event, notice.time, notice.text, notice.head)
+                connection.execute("INSERT INTO notices (receiver, event, time, text, head) VALUES (?, ?, ?, ?, ?)", values)
+            connection.executemany("INSERT OR REPLACE INTO places (segment, offset) VALUES (?, ?)", list(places.items()))
+
+    def waiting(self, receiver: str, most: int) -> tuple[list[Notice], int]:
+        """The oldest notices for a receiver, and how many were dropped because too many waited."""
+        with self._reading() as connection:
+            query = "SELECT number, event, time, text, head FROM notices WHERE receiver = ? ORDER BY number LIMIT ?"
+            rows = connection.execute(query, (receiver, most)).fetchall()
+            dropped = connection.execute("SELECT dropped FROM receivers WHERE name = ?", (receiver,)).fetchone()
+        return [Notice(*row) for row in rows], dropped[0] if dropped else 0
+
+    def sent(self, receiver: str, last: int, dropped: int, at: str) -> None:
+        """A receiver took everything up to the notice `last`, and was told of `dropped` ones."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM notices WHERE receiver = ? AND number <= ?", (receiver, last))
+            connection.execute(
+                "UPDATE receivers SET dropped = dropped - ?, failures = 0, error = '', sent_at = ? WHERE name = ?", (dropped, at, receiver)
+            )
+
+    def failed(self, receiver: str, error: str) -> None:
+        """A receiver took nothing."""
+        with self._writing() as connection:
+            connection.execute("UPDATE receivers SET failures = failures + 1, error = ? WHERE name = ?", (error, receiver))
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Keep nothing for receivers other than `names`: they were taken out of the settings."""
+        kept = set(names)
+        with self._writing() as connection:
+            for (name,) in connection.execute("SELECT name FROM receivers").fetchall():
+                if name not in kept:
+                    connection.execute("DELETE FROM notices WHERE receiver = ?", (name,))
+                    connection.execute("DELETE FROM receivers WHERE name = ?", (name,))
+
+    def standing(self, receiver: str) -> Standing:
+        """How it goes with a receiver."""
+        with self._reading() as connection:
+            waiting = connection.execute("SELECT count(*) FROM notices WHERE receiver = ?", (receiver,)).fetchone()[0]
+            row = connection.execute("SELECT dropped, failures, error, sent_at FROM receivers WHERE name = ?", (receiver,)).fetchone()
+        return Standing(waiting, *(row or (0, 0, "", "")))
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._connection
+            except sqlite3.Error as error:
+                raise _unusable(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+
+def _unusable(error: Exception) -> OutOfReach:
+    return OutOfReach(f"the outbox of notices cannot be used: {error}", "look at the disk of the data folder; a new one is made when it is gone")

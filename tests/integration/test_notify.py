@@ -1,0 +1,267 @@
+"""Notices from the audit log to a real SMTP server and a real webhook, both in process."""
+
+from __future__ import annotations
+
+import asyncio
+import email
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email import policy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.cli import run
+from config.errors import SettingsError
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.notify import outbox as outboxes
+from gateway.notify.collecting import Collector
+from gateway.notify.notices import Notice, message, text_of
+from gateway.notify.notifier import Notifier, deliver
+from gateway.notify.outbox import Outbox
+from gateway.notify.receivers import Receiver, receivers
+from gateway.notify.sending import NotTaken
+from nightsafe import cli
+from tests.integration.ingest_world import World
+
+SECRET = "hunter2-of-the-mail-server"
+
+
+class Hook:
+    """A webhook that keeps what it was sent, and can be ill."""
+
+    def __init__(self) -> None:
+        self.taken: list[dict[str, Any]] = []
+        self.refused = 0
+        self.ill = False
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if hook.ill:
+                    hook.refused += 1
+                else:
+                    hook.taken.append(json.loads(body))
+                self.send_response(503 if hook.ill else 200)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                return
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"json://person:{SECRET}@127.0.0.1:{self.server.server_address[1]}/hook"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def text(self) -> str:
+        return "\n".join(message["message"] for message in self.taken)
+
+
+@contextmanager
+def mail_server() -> Iterator[tuple[int, list[bytes]]]:
+    """A small SMTP server: (port, the mails it took)."""
+    mails: list[bytes] = []
+    loop = asyncio.new_event_loop()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 here\r\n")
+        while line := await reader.readline():
+            word = line[:4].upper()
+            if word == b"DATA":
+                writer.write(b"354 go on\r\n")
+                mails.append(await reader.readuntil(b"\r\n.\r\n"))
+            writer.write(b"221 bye\r\n" if word == b"QUIT" else b"250 ok\r\n")
+            if word == b"QUIT":
+                break
+        await writer.drain()
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(talk, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1], mails
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.close()
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("notify"))
+
+
+def settle(world: World, **urls: str) -> None:
+    """Settings in which each receiver of `urls` is told of failed drills and holds."""
+    events = ", ".join(f'{name} = ["drill.failed", "hold.*"]' for name in urls)
+    world.folder.settings.write_text(f"[notify]\nevents = {{ {events} }}\nevery_seconds = 0.05\n")
+    file = world.folder.root.parent / "notify.toml"
+    file.write_text("".join(f'[{name}]\nurls = ["{url}"]\n' for name, url in urls.items()))
+    file.chmod(0o600)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[AuditLog]:
+    with AuditLog(tmp_path / "audit", "drill") as made:
+        yield made
+
+
+def notifier(tmp_path: Path, *known: Receiver) -> Notifier:
+    return Notifier(tmp_path / "audit", tmp_path / "notify.sqlite3", known, every_seconds=0.05, first_seconds=0.1)
+
+
+def test_a_receiver_that_was_down_misses_nothing_and_delays_nobody(tmp_path: Path, log: AuditLog, hook: Hook) -> None:
+    well = Hook()
+    hook.ill = True
+    log.append(Event.DRILL_FAILED, run=1, cause="before the first start")
+    telling = notifier(tmp_path, Receiver("ill", hook.url, ("drill.*",)), Receiver("well", well.url, ("drill.*",)))
+    telling.start()
+    for number in range(3):
+        log.append(Event.DRILL_FAILED, run=100 + number)
+        log.append(Event.BACKUP_FAILED, run=200 + number)
+    wait_for(lambda: "run: 102" in well.text and hook.refused > 1)
+    assert hook.taken == []
+    telling.stop()
+    log.append(Event.DRILL_FAILED, run=103)  # while nothing runs
+    hook.ill = False
+    again = notifier(tmp_path, Receiver("ill", hook.url, ("drill.*",)), Receiver("well", well.url, ("drill.*",)))
+    again.start()
+    wait_for(lambda: "run: 103" in hook.text and "run: 103" in well.text)
+    again.stop()
+    well.server.shutdown()
+    well.server.server_close()
+    for told in (hook.text, well.text):
+        assert [told.count(f"run: {number}\n") for number in range(100, 104)] == [1, 1, 1, 1]
+        assert "run: 1\n" not in told and "run: 200" not in told
+    assert log.head in hook.text, "the head of the audit log is anchored outside"
+
+
+def test_mail_arrives_and_names_no_paper(tmp_path: Path, log: AuditLog) -> None:
+    with mail_server() as (port, mails):
+        to = Receiver("ops", f"mailto://127.0.0.1:{port}?from=safe@example.com&to=ops@example.com&mode=insecure", ("paper.refused",))
+        outbox = Outbox(tmp_path / "o")
+        collector = Collector(tmp_path / "audit", outbox, [to])
+        log.append(Event.PAPER_REFUSED, client="acme", paper="0" * 32, path="/inbox/divorce.pdf", sha256="ab" * 32, reason="A virus was found.")
+        assert collector.collect() == 1 and deliver(outbox, to) == 1
+        wait_for(lambda: bool(mails))
+        mail = email.message_from_bytes(mails[0], policy=policy.default)
+        body = mail.get_body()
+        assert body is not None
+        text = body.get_content()
+        assert mail["Subject"] == "Nightsafe: paper.refused" and "ops@example.com" in mail["To"]
+        assert "A virus was found" in text and "acme" in text
+        assert "divorce" not in text and "abab" not in text
+        outbox.close()
+
+
+def test_what_waits_survives_and_is_bounded(tmp_path: Path, log: AuditLog, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outboxes, "MOST_WAITING", 60)
+    to = Receiver("ops", hook.url, ("hold.set",))
+    outbox = Outbox(tmp_path / "o")
+    collector = Collector(tmp_path / "audit", outbox, [to])
+    for number in range(70):
+        log.append(Event.HOLD_SET, hold=number)
+    collector.collect()
+    assert (outbox.standing("ops").waiting, outbox.standing("ops").dropped) == (60, 10)
+    hook.ill = True
+    with pytest.raises(NotTaken):
+        deliver(outbox, to)
+    outbox.close()
+    outbox = Outbox(tmp_path / "o")
+    assert (outbox.standing("ops").waiting, outbox.standing("ops").failures) == (60, 1)
+    assert Collector(tmp_path / "audit", outbox, [to]).collect() == 0, "no line is read twice"
+    hook.ill = False
+    assert deliver(outbox, to) == 60
+    assert [one["title"] for one in hook.taken] == ["Nightsafe: 50 events", "Nightsafe: 20 events"]
+    assert "10 more events were not kept" in hook.text
+    assert outbox.standing("ops").waiting == outbox.standing("ops").dropped == outbox.standing("ops").failures == 0
+    outbox.forget([])
+    assert outbox.standing("ops").sent_at == ""
+    outbox.close()
+
+
+def test_a_line_under_way_is_told_when_it_is_whole(tmp_path: Path, log: AuditLog) -> None:
+    to = Receiver("ops", "json://127.0.0.1/", ("hold.set",))
+    outbox = Outbox(tmp_path / "o")
+    collector = Collector(tmp_path / "audit", outbox, [to])
+    log.append(Event.HOLD_SET, hold=1)
+    path = tmp_path / "audit" / f"{log.segment}.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    assert collector.collect() == 0
+    path.write_bytes(whole)
+    assert (collector.collect(), collector.collect()) == (1, 0)
+    outbox.close()
+
+
+def test_list_and_test_by_the_command_line(world: World, hook: Hook, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    settle(world, ops=hook.url, down=f"json://person:{SECRET}@127.0.0.1:{free_port()}/hook")
+    arguments = ["--data", str(world.folder.root)]
+    with caplog.at_level(logging.DEBUG):
+        assert run(cli, ["notify", "test", "ops", *arguments]) == 0
+        assert run(cli, ["notify", "test", *arguments]) == 5
+        assert run(cli, ["notify", "list", *arguments]) == 0
+        assert run(cli, ["notify", "test", "nobody", *arguments]) == 2
+    assert len(hook.taken) == 2
+    out, err = capfd.readouterr()
+    assert "down: it did not take the message" in out and "drill.failed, hold.*" in out
+    assert SECRET not in out + err + caplog.text
+    assert SECRET not in repr(receivers(world.installation))
+
+
+@pytest.mark.parametrize("spoil", ["open", "missing", "toml", "table", "event", "address"])
+def test_wrong_settings_are_told_without_addresses(world: World, hook: Hook, spoil: str, capfd: pytest.CaptureFixture[str]) -> None:
+    settle(world, ops=hook.url)
+    file = world.folder.root.parent / "notify.toml"
+    if spoil == "open":
+        file.chmod(0o644)
+    elif spoil == "missing":
+        file.unlink()
+    elif spoil == "event":
+        world.folder.settings.write_text('[notify]\nevents = { ops = ["drill.fialed"] }\n')
+    else:
+        file.write_text({"toml": f'[ops\nurls = "{hook.url}"', "table": "[others]\n", "address": f'[ops]\nurls = ["nosuch://{SECRET}@x"]'}[spoil])
+    if spoil != "address":
+        with pytest.raises(SettingsError) as error:
+            receivers(world.installation)
+        assert SECRET not in error.value.message + (error.value.hint or "")
+    assert run(cli, ["notify", "test", "--data", str(world.folder.root)]) == (5 if spoil == "address" else 2)
+    assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_messages() -> None:
+    one = Notice(1, "hold.set", "2026-01-01T00:00:00Z", text_of({"client": "acme\nx: y", "path": "/a", "reason": "r" * 1000, "run": 0}), "ab")
+    assert one.text.splitlines()[0] == "client: acme x: y" and len(one.text) < 400 and "run: 0" in one.text
+    assert message([one], 0)[0] == "Nightsafe: hold.set" and message([one, one], 3)[0] == "Nightsafe: 5 events"
