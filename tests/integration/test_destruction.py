@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from backup.restore import restore_papers
 from config.cli import run as run_command
 from config.errors import UsageError
 from config.roles import exclusive
+from gateway.jail import Tree
 from gateway.keys.secrets import role_secrets
+from gateway.store import Arrival, Spool, new_paper_id
 from nightsafe import cli
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
@@ -189,11 +192,23 @@ def test_a_hold_a_wrong_name_and_silence_destroy_nothing(ready: Callable[[str], 
     assert "the last copy of keys/clients/omega" in outcome.obstacle
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("step", ["shred", "prove", "remove_sealed", "certificate_values"])
-def test_killed_anywhere_and_run_again_it_ends(ready: Callable[[str], DrillHouse], monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    house = ready(f"killed-{step.replace('_', '-')}")
+@pytest.fixture
+def unsaved(tmp_path: Path) -> Iterator[DrillHouse]:
+    """A house that never made a backup: there is no repository to be cleaned."""
+    house = DrillHouse(make_installation(tmp_path))
+    house.add_client("acme")
+    house.add_client("zeta")
+    for name in ("a", "b"):
+        house.add_paper("acme", f"/inbox/{name}", name.encode())
+    yield house
+    house.close()
 
+
+STEPS = ["remove_unsealed", "remove_client_keys", "_shred_everywhere", "prove", "remove_sealed", "certificate_values", "write_certificate"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_anywhere_and_run_again_it_ends(unsaved: DrillHouse, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     class Killed(BaseException):
         pass
 
@@ -203,12 +218,45 @@ def test_killed_anywhere_and_run_again_it_ends(ready: Callable[[str], DrillHouse
     with monkeypatch.context() as patched:
         patched.setattr(run, step, die)
         with pytest.raises(Killed):
-            destroy(house)
-    outcome = destroy(house)
-    assert outcome.destruction.state == "done" and outcome.proof is not None and outcome.proof.papers == 3
-    assert verified(house, outcome.certificate)
-    events = house.events()
+            destroy(unsaved)
+    assert unsaved.catalog.destruction("acme") is not None, "begun is begun"
+    outcome = destroy(unsaved)
+    assert outcome.destruction.state == "done" and outcome.proof is not None
+    assert outcome.proof.papers == 2 and outcome.proof.no_ciphertext == (2 if step in STEPS[-2:] else 0), "without a backup nothing sealed is left"
+    assert verified(unsaved, outcome.certificate)
+    events = unsaved.events()
     assert events.count("destruction.begun") == 1 and events.count("client.destroyed") == 1
+
+
+def test_a_key_that_only_recovery_opens_is_found_by_its_hash(unsaved: DrillHouse) -> None:
+    (deposits, _) = unsaved.keyring.add_deposit_client("beta", None)
+    unsaved.catalog.add_client("beta", custody="deposit-only", recipient=str(deposits.recipient), generation=deposits.generation)
+    Tree.create(unsaved.folder.jail("beta")).close()
+    unsaved.add_paper("beta", "/inbox/a", b"for the recovery kit alone")
+    key = unsaved.folder.client_keys("beta") / f"{deposits.generation}.recovery.age"
+    copy = unsaved.folder.root / "copy-of-a-key"
+    shutil.copy(key, copy)
+    outcome = destroy(unsaved, "beta")
+    assert outcome.proof is not None and outcome.proof.copies == ["the data folder: copy-of-a-key"] and outcome.proof.opened_total == 0
+    copy.unlink()
+    assert destroy(unsaved, "beta").destruction.state == "done"
+    assert not unsaved.folder.client_keys("beta").exists() and (unsaved.folder.client_keys("acme") / "1.age").exists()
+
+
+def test_what_arrives_late_and_unsealed_goes_too(unsaved: DrillHouse) -> None:
+    with Spool(unsaved.folder.spool_partial, unsaved.folder.spool_landed, unsaved.keyring.ingest_recipient) as spool:
+        for client in ("acme", "zeta"):
+            for landed in (True, False):
+                paper = new_paper_id()
+                file = spool.create(paper, client)
+                file.write(0, b"secret of the spool")
+                file.finish(Arrival(paper, client, client, "/inbox/late", datetime.now(UTC), None, "s", "127.0.0.1", "test"))
+                if landed:
+                    spool.land(paper)
+                file.close()
+    assert destroy(unsaved).destruction.state == "done"
+    left = [path for folder in (unsaved.folder.spool_partial, unsaved.folder.spool_landed) for path in folder.iterdir()]
+    assert len(left) == 2, "zeta's alone"
 
 
 @pytest.mark.long
@@ -223,27 +271,3 @@ def test_old_versions_in_the_bucket_go(ready: Callable[[str], DrillHouse]) -> No
     assert outcome.destruction.state == "done"
     assert bucket.old_versions(there, there.folder("keys")) == []
     assert [line for line in house.events() if line == "repository.shredded"]
-
-
-@pytest.mark.long
-def test_what_arrives_late_and_unsealed_goes_too(ready: Callable[[str], DrillHouse]) -> None:
-    house = ready("late")
-    from datetime import UTC, datetime
-
-    from gateway.store import Arrival, Spool
-    from gateway.store.ids import new_paper_id
-
-    with Spool(house.folder.spool_partial, house.folder.spool_landed, house.keyring.ingest_recipient) as spool:
-        for client in ("acme", "zeta"):
-            for landed in (True, False):
-                paper = new_paper_id()
-                file = spool.create(paper, client)
-                file.write(0, b"secret of the spool")
-                now = datetime.now(UTC)
-                file.finish(Arrival(paper, client, client, "/inbox/late", now, None, "s", "127.0.0.1", "test"))
-                if landed:
-                    spool.land(paper)
-                file.close()
-    assert destroy(house).destruction.state == "done"
-    left = [path for folder in (house.folder.spool_partial, house.folder.spool_landed) for path in folder.iterdir()]
-    assert len(left) == 2, "zeta's alone"
