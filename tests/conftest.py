@@ -14,7 +14,14 @@ settings.load_profile("nightsafe")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", default=bool(os.environ.get("CI")), help="run the long tables too (default where CI is set)")
+    parser.addoption("--fuzz-seconds", type=float, default=4.0, help="how long each fuzzer speaks at a server (an hour: 3600, with --timeout 0)")
     parser.addoption("--write-clients", action="store_true", help="write the table in docs/reference/clients.md from what happened")
+
+
+@pytest.fixture
+def fuzz_seconds(pytestconfig: pytest.Config) -> float:
+    """How long a fuzzer works."""
+    return float(pytestconfig.getoption("--fuzz-seconds"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

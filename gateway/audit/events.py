@@ -47,6 +47,7 @@ class Event(StrEnum):
     PAPER_READ = "paper.read"
     NAME_RENAMED = "name.renamed"
     NAME_REMOVED = "name.removed"
+    TIMES_SET = "times.set"
     FOLDER_MADE = "folder.made"
     FOLDER_REMOVED = "folder.removed"
     OPERATION_REFUSED = "operation.refused"

@@ -35,6 +35,7 @@ PAGE_ENTRIES = 256
 PAGE_BYTES = 64 * 1024
 FILES_SHOWN = 2**31  # what statvfs tells of files where there is no quota of them
 
+_CHANGES_NAMES = (ask.Remove, ask.Rename, ask.MakeFolder, ask.RemoveFolder, ask.SetStat)  # told of when they fail, too
 _WRITES = OpenFlag.WRITE | OpenFlag.APPEND
 
 
@@ -121,7 +122,7 @@ class Operations:
 
     def _refuse(self, request: Any, error: Exception) -> bytes:
         code, text = explain(error, self._visitor.session)
-        if code is Status.PERMISSION_DENIED:
+        if code is Status.PERMISSION_DENIED or isinstance(request, _CHANGES_NAMES):
             path: bytes = getattr(request, "path", b"") or getattr(request, "source", b"")
             self._record.refused(type(request).__name__, path.decode("utf-8", "replace"), text)
         return replies.status(request.id, code, text)
@@ -374,6 +375,7 @@ class Operations:
                 await self._resize(path, wanted.size)
         if wanted.mtime is not None:
             await self._papers.names.set_times(path, wanted.atime or wanted.mtime, wanted.mtime)
+            self._record.record(Event.TIMES_SET, path=str(path), modified_at=wanted.mtime)
         return replies.ok(number)
 
     async def _resize(self, path: VirtualPath, size: int) -> None:

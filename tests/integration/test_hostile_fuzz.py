@@ -350,8 +350,8 @@ async def attack(server: Server, seconds: float, seed: int) -> None:
     raise AssertionError(f"{descriptors(server.pid())} descriptors are open; there were {open_files}")
 
 
-def test_mutated_sessions_and_garbage(server: Server) -> None:
-    asyncio.run(attack(server, 4, random.SystemRandom().getrandbits(32) if not os.environ.get("CI") else 4))
+def test_mutated_sessions_and_garbage(server: Server, fuzz_seconds: float) -> None:
+    asyncio.run(attack(server, fuzz_seconds, random.SystemRandom().getrandbits(32) if not os.environ.get("CI") else 4))
     server.sftp(f"put {server.key}.pub /inbox/after", "ls /inbox")
 
 

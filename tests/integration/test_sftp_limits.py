@@ -57,6 +57,9 @@ def test_read_only_changes_nothing_and_a_change_of_profile_holds_at_once(tmp_pat
         session = desk.session()
         await session.put("/inbox/a", b"paper")
         desk.papers.take_limits(Limits(profile="read-only"))
+        with pytest.raises(Refusal):  # a reading open that makes an empty file
+            await session.open("/inbox/zero", OpenFlag.READ | OpenFlag.CREATE)
+        assert await session.list("/inbox") == ["a"]
         assert await session.get("/inbox/a") == b"paper"
         for attempt in (
             session.put("/inbox/b", b""),
