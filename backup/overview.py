@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backup.check import checks_of, coverage
+from backup.places import recorded_name
 from backup.status import NOT_OFFSITE, Colour, CopyStatus, backup_status, copies_status
 from config.console import human_bytes
 from config.loading import Installation
@@ -64,7 +66,28 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
         _judged("proven backup", "yellow" if others else good, "; ".join([proven, *others]), found.drill_faults, "nightsafe drill run --full"),
         _offsite(installation, found.offsite),
         *(_copy(one, now) for one in copies_status(installation, now)),
+        *_upkeep(installation),
     ]
+
+
+def _upkeep(installation: Installation) -> Iterator[Line]:
+    """Checks and forgetting, for each place."""
+    with Catalog.open(installation.folder.catalog) as catalog:
+        for copy in ["", *sorted(installation.settings.copies)]:
+            if catalog.repository(recorded_name("papers", copy)) is None:
+                continue
+            suffix, option = (f" {copy}", f" --from {copy}") if copy else ("", "")
+            checks = checks_of(catalog, copy)
+            covered = coverage(checks, installation.settings.check.parts)
+            if checks and checks[0].state == "failed":
+                todo = f"nightsafe drill run --full{option}"
+                yield Line(f"check{suffix}", "red", f"the newest check failed: {checks[0].detail.get('cause')}", todo)
+            else:
+                yield Line(f"check{suffix}", "green" if covered.whole else "yellow", str(covered), "" if covered.whole else "each check reads a part")
+            forgets = [run for run in catalog.runs("forget", 200) if run.detail.get("copy", "") == copy and run.state != "running"]
+            if forgets and forgets[0].state == "failed":
+                todo = f"look into it, then: nightsafe backup forget{option} --confirm 'REASON'"
+                yield Line(f"forget{suffix}", "yellow", str(forgets[0].detail.get("error")), todo)
 
 
 def _copy(one: CopyStatus, now: datetime) -> Line:

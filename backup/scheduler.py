@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from backup.check import run_check
+from backup.forget import run_forget
 from backup.restic import Interrupted
 from backup.run import run_backup
 from backup.schedule import due, slot_after, trigger
@@ -99,7 +102,7 @@ def _notifier(installation: Installation) -> Notifier | None:
 
 
 def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event) -> list[Job]:
-    """The backup, its copies, and the sampled drill."""
+    """The backup and its copies, the sampled drill, and for each place the check and the forgetting."""
 
     def drill() -> Run:
         from backup.drill.run import run_drill
@@ -116,6 +119,8 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
                 retry_pending(installation, secrets, stop)  # what could not be destroyed everywhere; the bucket is likely awake now
 
     settings = installation.settings
+    places = ["", *sorted(settings.copies)]
+    means: dict[str, Any] = {"installation": installation, "secrets": secrets, "cancel": stop}
     return [
         Job("backup", settings.backup.schedule, backup),
         *(
@@ -123,6 +128,8 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
             for name, copy in sorted(settings.copies.items())
         ),
         Job("drill", settings.drill.schedule, drill),
+        *(Job("check", settings.check.schedule, partial(run_check, **means, copy=name), name) for name in places),
+        *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name) for name in places),
     ]
 
 

@@ -235,6 +235,41 @@ class CopySettings(_Section):
         return _cron(value)
 
 
+class CheckSettings(_Section):
+    """Reading the repositories' packs, a part at a time."""
+
+    schedule: str = Field("15 5 * * *", description="Cron expression of the check.")
+    parts: int = Field(30, ge=1, le=256, description="Each check reads one of so many parts of all packs: a daily one reads all in so many days.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _cron(value)
+
+
+class ForgetSettings(_Section):
+    """Which snapshots are kept; the others are forgotten and pruned, unless something is odd. Days are counted back from the newest snapshot."""
+
+    schedule: str = Field("15 6 * * sun", description="Cron expression of forgetting.")
+    keep_last: int = Field(10, ge=1, description="Newest snapshots that stay, whenever they were made.")
+    keep_within_days: float = Field(14.0, ge=0, description="Every snapshot of so many days stays.")
+    keep_daily: int = Field(60, ge=0, description="The newest snapshot of each of so many days.")
+    keep_weekly: int = Field(26, ge=0, description="Of each of so many weeks.")
+    keep_monthly: int = Field(36, ge=0, description="Of each of so many months.")
+    keep_yearly: int = Field(12, ge=0, description="Of each of so many years.")
+    most_papers_gone_percent: float = Field(
+        20.0, gt=0, le=100, description="When more papers than this went from one backup to the next, nothing is forgotten until a person says so."
+    )
+    most_shrinkage_percent: float = Field(20.0, gt=0, le=100, description="The same for the bytes of a backup.")
+    most_change_percent: float = Field(50.0, gt=0, description="The same for new bytes, of all bytes of the backup before.")
+    changes_from_bytes: int = Field(1024**3, ge=0, description="Size of a backup from which much change is odd: small installations grow by leaps.")
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, value: str) -> str:
+        return _cron(value)
+
+
 class DrillSettings(_Section):
     """Rehearsed restores."""
 
@@ -282,6 +317,8 @@ class Settings(_Section):
     s3: S3Settings = Field(default_factory=lambda: S3Settings())
     backup: BackupSettings = Field(default_factory=lambda: BackupSettings())
     copies: dict[str, CopySettings] = Field(default_factory=dict)
+    check: CheckSettings = Field(default_factory=lambda: CheckSettings())
+    forget: ForgetSettings = Field(default_factory=lambda: ForgetSettings())
     drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
     notify: NotifySettings = Field(default_factory=lambda: NotifySettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())

@@ -1,4 +1,4 @@
-"""`nightsafe backup run | copy | status | snapshots`."""
+"""`nightsafe backup run | copy | check | forget | status | snapshots`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup.commands.status import print_lines
 from backup.overview import backup_lines, worst
 from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
-from config.errors import Exit, Partial
+from config.errors import CheckFailed, Exit, OutOfReach, Partial
 from config.loading import Installation, open_installation
 from gateway.catalog import Catalog, Run
 
@@ -71,6 +71,56 @@ def _tell(done: Run, installation: Installation, as_json: bool) -> None:
         )
     if done.state == "partial":
         raise Partial("the backup is not complete: some files could not be read", str(done.detail.get("error", "")))
+
+
+@backup.command()
+@click.option("--whole", is_flag=True, help="Every pack now, whatever the plan says.")
+@from_option
+@data_option
+@json_option
+def check(whole: bool, copy: str, data: Path | None, as_json: bool) -> None:
+    """Check both repositories: their structure, and the next part of all packs, so that every byte is read in turn.
+
+    Exit code 1: a repository is bad. 5: it could not be reached, nothing was shown.
+    """
+    from backup.check import run_check
+
+    installation = open_installation(data)
+    with progress("checking") as watched:
+        done = run_check(installation, watched, copy=copy, whole=whole)
+    if as_json:
+        emit(run_facts(done, installation.folder), as_json)
+    else:
+        read = "every pack" if whole else f"part {done.detail['part']} of {done.detail['parts']}"
+        facts({"check": f"{done.id} ({done.state})", "read": read})
+    if done.state == "failed":
+        raise CheckFailed(f"check {done.id} failed: {done.detail.get('cause')}", "learn which papers are concerned with: nightsafe drill run --full")
+    if done.state == "inconclusive":
+        raise OutOfReach(f"check {done.id} showed nothing: {done.detail.get('cause')}", "mend that and run it again")
+
+
+@backup.command()
+@click.option("--confirm", "confirmed", metavar="REASON", default="", help="Forget in spite of what is odd; the reason is recorded.")
+@from_option
+@data_option
+@json_option
+def forget(confirmed: str, copy: str, data: Path | None, as_json: bool) -> None:
+    """Forget the snapshots that no rule of [forget] keeps, and prune what they alone held.
+
+    Never after a failed check or drill, when the clock jumped, or when papers changed, went or shrank en masse: then exit code 1, and nothing
+    is forgotten until a person looks into it and says so with --confirm.
+
+    Example: nightsafe backup forget --confirm 'acme left, its papers expired'
+    """
+    from backup.forget import run_forget
+
+    installation = open_installation(data)
+    with progress("forgetting") as watched:
+        done = run_forget(installation, watched, copy=copy, confirmed=confirmed)
+    if as_json:
+        emit(run_facts(done, installation.folder), as_json)
+    else:
+        facts({"forgotten": f"{done.detail['forgotten']} snapshots", "kept": f"{done.detail['kept']} snapshots"})
 
 
 @backup.command()

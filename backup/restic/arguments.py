@@ -88,6 +88,11 @@ def forget_snapshots(snapshots: Sequence[str]) -> list[str]:
     return ["forget", "--", *snapshots]
 
 
+def prune() -> list[str]:
+    """Remove what no snapshot holds, as far as it pays: restic leaves some of it inside packs that are still used."""
+    return ["prune"]
+
+
 def prune_all() -> list[str]:
     """Remove everything that no snapshot holds, to the last blob. By default restic leaves some of it inside packs that are still used."""
     return ["prune", "--max-unused", "0"]

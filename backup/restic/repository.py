@@ -117,6 +117,10 @@ class Restic:
         if snapshots:
             self._plain("forgetting snapshots", arguments.forget_snapshots(snapshots))
 
+    def prune(self) -> None:
+        """Remove what no snapshot holds, as far as it pays."""
+        self._plain("pruning the repository", arguments.prune())
+
     def prune_all(self) -> None:
         """Remove whatever no snapshot holds, to the last blob."""
         self._plain("pruning the repository", arguments.prune_all())

@@ -74,6 +74,11 @@ class Event(StrEnum):
     BACKUP_STARTED = "backup.started"
     BACKUP_FINISHED = "backup.finished"
     BACKUP_FAILED = "backup.failed"
+    CHECK_PASSED = "check.passed"
+    CHECK_FAILED = "check.failed"
+    CHECK_INCONCLUSIVE = "check.inconclusive"
+    SNAPSHOTS_FORGOTTEN = "snapshots.forgotten"
+    FORGETTING_STOPPED = "forgetting.stopped"  # something is odd: a person is asked
     DRILL_STARTED = "drill.started"
     DRILL_PASSED = "drill.passed"
     DRILL_FAILED = "drill.failed"

@@ -43,6 +43,8 @@ class House:
             # The tests start backups and drills themselves: none by the clock in between.
             "NIGHTSAFE_SET_BACKUP__SCHEDULE": "0 0 29 2 *",
             "NIGHTSAFE_SET_DRILL__SCHEDULE": "0 0 29 2 *",
+            "NIGHTSAFE_SET_CHECK__SCHEDULE": "0 0 29 2 *",
+            "NIGHTSAFE_SET_FORGET__SCHEDULE": "0 0 29 2 *",
             "NIGHTSAFE_DEBUG": "",
         }
         self._up: subprocess.Popen[bytes] | None = None

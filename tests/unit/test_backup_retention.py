@@ -1,0 +1,126 @@
+"""What is forgotten, and what keeps anything from being forgotten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from backup.check import coverage, next_part
+from backup.restic import Snapshot
+from backup.retention import History, obstacles, superfluous
+from config.settings import ForgetSettings
+from gateway.catalog import Run
+
+NOON = datetime(2026, 6, 15, 12, tzinfo=UTC)
+NOTHING = {"keep_within_days": 0, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_yearly": 0}
+LIMIT = timedelta(hours=26)
+
+
+def snapshots(*ages: timedelta) -> list[Snapshot]:
+    return [Snapshot(f"{number:064x}", NOON - age, "nightsafe", (), (), None) for number, age in enumerate(ages)]
+
+
+def left(policy: ForgetSettings, *ages: timedelta, zone: str = "UTC") -> list[timedelta]:
+    made = snapshots(*ages)
+    gone = {one.id for one in superfluous(made, policy, zone)}
+    return sorted(NOON - one.time for one in made if one.id not in gone)
+
+
+def run(kind: Any, state: Any, age: timedelta, number: int = 1, **detail: Any) -> Run:
+    at = NOON - age
+    return Run(number, kind, state, at, at, "s", "k", detail)
+
+
+def hours(count: float) -> timedelta:
+    return timedelta(hours=count)
+
+
+def test_the_newest_stay_however_old_they_are() -> None:
+    policy = ForgetSettings(keep_last=2, **NOTHING)
+    years = [timedelta(days=400 * number) for number in range(1, 5)]
+    assert left(policy, *years) == years[:2]
+    assert left(policy) == []
+
+
+def test_within_counts_from_the_newest_snapshot() -> None:
+    policy = ForgetSettings(keep_last=1, **(NOTHING | {"keep_within_days": 2}))
+    asleep = timedelta(days=700)
+    ages = [asleep + hours(step) for step in (0, 20, 47, 49, 100)]
+    assert left(policy, *ages) == ages[:3]
+
+
+def test_the_newest_of_each_day_week_month_and_year() -> None:
+    hourly = [hours(step) for step in range(24 * 800)]
+    assert len(left(ForgetSettings(keep_last=1, **(NOTHING | {"keep_daily": 30})), *hourly)) == 30
+    assert len(left(ForgetSettings(keep_last=1, **(NOTHING | {"keep_weekly": 5})), *hourly)) == 5
+    assert len(left(ForgetSettings(keep_last=1, **(NOTHING | {"keep_monthly": 12})), *hourly)) == 12
+    assert left(ForgetSettings(keep_last=1, **(NOTHING | {"keep_yearly": 9})), *hourly)[0] == hours(0)
+    assert len(left(ForgetSettings(keep_last=1, **(NOTHING | {"keep_yearly": 9})), *hourly)) == 3
+
+
+def test_a_day_is_one_of_the_zone() -> None:
+    policy = ForgetSettings(keep_last=1, **(NOTHING | {"keep_daily": 2}))
+    ages = [hours(0), hours(11)]  # 12:00 and 01:00 UTC: one day there, two in New York
+    assert left(policy, *ages) == [hours(0)]
+    assert left(policy, *ages, zone="America/New_York") == ages
+
+
+GOOD = [run("backup", "passed", hours(1), papers=100, bytes=1000), run("backup", "passed", hours(2), papers=100, bytes=1000)]
+
+
+def why(backups: list[Run] | None = None, checks: list[Run] | None = None, drills: list[Run] | None = None, forgets: list[Run] | None = None) -> str:
+    history = History(GOOD if backups is None else backups, checks or [], drills or [], forgets or [])
+    return "; ".join(obstacles(history, ForgetSettings(changes_from_bytes=1000), NOON, LIMIT))
+
+
+def test_nothing_odd_is_no_obstacle() -> None:
+    assert why() == ""
+    assert why(checks=[run("check", "inconclusive", hours(1)), run("check", "passed", hours(3)), run("check", "failed", hours(9))]) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            {"checks": [run("check", "inconclusive", hours(1)), run("check", "failed", hours(3), cause="bits")]},
+            "the newest check failed (check 1): bits",
+        ),
+        ({"drills": [run("drill", "failed", hours(3), cause="papers")]}, "the newest drill failed (drill 1): papers"),
+        ({"backups": []}, "no good backup"),
+        ({"backups": [run("backup", "failed", hours(1)), *(run("backup", "passed", hours(30)),)]}, "the clock was set forward"),
+        ({"backups": [run("backup", "passed", hours(-1))]}, "clock set back"),
+        ({"forgets": [run("forget", "passed", hours(-1))]}, "clock set back"),
+        ({"backups": [run("backup", "passed", hours(1), papers=79), run("backup", "passed", hours(2), papers=100)]}, "100 became 79"),
+        ({"backups": [run("backup", "passed", hours(1), bytes=700), run("backup", "passed", hours(2), bytes=1000)]}, "shrank"),
+        (
+            {"backups": [run("backup", "passed", hours(1), bytes=1600, added_bytes=600), run("backup", "passed", hours(2), bytes=1000)]},
+            "much changed",
+        ),
+        ({"backups": [*GOOD, run("backup", "passed", hours(3), papers=900)]}, "900 became 100"),
+    ],
+)
+def test_what_is_odd_stops_it(found: dict[str, list[Run]], words: str) -> None:
+    assert words in why(**found)
+
+
+def test_what_a_person_saw_to_is_odd_no_more() -> None:
+    dropped = [*GOOD, run("backup", "passed", hours(3), papers=900)]
+    assert why(dropped, forgets=[run("forget", "failed", hours(0.5))])
+    assert why(dropped, forgets=[run("forget", "passed", hours(0.5))]) == ""
+
+
+def test_parts_are_read_in_turn_and_a_fault_begins_anew() -> None:
+    checks: list[Run] = []
+    for age in (9, 8, 7):
+        checks.insert(0, run("check", "passed", hours(age), part=next_part(checks, 3), parts=3))
+    assert [one.detail["part"] for one in checks] == [3, 2, 1]
+    assert next_part(checks, 3) == 1
+    found = coverage(checks, 3)
+    assert (found.whole, found.since) == (True, NOON - hours(9))
+    assert str(coverage(checks[1:], 3)) == "2 of 3 parts of all packs read since 2026-06-15"
+    assert not coverage(checks, 4).read, "other parts than now"
+    assert str(coverage([run("check", "failed", hours(1)), *checks], 3)) == "nothing was read yet"
+    whole = coverage([checks[0], run("check", "passed", hours(20), whole=True)], 3)
+    assert (whole.whole, whole.since) == (True, NOON - hours(20))
