@@ -107,8 +107,13 @@ def run_check(
             message = error.message if isinstance(error, NightsafeError) else type(error).__name__
             catalog.finish_run(run, "interrupted" if stopped else "inconclusive", detail={**facts, "cause": message})
             raise
-        event = {"passed": Event.CHECK_PASSED, "failed": Event.CHECK_FAILED}.get(state, Event.CHECK_INCONCLUSIVE)
-        audit.append(event, durable=True, run=run, cause=cause, **facts)
+        audit.append(
+            {"passed": Event.CHECK_PASSED, "failed": Event.CHECK_FAILED}.get(state, Event.CHECK_INCONCLUSIVE),
+            durable=True,
+            run=run,
+            cause=cause,
+            **facts,
+        )
         return catalog.finish_run(run, state, detail={**facts, **({"cause": cause} if cause else {})})
 
 
