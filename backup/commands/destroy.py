@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 @click.option("--by", "ordered_by", default="", metavar="WHO", help="Who ordered it. Needed the first time.")
 @click.option("--reason", default="", metavar="TEXT", help="Why. Needed the first time.")
 @click.option(
-    "--recovery",
+    "--identity",
+    "files",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
     metavar="F",
-    help="Part A of the recovery kit: then its identity is tried in the proof, too.",
+    help="An identity to be tried in the proof, too: part A of the recovery kit, a master of earlier times.",
 )
 @data_option
 @json_option
-def destroy(name: str, typed: str | None, ordered_by: str, reason: str, recovery: Path | None, data: Path | None, as_json: bool) -> None:
+def destroy(name: str, typed: str | None, ordered_by: str, reason: str, files: Sequence[Path], data: Path | None, as_json: bool) -> None:
     """Destroy a client: its keys, here and in every key repository, so that nothing opens its papers any more; then prove it.
 
     Refused under a legal hold. There is no way back. A repository that cannot be cleaned now is pending: the scheduler tries again, and so
@@ -54,9 +57,9 @@ def destroy(name: str, typed: str | None, ordered_by: str, reason: str, recovery
         papers, _ = catalog.count_papers(name)
     if begun is None:
         _confirm(name, papers, typed)
-    identity = parse_identity(recovery.read_bytes(), str(recovery)) if recovery else None
+    brought = {str(file): parse_identity(file.read_bytes(), str(file)) for file in files}
     with progress("destroying") as watched:
-        outcome = destroy_client(installation, name, Order(ordered_by, reason, f"ops:{getpass.getuser()}"), watched, recovery=identity)
+        outcome = destroy_client(installation, name, Order(ordered_by, reason, f"ops:{getpass.getuser()}"), watched, brought=brought)
     if as_json:
         emit(_facts(outcome), as_json)
     else:

@@ -24,7 +24,7 @@ from backup.destruction.certificate import certificate_values, write_certificate
 from backup.destruction.proof import Proof, prove
 from backup.destruction.repositories import Means, key_repositories, quiet, secret_hashes, shred
 from config.console import Progress
-from config.errors import Busy, NightsafeError, SettingsError
+from config.errors import Busy, NightsafeError
 from config.loading import Installation
 from config.roles import exclusive, role_state
 from gateway.age import Identity
@@ -62,16 +62,17 @@ class Order:
 
 
 def destroy_client(
-    installation: Installation, name: str, order: Order, progress: Progress | None = None, *, recovery: Identity | None = None
+    installation: Installation, name: str, order: Order, progress: Progress | None = None, *, brought: Mapping[str, Identity] | None = None
 ) -> Outcome:
-    """Destroy a client, or go on where an earlier run ended.
+    """Destroy a client, or go on where an earlier run ended. `brought` are identities by where they come from, for the proof: the recovery kit's,
+    a master of earlier times.
 
     Raises UsageError (unknown, under hold, no reason), Busy (another destruction runs, or a backup or drill at the last step), SettingsError
     without a master, OutOfReach when the disk refuses. Whatever stands in the way at a repository is in the outcome.
     """
     folder = installation.folder
     master = load_master(installation)
-    identities = {"the master": master, **({"the recovery kit": recovery} if recovery else {})}
+    identities = {"the master": master, **(brought or {})}
     secrets = role_secrets(installation, "scheduler")
     with (
         exclusive(folder, "destroy", "another destruction runs", "wait for it to end"),
@@ -102,7 +103,7 @@ def retry_pending(installation: Installation, secrets: RoleSecrets, cancel: thre
             return
         try:
             identities = {"the master": load_master(installation)}
-        except SettingsError:  # another user's: then the repositories are cleaned, and a person makes the proof
+        except NightsafeError:  # another user's, or away: then the repositories are cleaned, and a person makes the proof
             identities = {}
         try:
             with exclusive(folder, "destroy", "another destruction runs"), AuditLog(folder.audit, "destroy") as audit:

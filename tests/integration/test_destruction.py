@@ -21,6 +21,7 @@ from backup.restore import restore_papers
 from config.cli import run as run_command
 from config.errors import UsageError
 from config.roles import exclusive
+from gateway.age import Identity, seal_bytes
 from gateway.jail import Tree
 from gateway.keys.secrets import role_secrets
 from gateway.store import Arrival, Spool, new_paper_id
@@ -241,6 +242,18 @@ def test_a_key_that_only_recovery_opens_is_found_by_its_hash(unsaved: DrillHouse
     copy.unlink()
     assert destroy(unsaved, "beta").destruction.state == "done"
     assert not unsaved.folder.client_keys("beta").exists() and (unsaved.folder.client_keys("acme") / "1.age").exists()
+
+
+def test_a_copy_that_only_an_older_master_opens_is_found_when_that_is_brought(unsaved: DrillHouse, tmp_path: Path) -> None:
+    old = Identity.generate()
+    (own,) = unsaved.keyring.client_identities("acme", unsaved.master)
+    (unsaved.folder.root / "from-before.age").write_bytes(seal_bytes(own.encode().encode(), [old.recipient]))
+    file = tmp_path / "old-master"
+    file.write_text(f"# an older master\n{old.encode()}\n")
+    words = ["client", "destroy", "acme", "--data", str(unsaved.folder.root), "--yes", "acme", "--by", "x", "--reason", "y"]
+    assert run_command(cli, [*words, "--identity", str(file)]) == 1
+    destruction = unsaved.catalog.destruction("acme")
+    assert destruction is not None and destruction.proof["copies"] == ["the data folder: from-before.age"] and destruction.state == "pending"
 
 
 def test_what_arrives_late_and_unsealed_goes_too(unsaved: DrillHouse) -> None:
