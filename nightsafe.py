@@ -16,6 +16,7 @@ COMMANDS = {
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
     "files": ("gateway.commands.files:files", "Papers: list, find, get, put, export, versions, history."),
+    "host-key": ("gateway.commands.hostkey:host_key", "The fingerprints by which clients know this server."),
     "sessions": ("gateway.commands.sessions:sessions", "Who is logged in now: list, kill."),
     "defender": ("gateway.commands.defender:defender", "Bans of addresses: list, ban, unban."),
     "hold": ("gateway.commands.hold:hold", "Legal holds: set, release, list."),

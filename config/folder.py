@@ -36,6 +36,11 @@ class DataFolder:
         return self.keys / "host" / "ssh_host_ed25519_key"
 
     @property
+    def nist_host_key(self) -> Path:
+        """The host key for the algorithm policy `nist`, where it is in use: ECDSA on P-256."""
+        return self.keys / "host" / "ssh_host_ecdsa_key"
+
+    @property
     def totp_seeds(self) -> Path:
         """`PERSON.age`: seeds of second factors, sealed; keyd opens them."""
         return self.keys / "totp"

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+AlgorithmPolicy = Literal["modern", "strict", "nist"]
 EMBEDDED = "embedded"
 
 
@@ -53,6 +54,9 @@ class GatewaySettings(_Section):
     )
     reserve_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
+    )
+    algorithms: AlgorithmPolicy = Field(
+        "modern", description="Which algorithms of SSH are offered: for every client in use, for those of today alone, or NIST curves and AES."
     )
     ban_after: float = Field(
         20.0, ge=1, le=100_000, description="Failed attempts to log in of one address (of IPv6, a /64) within the window that lead to a ban."

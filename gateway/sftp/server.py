@@ -28,8 +28,9 @@ from gateway.catalog.factors import Combination, combinations
 from gateway.jail import Tree, VirtualPath
 from gateway.jail.shelf import PlainShelf
 from gateway.keys.keyring import USER_CA, Keyring
-from gateway.sftp import algorithms, fastpath
+from gateway.sftp import fastpath
 from gateway.sftp.accounts import Account, CertificateFacts, find
+from gateway.sftp.algorithms import COMPRESSION, algorithms
 from gateway.sftp.authentication import Login
 from gateway.sftp.bans import BanStore, rules_of
 from gateway.sftp.book import Parts
@@ -194,20 +195,26 @@ class Gateway:
             await asyncio.sleep(0.005)
 
     async def _options(self) -> SSHServerConnectionOptions:
+        offered = algorithms(self._settings.algorithms)
+        path = self._stores.folder.host_key
+        if self._settings.algorithms == "nist":
+            path = self._stores.folder.nist_host_key
+            if not path.exists():
+                raise SettingsError("there is no host key for the policy 'nist'", "make it with: nightsafe host-key --nist")
         try:
-            host_key = await self._pool.run(lambda: asyncssh.read_private_key(self._stores.folder.host_key))
+            host_key = await self._pool.run(lambda: asyncssh.read_private_key(path))
         except (OSError, asyncssh.KeyImportError) as error:
-            raise SettingsError(f"the host key cannot be read: {error}", "restore keys/host from a backup of the keys") from error
+            raise SettingsError(f"the host key {path.name} cannot be read: {error}", "restore keys/host from a backup of the keys") from error
         options: SSHServerConnectionOptions = await SSHServerConnectionOptions.construct(
             config=None,
             server_factory=partial(Login, self),
             server_version=SERVER_VERSION,
             server_host_keys=[host_key],
-            kex_algs=algorithms.key_exchange(),
-            encryption_algs=algorithms.encryption(),
-            mac_algs=algorithms.mac(),
-            compression_algs=list(algorithms.COMPRESSION),
-            signature_algs=list(algorithms.SIGNATURES),
+            kex_algs=list(offered.key_exchange),
+            encryption_algs=list(offered.encryption),
+            mac_algs=list(offered.mac),
+            compression_algs=list(COMPRESSION),
+            signature_algs=list(offered.signatures),
             public_key_auth=True,
             password_auth=True,
             kbdint_auth=True,
