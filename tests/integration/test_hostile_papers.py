@@ -168,11 +168,12 @@ def test_one_handle_that_fails_does_not_keep_the_others_open(tmp_path: Path, mon
     run(work, tmp_path)
 
 
-def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
+def test_a_session_that_cannot_be_recorded_is_refused_in_order(tmp_path: Path) -> None:
     """It used to be an exception in the middle of the protocol."""
     from types import SimpleNamespace
     from typing import Any, cast
 
+    from config.folder import DataFolder
     from config.settings import GatewaySettings
     from gateway.catalog import Client, Person
     from gateway.sftp.server import Gateway, Stores
@@ -182,7 +183,7 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
             raise AuditUnavailable("no space")
 
     stores = SimpleNamespace(
-        folder=SimpleNamespace(spool_partial=Path()),
+        folder=DataFolder(tmp_path),
         spool=None,
         vault=None,
         keys=None,
@@ -191,9 +192,8 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order() -> None:
     )
     gateway = Gateway(GatewaySettings(), cast(Stores, stores))
     gateway._papers_of = lambda _: cast(Any, SimpleNamespace(take_place=lambda: lambda: None))  # type: ignore[method-assign]
-    login = SimpleNamespace(
-        person=cast(Person, SimpleNamespace(name="acme")), client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x"
-    )
+    account = SimpleNamespace(person=cast(Person, SimpleNamespace(name="acme", role="client")))
+    login = SimpleNamespace(account=account, client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x")
     assert gateway._enter(cast(Any, login), cast(Any, None)) is None
 
 
