@@ -117,7 +117,9 @@ class Gateway:
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
         self._watch: asyncio.Task[None] | None = None
         self._passwords = PasswordChecks()
-        self._defender = Defender(BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
+        self._defender = Defender(
+            BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, lambda ban: stores.recorder.banned(ban)
+        )
         self._defence: asyncio.Task[None] | None = None
         self._control = Control(stores.folder.gateway_socket(os.getpid()), self._tell_logins, self._kill)
         self._first: Combination = frozenset({"publickey"})
