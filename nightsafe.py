@@ -23,6 +23,7 @@ COMMANDS = {
     "quarantine": ("gateway.commands.quarantine:quarantine", "Refused papers: list, show, release, delete."),
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),
     "notify": ("gateway.commands.notify:notify", "Notices of events: list, test."),
+    "catalog": ("gateway.commands.catalog:catalog", "The catalog: rebuild."),
     "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),

@@ -56,6 +56,7 @@ class Event(StrEnum):
     RECEIPT_WRITTEN = "receipt.written"
     RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks
     PAPER_EXPIRED = "paper.expired"
+    CATALOG_REBUILT = "catalog.rebuilt"
     QUARANTINE_RELEASED = "quarantine.released"
     QUARANTINE_DELETED = "quarantine.deleted"
     KEY_GRANTED = "key.granted"

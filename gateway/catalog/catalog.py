@@ -16,11 +16,12 @@ from gateway.catalog.destructions import DestructionQueries
 from gateway.catalog.holds import HoldQueries
 from gateway.catalog.papers import PaperQueries
 from gateway.catalog.people import PeopleQueries
+from gateway.catalog.rebuilt import RebuildQueries
 from gateway.catalog.runs import RunQueries
 from gateway.catalog.search import SearchQueries
 
 
-class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries, DestructionQueries):
+class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries, DestructionQueries, RebuildQueries):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:
