@@ -46,8 +46,9 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
     stop = threading.Event()
     set_on_signals(stop)
     with running_role(installation.folder, "up"):
-        commands = role_commands(installation, sftp_host, sftp_port)
         check_folders(installation.folder)
+        Keyring(installation.folder).make_new_signers()
+        commands = role_commands(installation, sftp_host, sftp_port)
         migrate_catalog(installation.folder)
         supervisor = Supervisor(installation.folder, commands, installation.settings.gateway.stop_seconds)
         if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone

@@ -99,6 +99,21 @@ class Keyring:
             write_whole(keyring.allowed_signers, keyring._allowed_signers().encode())
         return keyring
 
+    def make_new_signers(self) -> list[str]:
+        """Make the signing keys that a newer program brought along; which. One that `allowed_signers` knows and that is gone was lost, and is
+        not made anew in silence. Raises Busy, KeyDamaged."""
+        try:
+            known = {line.split()[0] for line in read_piece(self.allowed_signers).decode("ascii").splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyDamaged(f"{self.allowed_signers} cannot be read", "restore it from a backup") from error
+        new = [(name, principal) for name, principal, _ in SIGNERS if principal not in known]
+        if new:
+            with self.changing():
+                for name, principal in new:
+                    self._make_signer(name, f"{principal} of nightsafe")
+                write_whole(self.allowed_signers, self._allowed_signers().encode())
+        return [name for name, _ in new]
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Hold the keyring: one process at a time makes keys. Raises Busy."""

@@ -17,7 +17,7 @@ from gateway.age import Identity, seal_bytes
 from gateway.audit.signatures import EVIDENCE, RECEIPT, SigningKey, sign
 from gateway.keys.errors import KeyDamaged
 from gateway.keys.generations import Generation, open_generation
-from gateway.keys.keyring import EVIDENCE_SIGNING, RECEIPT_SIGNING, S3_READER, SIGNERS, Keyring
+from gateway.keys.keyring import DESTRUCTION_SIGNING, EVIDENCE_SIGNING, RECEIPT_SIGNING, S3_READER, SIGNERS, Keyring
 
 MASTER, RECOVERY = Identity.generate(), Identity.generate()
 
@@ -260,3 +260,18 @@ def test_an_external_recipient_is_kept_once_and_is_nobody_elses(keyring: Keyring
         keyring.rotate_client("acme", recipient=Identity.generate().recipient)
     with pytest.raises(UsageError, match="another custody"):
         keyring.add_client("closed")
+
+
+def test_a_signing_key_that_a_newer_program_needs_is_made_and_a_lost_one_is_not(folder: DataFolder, keyring: Keyring) -> None:
+    secrets = folder.keys / "secrets"
+    lines = keyring.allowed_signers.read_text().splitlines()
+    older = [line for line in lines if not line.startswith("destruction ")]
+    for end in ("age", "pub"):
+        (secrets / f"{DESTRUCTION_SIGNING}.{end}").unlink()
+    assert keyring.make_new_signers() == [], "it is known, so it was lost"
+    assert not keyring.has_secret(DESTRUCTION_SIGNING)
+    keyring.allowed_signers.write_text("\n".join(older) + "\n")
+    assert keyring.make_new_signers() == [DESTRUCTION_SIGNING]
+    now = keyring.allowed_signers.read_text()
+    assert SigningKey.parse(keyring.open_secret(DESTRUCTION_SIGNING, MASTER)).public in now and set(older) < set(now.splitlines())
+    assert keyring.make_new_signers() == []
