@@ -29,6 +29,7 @@ class GatewaySettings(_Section):
 
     host: str = Field("0.0.0.0", description="Address to listen on.")
     port: Port = Field(2022, description="TCP port; 0 takes a free one (written to the ready file).")
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the port. One for each core of a busy machine is enough.")
     settle_seconds: float = Field(
         0.2,
         ge=0,

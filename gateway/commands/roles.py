@@ -22,11 +22,12 @@ def opened(data: Path | None, role: str) -> Installation:
 @data_option
 @click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of the setting.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port, instead of the setting; 0 takes a free one.")
-def gateway(data: Path | None, host: str | None, port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Processes that share the port, instead of the setting.")
+def gateway(data: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """The SFTP server: the only role that faces the internet."""
     from gateway.sftp.role import serve
 
-    serve(opened(data, "gateway"), host, port)
+    serve(opened(data, "gateway"), host, port, workers)
 
 
 @click.command()

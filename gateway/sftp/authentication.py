@@ -21,7 +21,7 @@ from gateway.catalog.factors import Combination, Factor, following, suffices
 from gateway.catalog.networks import allowed
 from gateway.sftp.accounts import Account, CertificateFacts, Shown, ends_at, key_of, still_holds
 from gateway.sftp.certificates import facts_of, fingerprint_of, strong
-from gateway.sftp.session import SftpSession
+from gateway.sftp.relay import AnySession
 from gateway.sftp.transport import GuardedConnection
 
 MAX_CHANNELS = 16  # of one connection at once
@@ -59,7 +59,7 @@ class Host(Protocol):
         """Whether our CA signed it, and nobody revoked it."""
         ...
 
-    def new_session(self, login: Login) -> SftpSession:
+    def new_session(self, login: Login) -> AnySession:
         """A session for a person who has logged in."""
         ...
 
@@ -97,7 +97,7 @@ class Login(asyncssh.SSHServer):
         self.attempts = 0
         self.account: Account | None = None
         self.until: datetime | None = None
-        self.sessions: set[SftpSession] = set()
+        self.sessions: set[AnySession] = set()
         self.touched_at = 0.0
         self.id = secrets.token_hex(6)
         self.began_at = datetime.now(UTC)
@@ -274,7 +274,7 @@ class Login(asyncssh.SSHServer):
 
     # what follows
 
-    def session_requested(self) -> SftpSession:
+    def session_requested(self) -> AnySession:
         if len(self.sessions) >= MAX_CHANNELS:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "too many sessions on one connection")
         session = self._host.new_session(self)

@@ -89,15 +89,20 @@ async def land_all(clients: Iterable[Papers]) -> None:
                 log.warning("paper.not_landed", paper=draft.paper, error=error.message)
 
 
-def recover(spool: Spool, open_tree: Callable[[str], Tree], told: Callable[[str, str], None] = lambda _client, _paper: None) -> int:
+def recover(
+    spool: Spool,
+    open_tree: Callable[[str], Tree],
+    told: Callable[[str, str], None] = lambda _client, _paper: None,
+    mine: Callable[[str], bool] = lambda _client: True,
+) -> int:
     """Blocking, at start, before anybody is let in: land what an earlier process finished, and mend the names of what it left.
 
     A name whose paper is finished becomes whole; one whose upload broke off shows how much of it is there. `told` hears (client, paper) of
-    each that landed. How many landed.
+    each that landed. Only clients that are `mine`: another worker may be at work for the others. How many landed.
     """
     finished, broken = _by_client(spool, spool.finished_unlanded()), _by_client(spool, spool.stale(datetime.now(UTC) + timedelta(days=1)))
     landed = 0
-    for client in finished.keys() | broken.keys():
+    for client in filter(mine, finished.keys() | broken.keys()):
         try:
             with open_tree(client) as tree:
                 _mend_names(tree, spool, finished[client], broken[client])

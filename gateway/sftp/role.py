@@ -1,4 +1,4 @@
-"""The role `gateway`: the SFTP server as a process, from its hardening to its orderly end."""
+"""The role `gateway`: the SFTP server as a process, or as several on one port, from its hardening to its orderly end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import resource
 import signal
 import sys
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 import structlog
 
@@ -20,9 +21,12 @@ from gateway.catalog import Catalog
 from gateway.keys.client import KeydClient
 from gateway.keys.keyring import Keyring
 from gateway.keys.process import harden_process
+from gateway.sftp.crew import Crew, door_path, listen, open_door
 from gateway.sftp.recording import Recorder
-from gateway.sftp.server import Gateway, Stores
+from gateway.sftp.server import BACKLOG, Gateway, Stores, cannot_listen
+from gateway.sftp.tallies import Board
 from gateway.sftp.transport import check_asyncssh
+from gateway.sftp.workers import Workforce
 from gateway.store.spool import Spool
 from gateway.store.vault import Vault
 
@@ -31,25 +35,75 @@ log = structlog.get_logger()
 DESCRIPTORS = 65536  # connections, open papers and folders; the usual soft limit of 1024 stems from select(), which is not used here
 
 
-def serve(installation: Installation, host: str | None = None, port: int | None = None) -> None:
-    """Serve SFTP until SIGTERM or SIGINT; `host` and `port` stand above the settings.
+def serve(installation: Installation, host: str | None = None, port: int | None = None, workers: int | None = None) -> None:
+    """Serve SFTP until SIGTERM or SIGINT; `host`, `port` and `workers` stand above the settings.
 
     Holds no identity: the host key, and public recipients. Raises Busy when it runs already, OutOfReach when the port is taken, SettingsError.
     """
     harden_process()
     raise_descriptors()
     check_asyncssh()
-    folder, settings = installation.folder, installation.settings.gateway
+    settings = installation.settings.gateway
+    host, port = settings.host if host is None else host, settings.port if port is None else port
+    count = settings.workers if workers is None else workers
+    with running_role(installation.folder, "gateway") as role:
+        if count > 1:
+            _serve_together(installation, role, host, port, count)
+            return
+
+        def ready(port: int) -> None:
+            role.announce(host=host, port=port)
+            log.info("gateway.ready", host=host, port=port)
+
+        _serve_here(installation, host, port, None, ready, role.withdraw)
+
+
+def _serve_together(installation: Installation, role: RunningRole, host: str, port: int, count: int) -> None:
+    """Watch `count` workers that share one port."""
+    folder = installation.folder.run
+    with ExitStack() as held:
+        try:
+            listeners = [held.enter_context(listener) for listener in listen(host, port, BACKLOG)]
+        except OSError as error:
+            raise cannot_listen(host, port, error) from error
+        doors = [held.enter_context(open_door(folder, number)) for number in range(count)]
+        port, board = int(listeners[0].getsockname()[1]), Board(count)
+
+        def work(number: int, ready: Callable[[], None]) -> None:
+            for other in doors[:number] + doors[number + 1 :]:
+                other.close()
+            crew = Crew(number, count, listeners, doors, folder, board)
+            _serve_here(installation, host, port, crew, lambda _port: ready(), lambda: None)
+
+        force = Workforce(count, work, board.clear)
+        role.stop_on_signals()
+        try:
+            force.start(role.stop)
+            if not role.stop.is_set():
+                role.announce(host=host, port=port)
+                log.info("gateway.ready", host=host, port=port, workers=count)
+            force.watch(role.stop)
+            log.info("gateway.stopping")
+            role.withdraw()
+        finally:
+            force.end()
+            for number in range(count):
+                door_path(folder, number).unlink(missing_ok=True)
+
+
+def _serve_here(
+    installation: Installation, host: str, port: int, crew: Crew | None, ready: Callable[[int], None], stopping: Callable[[], None]
+) -> None:
+    """Serve in this process: alone, or as one of a crew."""
+    folder = installation.folder
     with (
-        running_role(folder, "gateway") as role,
         Catalog.open(folder.catalog) as catalog,
         closing(AuditLog(folder.audit, "gateway")) as audit,
         Spool(folder.spool_partial, folder.spool_landed, Keyring(folder).ingest_recipient) as spool,
         closing(KeydClient(folder.keyd_socket)) as keys,
     ):
-        gateway = Gateway(settings, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)))
-        place = settings.host if host is None else host, settings.port if port is None else port
-        asyncio.run(_run(gateway, role, audit, place, folder))
+        gateway = Gateway(installation.settings.gateway, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)), crew)
+        asyncio.run(_run(gateway, audit, (host, port), folder, ready, stopping))
 
 
 def raise_descriptors() -> None:
@@ -60,10 +114,11 @@ def raise_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, place: tuple[str, int], folder: DataFolder) -> None:
+async def _run(
+    gateway: Gateway, audit: AuditLog, place: tuple[str, int], folder: DataFolder, ready: Callable[[int], None], stopping: Callable[[], None]
+) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    host, port = place
     tasks: set[asyncio.Task[None]] = set()
 
     def asked_to_stop() -> None:
@@ -79,12 +134,10 @@ async def _run(gateway: Gateway, role: RunningRole, audit: AuditLog, place: tupl
     if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
         loop.add_signal_handler(signal.SIGHUP, asked_to_reload)
     try:
-        port = await gateway.start(host, port)
-        role.announce(host=host, port=port)
-        log.info("gateway.ready", host=host, port=port)
+        ready(await gateway.start(*place))
         await stop.wait()
         log.info("gateway.stopping")
-        role.withdraw()
+        stopping()
     finally:
         await gateway.stop(hurry)
         audit.sync()

@@ -35,21 +35,25 @@ from gateway.sftp.authentication import Login
 from gateway.sftp.bans import BanStore, rules_of
 from gateway.sftp.book import Parts
 from gateway.sftp.control import Control
+from gateway.sftp.crew import Crew
 from gateway.sftp.defender import SILENT_POINTS, Defender
 from gateway.sftp.desk import Desk
 from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.fastpath import FastConnection
+from gateway.sftp.guests import Guest
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
+from gateway.sftp.relay import AnySession, Hello, RelaySession
 from gateway.sftp.revocation import Revocation, Watched
 from gateway.sftp.rooms import Rooms
 from gateway.sftp.session import SftpSession
 from gateway.sftp.sources import Archive, PaperKeys
 from gateway.sftp.space import SpaceGuard
+from gateway.sftp.tallies import OwnTally, Tally
 from gateway.sftp.transport import GuardedConnection
 from gateway.sftp.visitor import Visitor
 from gateway.store.spool import Spool
@@ -59,6 +63,7 @@ log = structlog.get_logger()
 
 THREADS = 16  # for fsync and the like: they wait in the kernel
 BACKLOG = 512
+ACCEPTED_AT_ONCE = 4  # by one worker of several, so that a burst of connections is shared
 READING_THREADS = 8  # for what waits for a key
 SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
@@ -85,8 +90,10 @@ class Stores:
 class Gateway:
     """One process's SFTP server; the host of its logins and the gate of its connections. Lives on one event loop."""
 
-    def __init__(self, settings: GatewaySettings, stores: Stores) -> None:
+    def __init__(self, settings: GatewaySettings, stores: Stores, crew: Crew | None = None) -> None:
+        """`crew`: this is one worker of several; else it is alone."""
         self._settings = settings
+        self._crew = crew
         self._stores = stores
         self._pool = Pool(THREADS)
         self._reading = Pool(READING_THREADS, "sftp-reading")
@@ -106,12 +113,13 @@ class Gateway:
         self._rooms = Rooms(stores.folder)
         self._keeper: asyncio.Task[None] | None = None
         self._connections: set[GuardedConnection] = set()
-        self._unauthenticated = 0
-        self._unauthenticated_at: Counter[str] = Counter()
-        self._logins_of: Counter[str] = Counter()
+        self._guests: set[Guest] = set()
+        self._everyone = self._tally("connections")
+        self._unauthenticated = self._tally("unauthenticated")
+        self._logins_of = self._tally("logins")
         self._logins: set[Login] = set()
         self._sessions_of: Counter[str] = Counter()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.AbstractServer] = []
         self._options_now: SSHServerConnectionOptions
         self._expiry: asyncio.Task[None] | None = None
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins, self._revoke)
@@ -129,22 +137,40 @@ class Gateway:
 
     async def start(self, host: str, port: int) -> int:
         """Listen; the port. What an earlier process left behind is landed first. Raises OutOfReach, SettingsError."""
-        landed = await self._pool.run(lambda: recover(self._stores.spool, self._open_tree, self._stores.recorder.landed_at_start))
+        stores = self._stores
+        landed = await self._pool.run(lambda: recover(stores.spool, self._open_tree, stores.recorder.landed_at_start, self._is_home_of))
         if landed:
             log.info("gateway.recovered", landed=landed)
         self._options_now = await self._options()
         loop = asyncio.get_running_loop()
         road = FastConnection if self._settings.fast_path and fastpath.is_possible() else GuardedConnection
-        try:
-            self._server = await loop.create_server(lambda: road(loop, self._options_now, self), host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise _cannot_listen(host, port, error) from error
+
+        def connection() -> GuardedConnection:
+            return road(loop, self._options_now, self)
+
+        if self._crew is not None:
+            await self._open_up(self._crew, connection)
+        else:
+            try:
+                server = await loop.create_server(connection, host, port, backlog=BACKLOG)
+            except OSError as error:
+                raise cannot_listen(host, port, error) from error
+            self._servers.append(server)
+            port = int(server.sockets[0].getsockname()[1])
         self._expiry = loop.create_task(self._expire_now_and_then())
         self._keeper = loop.create_task(self._keep_limits())
         self._watch = loop.create_task(self._revocation.keep())
         self._defence = loop.create_task(self._defender.keep())
         await self._control.start()
-        return int(self._server.sockets[0].getsockname()[1])
+        return port
+
+    async def _open_up(self, crew: Crew, connection: Callable[[], GuardedConnection]) -> None:
+        """Take connections from the sockets that all workers share, and guests at the door of this one."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_unix_server(lambda: Guest(self), sock=crew.doors[crew.me]))
+        for listener in crew.listeners:
+            self._servers.append(await loop.create_server(connection, sock=listener, backlog=ACCEPTED_AT_ONCE))
+            listener.listen(BACKLOG)  # asyncio takes the number of connections that it accepts at once for the kernel's queue, too
 
     async def reload(self, settings: GatewaySettings) -> None:
         """Take other settings and read the host key anew; sessions that are open go on. Raises SettingsError: then all is as before.
@@ -163,8 +189,8 @@ class Gateway:
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Take nobody in, give running transfers `stop_seconds` (less when `hurry` is set), keep partials for resuming, land what is whole."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         self._control.close()
         for task in (self._expiry, self._watch, self._keeper, self._defence):
             if task is not None:
@@ -175,6 +201,10 @@ class Gateway:
         for login in list(self._logins):
             for session in list(login.sessions):
                 session.stop()
+        for guest in list(self._guests):
+            for session in list(guest.sessions):
+                session.stop()
+            guest.abort()
         for connection in list(self._connections):
             connection.disconnect(asyncssh.DISC_BY_APPLICATION, STOPPING)
         await self._all_gone()
@@ -193,7 +223,7 @@ class Gateway:
     async def _all_gone(self) -> None:
         """Connections end a turn of the loop or two after they were told to; only then are their sessions given up."""
         until = asyncio.get_running_loop().time() + STOP_SECONDS
-        while self._connections and asyncio.get_running_loop().time() < until:
+        while (self._connections or self._guests) and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.005)
 
     async def _options(self) -> SSHServerConnectionOptions:
@@ -246,25 +276,25 @@ class Gateway:
         if self._defender.refuses(connection.address):
             return False
         settings = self._settings
-        if len(self._connections) >= settings.max_connections or self._unauthenticated >= settings.max_unauthenticated:
+        if self._everyone.total >= settings.max_connections or self._unauthenticated.total >= settings.max_unauthenticated:
             return False
-        if self._unauthenticated_at[connection.address] >= settings.max_unauthenticated_per_address:
+        if self._unauthenticated.of(connection.address) >= settings.max_unauthenticated_per_address:
             return False
         self._connections.add(connection)
-        self._unauthenticated += 1
-        self._unauthenticated_at[connection.address] += 1
+        self._everyone.add("")
+        self._unauthenticated.add(connection.address)
         return True
 
     def gone(self, connection: GuardedConnection) -> None:
         self._connections.discard(connection)
+        self._everyone.drop("")
         if not connection.is_logged_in:
             if connection.spoke and not connection.failures:
                 self._defender.failed(connection.address, SILENT_POINTS)
-            self._no_longer_unauthenticated(connection.address)
+            self._unauthenticated.drop(connection.address)
 
-    def _no_longer_unauthenticated(self, address: str) -> None:
-        self._unauthenticated -= 1
-        _count_down(self._unauthenticated_at, address)
+    def _tally(self, kind: str) -> Tally:
+        return OwnTally() if self._crew is None else self._crew.board.tally(kind, self._crew.me)
 
     # the host of logins
 
@@ -334,10 +364,10 @@ class Gateway:
             log.warning("login.not_recorded", error=error.message)
             login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, "no logins at the moment; please try again later")
             return
-        self._no_longer_unauthenticated(login.connection.address)
+        self._unauthenticated.drop(login.connection.address)
         self._logins.add(login)
-        self._logins_of[login.asked] += 1
-        if self._logins_of[login.asked] > self._settings.max_sessions_per_person:
+        self._logins_of.add(login.asked)
+        if self._logins_of.of(login.asked) > self._settings.max_sessions_per_person:
             log.info("login.too_many", person=login.asked)
             login.connection.disconnect(asyncssh.DISC_TOO_MANY_CONNECTIONS, "you have too many connections already")
             return
@@ -358,9 +388,13 @@ class Gateway:
     def ended(self, login: Login) -> None:
         if login in self._logins:
             self._logins.discard(login)
-            _count_down(self._logins_of, login.asked)
+            self._logins_of.drop(login.asked)
 
-    def new_session(self, login: Login) -> SftpSession:
+    def new_session(self, login: Login) -> AnySession:
+        client, crew = login.client, self._crew
+        if crew is not None and client is not None and login.person is not None and not crew.is_mine(client.name):
+            hello = Hello(login.person.name, client.name, login.address, login.software)
+            return RelaySession(crew.path_of(client.name), hello, partial(self._leave, login), login.touch)
         return SftpSession(partial(self._enter, login), partial(self._leave, login), login.touch)
 
     def _watch_idle(self, login: Login) -> None:
@@ -405,7 +439,7 @@ class Gateway:
 
     # sessions
 
-    def _enter(self, login: Login, session: SftpSession) -> Operations | Desk | None:
+    def _enter(self, login: Login | Guest, session: SftpSession) -> Operations | Desk | None:
         """SFTP was asked for. None refuses."""
         account = login.account
         if account is None:
@@ -445,17 +479,34 @@ class Gateway:
         most = self._settings.max_handles
         return Desk(visitor, record, self._pool.run, clients=list(clients), open_client=open_client, max_handles=most, evidence=evidence)
 
-    def _leave(self, login: Login, session: SftpSession) -> None:
+    def _leave(self, login: Login | Guest, session: AnySession) -> None:
         login.sessions.discard(session)
         self._tasks.spawn(self._close(session))
 
-    async def _close(self, session: SftpSession) -> None:
+    async def _close(self, session: AnySession) -> None:
         try:
             await session.finished()
         finally:
             if session.person is not None:
                 _count_down(self._sessions_of, session.person)
             session.record_end()
+
+    # guests: sessions of clients that are at home here, whose connection is with another worker
+
+    async def receive(self, guest: Guest, hello: Hello) -> SftpSession | None:
+        self._guests.add(guest)
+        account = await self.look_up(hello.person)
+        if account is None or account.person.role != "client" or account.person.client != hello.client or not self._is_home_of(hello.client):
+            log.warning("guest.refused", person=hello.person, client=hello.client)
+            return None
+        guest.person, guest.client = account.person, account.clients[0]
+        return SftpSession(partial(self._enter, guest), partial(self._leave, guest), guest.touch)
+
+    def guest_gone(self, guest: Guest) -> None:
+        self._guests.discard(guest)
+
+    def _is_home_of(self, client: str) -> bool:
+        return self._crew is None or self._crew.is_mine(client)
 
     def _papers_of(self, client: Client) -> Papers:
         papers = self._papers.get(client.name)
@@ -505,6 +556,8 @@ class Gateway:
     async def _expire(self) -> None:
         stale = await self._pool.run(lambda: stale_by_client(self._stores.spool, self._settings.partial_days))
         for client, papers in stale.items():
+            if not self._is_home_of(client):
+                continue
             try:
                 await self._expire_of(client, papers)
             except NightsafeError as error:  # a client whose folders are gone, say: the others' turn comes all the same
@@ -544,7 +597,8 @@ def _count_down(counter: Counter[str], name: str) -> None:
         del counter[name]
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> OutOfReach:
+def cannot_listen(host: str, port: int, error: OSError) -> OutOfReach:
+    """The error for a port that cannot be listened on."""
     place = f"{host} port {port}"
     if error.errno == errno.EADDRINUSE:
         return OutOfReach(f"{place} is taken by another program", "stop it, or set [gateway] port in the settings (0 takes a free one)")

@@ -1,0 +1,113 @@
+"""Counts that bound what strangers and people may have at once: in one process, or over all workers through memory that they share.
+
+Each worker writes its own cells only, and everybody reads all of them: there is nothing to lock, and nothing that a killed worker leaves
+locked. When a worker is gone its cells are cleared. Names fall into cells by a keyed hash that no stranger can aim at; two that share one
+are counted together, which with as many cells as there are costs nobody anything.
+"""
+
+from __future__ import annotations
+
+import mmap
+import secrets
+from collections import Counter
+from hashlib import blake2b
+from typing import Protocol
+
+CELLS = 1 << 14
+KINDS = ("connections", "unauthenticated", "logins")
+
+
+class Tally(Protocol):
+    """How many of one kind there are, by name."""
+
+    def add(self, name: str) -> None:
+        """One more."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """One fewer."""
+        ...
+
+    def of(self, name: str) -> int:
+        """How many there are under that name."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        ...
+
+
+class OwnTally:
+    """Of one process that is alone."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self.total = 0
+
+    def add(self, name: str) -> None:
+        self._counts[name] += 1
+        self.total += 1
+
+    def drop(self, name: str) -> None:
+        self.total -= 1
+        self._counts[name] -= 1
+        if self._counts[name] <= 0:
+            del self._counts[name]
+
+    def of(self, name: str) -> int:
+        return self._counts[name]
+
+
+class Board:
+    """Memory for the tallies of `workers` processes that are forked from this one."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._secret = secrets.token_bytes(16)
+        self._cells = memoryview(mmap.mmap(-1, len(KINDS) * workers * (CELLS + 1) * 4)).cast("I")
+
+    def tally(self, kind: str, worker: int) -> SharedTally:
+        """The tally of one kind as `worker` keeps it."""
+        rows = [self._row(kind, number) for number in range(self.workers)]
+        return SharedTally(rows, worker, self._secret)
+
+    def clear(self, worker: int) -> None:
+        """Nothing is left of what a worker counted: it is dead."""
+        for kind in KINDS:
+            row = self._row(kind, worker)
+            row[:] = memoryview(bytes(len(row) * 4)).cast("I")
+
+    def _row(self, kind: str, worker: int) -> memoryview:
+        start = (KINDS.index(kind) * self.workers + worker) * (CELLS + 1)
+        return self._cells[start : start + CELLS + 1]
+
+
+class SharedTally:
+    """Of several processes. The last cell of a row is its sum."""
+
+    def __init__(self, rows: list[memoryview], worker: int, secret: bytes) -> None:
+        self._rows = rows
+        self._own = rows[worker]
+        self._secret = secret
+
+    def add(self, name: str) -> None:
+        cell = self._cell(name)
+        self._own[cell] += 1
+        self._own[CELLS] += 1
+
+    def drop(self, name: str) -> None:
+        cell = self._cell(name)
+        self._own[cell] -= 1
+        self._own[CELLS] -= 1
+
+    def of(self, name: str) -> int:
+        cell = self._cell(name)
+        return sum(row[cell] for row in self._rows)
+
+    @property
+    def total(self) -> int:
+        return sum(row[CELLS] for row in self._rows)
+
+    def _cell(self, name: str) -> int:
+        return int.from_bytes(blake2b(name.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=4).digest(), "big") % CELLS
