@@ -12,7 +12,7 @@ Nobody else's name is ever looked up, so nothing tells a client that is not assi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence, Sized
 from typing import Any, Protocol
 
 from gateway.jail import Refused, VirtualPath, parse
@@ -25,16 +25,21 @@ from gateway.sftp.looking import Looking
 from gateway.sftp.operations import Operations, Reply
 from gateway.sftp.pace import Pace
 from gateway.sftp.recording import SessionRecord
+from gateway.sftp.remote import RemotePart
 from gateway.sftp.visitor import Visitor
 from gateway.sftp.wire import VERSION, Status
 
 CLIENTS, EVIDENCE = "clients", "evidence"
 
 
+OfClient = Operations | RemotePart
+
+
 class Part(Protocol):
     """Who serves one folder of the tree."""
 
-    handles: HandleTable
+    @property
+    def handles(self) -> Sized: ...
 
     def answer(self, request: Any) -> Reply: ...
 
@@ -51,7 +56,7 @@ class Desk:
         run: Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]],
         *,
         clients: Sequence[str],
-        open_client: Callable[[str, int], Operations],
+        open_client: Callable[[str, int], OfClient],
         max_handles: int,
         evidence: Shelf | None = None,
     ) -> None:
@@ -94,7 +99,7 @@ class Desk:
     @property
     def is_transferring(self) -> bool:
         """Whether a paper is open."""
-        return any(isinstance(part, Operations) and part.is_transferring for part in self._by_number)
+        return any(isinstance(part, OfClient) and part.is_transferring for part in self._by_number)
 
     @property
     def is_ending(self) -> bool:
@@ -105,7 +110,7 @@ class Desk:
     def is_ending(self, value: bool) -> None:
         self._is_ending = value
         for part in self._by_number:
-            if isinstance(part, Operations):
+            if isinstance(part, OfClient):
                 part.is_ending = value
 
     def _greet(self, request: ask.Init) -> bytes:
@@ -136,7 +141,7 @@ class Desk:
         return self._pass(part, request._replace(path=str(path).encode()))
 
     def _pass(self, part: Part, request: Any) -> Reply:
-        if isinstance(part, Operations):
+        if isinstance(part, OfClient):
             self.pace = part.pace
         return part.answer(request)
 

@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from gateway.sftp.authentication import Login
+from gateway.sftp.guests import Guest
 
 QUIET_SECONDS = 3.0  # an open file through which nothing has come for so long is no running transfer
 LOOK_SECONDS = 0.05
 
 
-async def let_transfers_end(logins: Callable[[], Iterable[Login]], send_away: Callable[[Login], None], seconds: float, hurry: asyncio.Event) -> bool:
+async def let_transfers_end(
+    logins: Callable[[], Iterable[Login | Guest]], send_away: Callable[[Login | Guest], None], seconds: float, hurry: asyncio.Event
+) -> bool:
     """Wait until no login transfers anything, for `seconds` at the most, or until `hurry`. Whoever does nothing is sent away meanwhile.
 
     True when nothing had to be cut.
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + seconds
-    away: set[Login] = set()
+    away: set[Login | Guest] = set()
     while True:
         running = set()
         for login in logins():

@@ -12,8 +12,9 @@ from typing import Protocol, cast
 import asyncssh
 import structlog
 
-from gateway.catalog import Client, Person
-from gateway.sftp.relay import HELLO_BYTES, Hello
+from gateway.catalog import Client
+from gateway.sftp.accounts import Account
+from gateway.sftp.hello import HELLO_BYTES, Hello
 from gateway.sftp.session import SftpSession
 
 log = structlog.get_logger()
@@ -25,7 +26,7 @@ class Host(Protocol):
     """What a guest asks of the server."""
 
     def receive(self, guest: Guest, hello: Hello) -> Awaitable[SftpSession | None]:
-        """The session of a guest, whose person and client are told to it; None refuses."""
+        """The session of a guest, whose account and client are told to it; None refuses."""
         ...
 
     def guest_gone(self, guest: Guest) -> None:
@@ -43,8 +44,9 @@ class Guest(asyncio.Protocol):
         self._session: SftpSession | None = None
         self._task: asyncio.Task[None] | None = None
         self._ended = False  # nothing more comes
-        self.person: Person | None = None
-        self.client: Client | None = None
+        self.account: Account | None = None
+        self.client: Client | None = None  # None: a part of a session that is in several clients' folders
+        self.touched_at = 0.0
         self.address = ""
         self.software = ""
         self.sessions: set[SftpSession] = set()
@@ -151,7 +153,13 @@ class Guest(asyncio.Protocol):
     # what the server calls
 
     def touch(self) -> None:
-        """The worker with the connection watches for idleness."""
+        """Something was asked, or answered."""
+        self.touched_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether a paper is open."""
+        return any(session.is_transferring for session in self.sessions)
 
     def abort(self) -> None:
         """End now."""

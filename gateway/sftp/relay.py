@@ -6,44 +6,18 @@ Bounded in both directions: what the home does not take is not read from the cli
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import asyncssh
 import structlog
 
 from gateway.keys.paths import short_path
+from gateway.sftp.hello import FIRST_BYTE_SECONDS, Hello
 from gateway.sftp.session import CHANNEL_BUFFER, READ_AHEAD, SUBSYSTEM, SftpSession
 
 log = structlog.get_logger()
-
-FIRST_BYTE_SECONDS = 30.0  # for the home to answer anything: it may be being started again
-HELLO_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class Hello:
-    """Who comes through a door: what the worker found that let them in."""
-
-    person: str
-    client: str
-    address: str
-    software: str
-
-    def encode(self) -> bytes:
-        """One line."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> Self:
-        """Raises ValueError for anything else."""
-        values = json.loads(line)
-        if not isinstance(values, dict) or set(values) != set(cls.__dataclass_fields__) or not all(isinstance(text, str) for text in values.values()):
-            raise ValueError("not a hello")
-        return cls(**values)
 
 
 class RelaySession(asyncssh.SSHServerSession[bytes]):
@@ -133,6 +107,14 @@ class RelaySession(asyncssh.SSHServerSession[bytes]):
     def is_busy(self) -> bool:
         """Whether a request is being handled: its home does not say."""
         return False
+
+    @property
+    def is_transferring(self) -> bool:
+        """Whether a paper may be open: its home does not say; without traffic it counts for nothing."""
+        return self._pipe is not None and not self._pipe.is_closing()
+
+    def take_nothing_new(self) -> None:
+        """Its home stops, too, and refuses what is new itself."""
 
     # the pipe
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from dataclasses import replace
+from types import FrameType
 
 import structlog
 
@@ -73,10 +77,11 @@ def _serve_together(installation: Installation, role: RunningRole, host: str, po
             for other in doors[:number] + doors[number + 1 :]:
                 other.close()
             crew = Crew(number, count, listeners, doors, folder, board)
-            _serve_here(installation, host, port, crew, lambda _port: ready(), lambda: None)
+            _serve_here(_now(installation), host, port, crew, lambda _port: ready(), lambda: None)
 
-        force = Workforce(count, work, board.clear)
-        role.stop_on_signals()
+        force = Workforce(count, work, board.clear, installation.settings.gateway.stop_seconds)
+        hurry = threading.Event()
+        _watch_signals(role.stop, hurry, force)
         try:
             force.start(role.stop)
             if not role.stop.is_set():
@@ -86,9 +91,32 @@ def _serve_together(installation: Installation, role: RunningRole, host: str, po
             log.info("gateway.stopping")
             role.withdraw()
         finally:
-            force.end()
+            force.end(hurry)
             for number in range(count):
                 door_path(folder, number).unlink(missing_ok=True)
+
+
+def _now(installation: Installation) -> Installation:
+    """With the settings as they are: they may have changed since the first workers started."""
+    try:
+        return replace(installation, settings=load_settings(installation.folder.settings))
+    except NightsafeError:
+        return installation
+
+
+def _watch_signals(stop: threading.Event, hurry: threading.Event, force: Workforce) -> None:
+    """SIGTERM and SIGINT stop, and hurry when they come again; SIGHUP is for the workers."""
+    asked: list[int] = []
+
+    def asked_to_stop(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        # not here: this runs in the main thread, which may be inside the event's wait and hold its lock
+        _thread.start_new_thread((stop if len(asked) == 1 else hurry).set, ())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, asked_to_stop)
+    if not sys.stdin.isatty():
+        signal.signal(signal.SIGHUP, lambda number, _: force.signal(number))
 
 
 def _serve_here(

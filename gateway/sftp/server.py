@@ -41,13 +41,15 @@ from gateway.sftp.desk import Desk
 from gateway.sftp.draining import let_transfers_end
 from gateway.sftp.fastpath import FastConnection
 from gateway.sftp.guests import Guest
+from gateway.sftp.hello import Hello
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
 from gateway.sftp.passwords import PasswordChecks
 from gateway.sftp.pool import Pool
 from gateway.sftp.publish import Publisher, Tasks, land_all, recover, settle_seconds, stale_by_client
 from gateway.sftp.recording import Recorder, SessionRecord
-from gateway.sftp.relay import AnySession, Hello, RelaySession
+from gateway.sftp.relay import AnySession, RelaySession
+from gateway.sftp.remote import RemotePart
 from gateway.sftp.revocation import Revocation, Watched
 from gateway.sftp.rooms import Rooms
 from gateway.sftp.session import SftpSession
@@ -184,8 +186,8 @@ class Gateway:
             self._settings = before
             raise
         self._space.reserve_bytes = settings.reserve_bytes
-        if (before.host, before.port) != (settings.host, settings.port):
-            log.warning("gateway.needs_restart", reason="another address or port was set")
+        if (before.host, before.port, before.workers) != (settings.host, settings.port, settings.workers):
+            log.warning("gateway.needs_restart", reason="another address, port or number of workers was set")
 
     async def stop(self, hurry: asyncio.Event | None = None) -> None:
         """Take nobody in, give running transfers `stop_seconds` (less when `hurry` is set), keep partials for resuming, land what is whole."""
@@ -195,7 +197,7 @@ class Gateway:
         for task in (self._expiry, self._watch, self._keeper, self._defence):
             if task is not None:
                 task.cancel()
-        whole = await let_transfers_end(lambda: list(self._logins), _send_away, self._settings.stop_seconds, hurry or asyncio.Event())
+        whole = await let_transfers_end(lambda: [*self._logins, *self._guests], _send_away, self._settings.stop_seconds, hurry or asyncio.Event())
         if not whole:
             log.info("gateway.transfers_cut")
         for login in list(self._logins):
@@ -471,7 +473,10 @@ class Gateway:
     def _desk(self, account: Account, visitor: Visitor, record: SessionRecord) -> Desk:
         clients = {client.name: client for client in account.clients}
 
-        def open_client(name: str, number: int) -> Operations:
+        def open_client(name: str, number: int) -> Operations | RemotePart:
+            if self._crew is not None and not self._crew.is_mine(name):
+                hello = Hello(visitor.person, name, visitor.address, visitor.software, visitor.session, number)
+                return RemotePart(self._crew.path_of(name), hello)
             inside = replace(visitor, client=name)
             return self._operations(self._papers_of(clients[name]), inside, record.inside(inside), number)
 
@@ -496,11 +501,25 @@ class Gateway:
     async def receive(self, guest: Guest, hello: Hello) -> SftpSession | None:
         self._guests.add(guest)
         account = await self.look_up(hello.person)
-        if account is None or account.person.role != "client" or account.person.client != hello.client or not self._is_home_of(hello.client):
+        client = next((client for client in account.clients if client.name == hello.client), None) if account is not None else None
+        if account is None or client is None or not self._is_home_of(client.name):
             log.warning("guest.refused", person=hello.person, client=hello.client)
             return None
-        guest.person, guest.client = account.person, account.clients[0]
-        return SftpSession(partial(self._enter, guest), partial(self._leave, guest), guest.touch)
+        guest.account, guest.client = account, client if account.person.role == "client" else None
+        enter = partial(self._enter, guest) if guest.client is not None else partial(self._enter_part, guest, client, hello)
+        return SftpSession(enter, partial(self._leave, guest), guest.touch)
+
+    def _enter_part(self, guest: Guest, client: Client, hello: Hello, _session: SftpSession) -> Operations | None:
+        """One client's folders, in a session that another worker has counted and recorded."""
+        if guest.account is None:
+            return None
+        person = guest.account.person
+        visitor = Visitor(person.name, client.name, hello.session, hello.address, hello.software, person.role)
+        try:
+            return self._operations(self._papers_of(client), visitor, SessionRecord(self._stores.recorder, visitor), hello.number)
+        except NightsafeError as error:
+            log.warning("session.refused", person=person.name, error=error.message)
+            return None
 
     def guest_gone(self, guest: Guest) -> None:
         self._guests.discard(guest)
@@ -586,8 +605,10 @@ def notice_version(settings: GatewaySettings) -> str:
     return settings.notice_version or "sha256:" + hashlib.sha256(settings.notice.encode()).hexdigest()[:16]
 
 
-def _send_away(login: Login) -> None:
-    if login.connection is not None:
+def _send_away(login: Login | Guest) -> None:
+    if isinstance(login, Guest):
+        login.abort()
+    elif login.connection is not None:
         login.connection.disconnect(asyncssh.DISC_BY_APPLICATION, STOPPING)
 
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +23,9 @@ from config.errors import Exit, NightsafeError, OutOfReach
 log = structlog.get_logger()
 
 READY_SECONDS = 60.0
-STOP_SECONDS = 40.0  # more than a worker gives its own transfers
+STOP_SECONDS = 45.0  # that a worker takes to stop, beside the time that it gives its transfers
 FIRST_WAIT, LONGEST_WAIT, CALM_SECONDS = 0.1, 5.0, 10.0
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 Ready = Callable[[], None]
 Work = Callable[[int, Ready], None]
@@ -52,9 +53,11 @@ class _Worker:
 class Workforce:
     """`work(number, ready)` is what a worker does until SIGTERM; `gone(number)` is called here when one has died."""
 
-    def __init__(self, count: int, work: Work, gone: Callable[[int], None]) -> None:
+    def __init__(self, count: int, work: Work, gone: Callable[[int], None], transfer_seconds: float) -> None:
         self._work = work
         self._gone = gone
+        self._stop_seconds = STOP_SECONDS + transfer_seconds
+        self._hurried = False
         self._workers = [_Worker(number) for number in range(count)]
 
     def start(self, stop: threading.Event) -> None:
@@ -77,19 +80,26 @@ class Workforce:
             now = time.monotonic()
             for worker in self._workers:
                 if worker.pid and self._has_died(worker):
-                    log.error("worker.died", worker=worker.number, code=worker.code)
+                    log.warning("worker.died", worker=worker.number, code=worker.code)
                     worker.wait = FIRST_WAIT if now - worker.started > CALM_SECONDS else min(worker.wait * 2, LONGEST_WAIT)
                     worker.not_before = now + worker.wait
                 if not worker.pid and now >= worker.not_before:
                     self._fork(worker)
 
-    def end(self) -> None:
-        """Ask all to stop, in order, and wait; those that do not are killed."""
+    def signal(self, number: int) -> None:
+        """Pass a signal on to all."""
         for worker in self._workers:
-            _signal(worker.pid, signal.SIGTERM)
-        until = time.monotonic() + STOP_SECONDS
+            _signal(worker.pid, number)
+
+    def end(self, hurry: threading.Event) -> None:
+        """Ask all to stop, in order, and wait; ask again on `hurry`. Those that do not stop are killed."""
+        self.signal(signal.SIGTERM)
+        until = time.monotonic() + self._stop_seconds
         for worker in self._workers:
             while worker.pid and not self._has_died(worker):
+                if hurry.is_set() and not self._hurried:
+                    self._hurried = True
+                    self.signal(signal.SIGTERM)
                 if time.monotonic() > until:
                     log.warning("worker.killed", worker=worker.number)
                     _signal(worker.pid, signal.SIGKILL)
@@ -101,7 +111,7 @@ class Workforce:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            _live(lambda: self._work(worker.number, lambda: _say_ready(writer)), watcher)
+            _live(worker.number, lambda: self._work(worker.number, lambda: _say_ready(writer)), watcher)
         os.close(writer)
         worker.pid, worker.started = pid, time.monotonic()
         if worker.is_ready >= 0:
@@ -121,13 +131,16 @@ class Workforce:
         return True
 
 
-def _live(work: Callable[[], None], watcher: int) -> None:
+def _live(number: int, work: Callable[[], None], watcher: int) -> None:
     """The life of a worker, which never returns: what stands above it on the stack is the watcher's."""
     code = int(Exit.BAD)
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(_PR_SET_NAME, f"gateway-{number}".encode())  # what ps and top show
+        for stopping in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stopping, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if os.getppid() == watcher:
             work()
             code = int(Exit.DONE)
@@ -137,6 +150,8 @@ def _live(work: Callable[[], None], watcher: int) -> None:
     except BaseException as error:
         log.exception("worker.crashed", exc_info=error)
     finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
 
 
