@@ -45,7 +45,7 @@ class Crew:
 
 def door_path(folder: Path, number: int) -> Path:
     """Where the door of worker `number` is: in `run/`, which belongs to this user alone."""
-    return folder / f"gateway-{number}.sock"
+    return folder / f"home-{number}.sock"
 
 
 def open_door(folder: Path, number: int) -> socket.socket:
