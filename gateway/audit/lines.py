@@ -11,20 +11,22 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
-from config.logging import HIDDEN, SECRET_VALUE, hide_secrets
+from config.logging import HIDDEN, SECRET_VALUE, hide_secrets, may_hold_secret
 
 MAX_LINE_BYTES = 16 * 1024
 NO_LINE = "0" * 64  # `prev` of a first line
 OWN_FIELDS = frozenset({"seq", "time", "role", "event", "prev"})
 _CUTS = (4096, 1024, 256, 64, 16)  # characters a text may have: each is tried until the line fits
 _MAX_NESTING = 6
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
     """The one encoding of `value` (JSON values only)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def line_hash(line: bytes) -> str:
@@ -41,7 +43,7 @@ def encode_line(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
             break
     else:
         line = canonical({"cut": "all fields", **own})
-    return SECRET_VALUE.sub(HIDDEN, line.decode("ascii")).encode("ascii")
+    return SECRET_VALUE.sub(HIDDEN, line.decode("ascii")).encode("ascii") if may_hold_secret(line) else line
 
 
 def decode_line(line: bytes) -> dict[str, Any] | None:
@@ -64,6 +66,8 @@ def stamp(moment: datetime) -> str:
 
 def _cut(value: Any, limit: int, depth: int) -> Any:
     """`value` as JSON, with nothing longer than `limit`."""
+    if type(value) is str:  # nearly all are: no need to ask for the rest
+        return value if len(value) <= limit else f"{value[:limit]}[cut: {len(value) - limit} more]"
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -73,9 +77,8 @@ def _cut(value: Any, limit: int, depth: int) -> Any:
     if isinstance(value, Mapping | list | tuple | set | frozenset) and depth >= _MAX_NESTING:
         return "[cut: nested too deep]"
     if isinstance(value, Mapping):
-        return {str(_cut(str(name), 64, depth)): _cut(item, limit, depth + 1) for name, item in list(value.items())[:limit]}
+        return {_cut(str(name), 64, depth): _cut(item, limit, depth + 1) for name, item in islice(value.items(), limit)}
     if isinstance(value, list | tuple | set | frozenset):
         items = [_cut(item, limit, depth + 1) for item in list(value)[:limit]]
         return items if len(value) <= limit else [*items, f"[cut: {len(value) - limit} more]"]
-    text = str(value)
-    return text if len(text) <= limit else f"{text[:limit]}[cut: {len(text) - limit} more]"
+    return _cut(str(value), limit, depth)
