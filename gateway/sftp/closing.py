@@ -190,9 +190,22 @@ class Closing:
         if draft.stage is not Stage.FINISHED:
             return
         draft.stop_settling()
-        book = self._book
         async with draft.content:
-            await book.parts.pool.run(lambda: book.parts.spool.land(draft.paper))
+            await self._book.parts.pool.run(lambda: self._book.parts.spool.land(draft.paper))
+        self._has_landed(draft)
+
+    def land_at_once(self, draft: Draft) -> bool:
+        """The same without waiting: False, and nothing is done, when somebody is in the way. A rename that nobody waits for is not synced, so it
+        costs less than asking a thread for it."""
+        if not self._book.turns.free(str(draft.path)) or draft.content.locked() or draft.file.is_shared:
+            return False
+        if draft.stage is Stage.FINISHED and not draft.writers:
+            self._book.parts.spool.land(draft.paper)
+            self._has_landed(draft)
+        return True
+
+    def _has_landed(self, draft: Draft) -> None:
+        book = self._book
         book.leave(draft, Stage.LANDED)
         draft.hold.end(draft.file.size)
         if not draft.writers and not draft.readers:

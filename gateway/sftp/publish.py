@@ -68,15 +68,25 @@ class Publisher:
 
     def after(self, seconds: float, draft: Draft, book: Book) -> asyncio.TimerHandle:
         """Land `draft` in `seconds`, unless the timer is cancelled."""
-        return asyncio.get_running_loop().call_later(seconds, lambda: self._tasks.spawn(self._land(draft, book)))
+        return asyncio.get_running_loop().call_later(seconds, self._land, draft, book)
 
-    async def _land(self, draft: Draft, book: Book) -> None:
+    def _land(self, draft: Draft, book: Book) -> None:
+        try:
+            if not Closing(book).land_at_once(draft):
+                self._tasks.spawn(self._land_later(draft, book))
+        except NightsafeError as error:
+            self._try_again(draft, book, error)
+
+    async def _land_later(self, draft: Draft, book: Book) -> None:
         try:
             await Closing(book).land(draft)
         except NightsafeError as error:
-            log.warning("paper.not_landed", paper=draft.paper, error=error.message)
-            if draft.stage is Stage.FINISHED:
-                draft.settling = self.after(RETRY_SECONDS, draft, book)
+            self._try_again(draft, book, error)
+
+    def _try_again(self, draft: Draft, book: Book, error: NightsafeError) -> None:
+        log.warning("paper.not_landed", paper=draft.paper, error=error.message)
+        if draft.stage is Stage.FINISHED:
+            draft.settling = self.after(RETRY_SECONDS, draft, book)
 
 
 async def land_all(clients: Iterable[Papers]) -> None:

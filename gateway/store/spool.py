@@ -98,7 +98,9 @@ class Spool:
         return self._open.join(paper)
 
     def land(self, paper: str) -> None:
-        """Move a finished partial to the landed ones, durably. Does nothing more when it has landed already.
+        """Move a finished partial to the landed ones. Does nothing more when it has landed already.
+
+        Not synced: a finished paper that a crash leaves among the partials lands at the next start, and ingest knows a paper that comes again.
 
         Raises SpoolGone, and SpoolBusy while it is unfinished, being written, or another process's.
         """
@@ -110,9 +112,7 @@ class Spool:
                 held.close()
             return
         with translated("landing a paper"):
-            if not exists(self._partial, paper) and exists(self._landed, paper):
-                self._sync_both()
-            else:
+            if exists(self._partial, paper) or not exists(self._landed, paper):
                 self._land_left_behind(paper)
 
     # --- looking
@@ -347,12 +347,6 @@ class Spool:
                 os.rename(paper, paper, src_dir_fd=self._partial, dst_dir_fd=self._landed)
             elif not exists(self._landed, paper):
                 raise SpoolGone("the spool has this paper no longer")
-            self._sync_both()
-
-    def _sync_both(self) -> None:
-        """First where names arrive, then where they leave: a paper may be seen twice after a crash, never not at all."""
-        os.fsync(self._landed)
-        os.fsync(self._partial)
 
     def _prefix(self, descriptor: int, key: tuple[str, int, int]) -> int:
         known = self._prefixes.get(key)

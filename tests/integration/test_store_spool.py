@@ -221,7 +221,7 @@ def test_what_a_dead_writer_finished_is_made_durable_before_it_lands(place: Plac
     monkeypatch.setattr(os, "fsync", lambda descriptor: taken.append(Path(f"/proc/self/fd/{descriptor}").readlink().name) or fsync(descriptor))
     monkeypatch.setattr(os, "rename", lambda *names, **folders: taken.append("rename") or rename(*names, **folders))
     place.spool.land(file.paper)
-    assert taken == [file.paper, "rename", "landed", "partial"]
+    assert taken == [file.paper, "rename"], "the rename itself may be lost: the paper then lands at the next start"
 
 
 def test_gaps_of_a_finished_paper_are_content_when_it_goes_on(place: Place) -> None:
@@ -532,7 +532,7 @@ def test_small_papers_need_few_system_calls(place: Place, tmp_path: Path) -> Non
     names = names[next(place for place, call in enumerate(calls) if "O_CREAT" in call) :]
     io = [name for name in names if name not in {"getrandom", "brk", "mmap", "munmap", "futex", "madvise", "mprotect"}]
     opening = ["openat", "fcntl", "fcntl"]
-    assert [name.rstrip("2") for name in io] == [*opening, "pwritev", "fsync", "fsync", "newfstatat", "renameat", "fsync", "fsync", "fcntl", "close"]
+    assert [name.rstrip("2") for name in io] == [*opening, "pwritev", "fsync", "fsync", "newfstatat", "renameat", "fcntl", "close"]
 
 
 def test_layout_is_as_documented(place: Place) -> None:
