@@ -19,9 +19,12 @@ from gateway.catalog.people import PeopleQueries
 from gateway.catalog.rebuilt import RebuildQueries
 from gateway.catalog.runs import RunQueries
 from gateway.catalog.search import SearchQueries
+from gateway.catalog.standing import StandingQueries
 
 
-class Catalog(PeopleQueries, AccessQueries, PaperQueries, RunQueries, HoldQueries, SearchQueries, DestructionQueries, RebuildQueries):
+class Catalog(
+    PeopleQueries, AccessQueries, PaperQueries, RunQueries, StandingQueries, HoldQueries, SearchQueries, DestructionQueries, RebuildQueries
+):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 
     def __init__(self, database: Database) -> None:

@@ -19,7 +19,8 @@ from config.errors import NightsafeError
 from gateway.age import AgeError, Identity, NoMatchError, header_mac, unwrap
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Client, Person
+from gateway.catalog import Catalog
+from gateway.catalog.standing import Standing
 from gateway.keys.codes import Codes
 from gateway.keys.errors import KeyGone, KeyLimited, KeyRefused
 from gateway.keys.keyring import Keyring
@@ -35,21 +36,21 @@ _DEPOSITED = ("the client's papers can be deposited, not read: no key on this ma
 _NO_KEY = ("no key on this machine opens the paper", "its key may have been destroyed")
 
 
-def refusal(person: Person | None, client: Client | None, request: Request, now: datetime) -> str | None:
-    """Why the person may have no key of that client; None when they may. Pure. `person` and `client` are what the catalog says now."""
+def refusal(standing: Standing, request: Request, now: datetime) -> str | None:
+    """Why the person may have no key of that client; None when they may. Pure. `standing` is what the catalog says now."""
     if request.person.startswith(OPS_PREFIX):
         return None
     if isinstance(request, HeadersRequest):
         return "only ops may ask for keys of restored papers"
-    if person is None:
+    if standing.person_active is None:
         return "unknown person"
-    if not person.active or (person.expires_at is not None and person.expires_at <= now):
+    if not standing.person_active or (standing.expires_at is not None and standing.expires_at <= now):
         return "the person is not active"
-    if client is None:
+    if standing.client_active is None:
         return "unknown client"
-    if not person.sees(client.name):
+    if not standing.sees:
         return "the person does not belong to this client"
-    if not client.active:
+    if not standing.client_active:
         return "the client is suspended"
     if request.where == "quarantine":
         return "only ops may read the quarantine"
@@ -131,8 +132,10 @@ class KeyService:
             if isinstance(request, CodeRequest):
                 self._codes.check(request.person, request.code)
                 return []
-            self._admit(request)
-            return [self._paper(request)] if isinstance(request, PaperRequest) else self._headers(request)
+            paper = request.paper if isinstance(request, PaperRequest) else ""
+            standing = self._catalog.standing(request.person, request.client, paper)
+            self._admit(request, standing)
+            return [self._paper(request, standing)] if isinstance(request, PaperRequest) else self._headers(request)
         except NightsafeError as error:
             self.record_refusal(error.message, request)
             raise
@@ -155,11 +158,8 @@ class KeyService:
             self._audit.sync()
             self._synced = head
 
-    def _admit(self, request: Request) -> None:
-        ops = request.person.startswith(OPS_PREFIX)
-        person = None if ops else self._catalog.person(request.person)
-        client = None if ops else self._catalog.client(request.client)
-        if why := refusal(person, client, request, datetime.now(UTC)):
+    def _admit(self, request: Request, standing: Standing) -> None:
+        if why := refusal(standing, request, datetime.now(UTC)):
             raise KeyRefused(why, "look at: nightsafe person list")
         if self._limits is None:
             return
@@ -168,12 +168,12 @@ class KeyService:
         if wait > 0:
             raise KeyLimited("too many keys were asked for in a minute", f"try again in {wait:.0f} seconds", retry_seconds=wait)
 
-    def _paper(self, request: PaperRequest) -> bytes:
-        header = self._spool_header(request) if request.where == "spool" else self._vault_header(request)
+    def _paper(self, request: PaperRequest, standing: Standing) -> bytes:
+        header = (self._spool_header if request.where == "spool" else self._vault_header)(request, standing)
         try:
             key = unwrap(header, self._identities(request))
         except NoMatchError:
-            raise KeyRefused(*(_DEPOSITED if self._deposits_only(request.client) else _NO_KEY)) from None
+            raise KeyRefused(*(_DEPOSITED if standing.custody == "deposit-only" else _NO_KEY)) from None
         except AgeError as error:
             raise _damaged(error) from error
         self._record_grant(request, request.paper, request.where)
@@ -201,11 +201,7 @@ class KeyService:
             return self._cache.get(self._folder.ingest_keys, lambda: self._keyring.ingest_identities(self._master))
         return self._cache.get(self._folder.client_keys(request.client), lambda: self._keyring.client_identities(request.client, self._master))
 
-    def _deposits_only(self, name: str) -> bool:
-        client = self._catalog.client(name)
-        return client is not None and client.custody == "deposit-only"
-
-    def _spool_header(self, request: PaperRequest) -> bytes:
+    def _spool_header(self, request: PaperRequest, standing: Standing) -> bytes:
         try:
             state, header = self._open_spool().describe(request.paper)
         except SpoolGone:
@@ -214,7 +210,7 @@ class KeyService:
             raise _damaged(error) from error
         if header.client != request.client or header.paper != request.paper:
             raise KeyRefused("the paper belongs to another client")
-        if state == "landed" and self._deposits_only(request.client):
+        if state == "landed" and standing.custody == "deposit-only":
             raise KeyRefused(*_DEPOSITED)  # it opens still, until ingest has sealed it: the rule does not wait for that
         return header.age_header
 
@@ -225,18 +221,17 @@ class KeyService:
                 self._spool = Spool(self._folder.spool_partial, self._folder.spool_landed, self._keyring.ingest_recipient)
             return self._spool
 
-    def _vault_header(self, request: PaperRequest) -> bytes:
+    def _vault_header(self, request: PaperRequest, standing: Standing) -> bytes:
         try:
             header = self._vaults[request.where].header(request.client, request.paper)
         except VaultGone:
             raise KeyGone(f"the paper is not in the {request.where}") from None
         except AgeError as error:
             raise _damaged(error) from error
-        row = self._catalog.paper(request.paper)
-        if row is not None and row.client != request.client:
+        if standing.paper_client not in (None, request.client):
             raise KeyRefused("the paper belongs to another client")
         # age says nothing about who sealed a file: that it is the one which ingest sealed, only the catalog knows
-        if row is not None and row.header_mac != header_mac(header).hex():
+        if standing.header_mac is not None and standing.header_mac != header_mac(header).hex():
             raise KeyRefused("the stored paper is not the one that was catalogued", "somebody swapped or damaged it; restore it from a backup")
         return header
 
