@@ -101,6 +101,12 @@ class House:
         """The last lines of what the roles printed."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:]) if self.log.exists() else ""
 
+    @property
+    def up_pid(self) -> int:
+        """The process of `nightsafe up`."""
+        assert self._up is not None
+        return self._up.pid
+
     def pid(self, role: str) -> int | None:
         """The process of a role that is ready; None while it is not."""
         state = role_state(DataFolder(self.data), role)

@@ -6,6 +6,7 @@ The biggest paper has 64 MiB, and 1 GiB with --full.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,11 @@ from typing import Any
 
 import pytest
 
+from config.folder import DataFolder
+from gateway.age import bech32, parse_identities
+from gateway.keys.keyring import Keyring
 from tests.e2e.house import CLIENT, House, running_house
+from tests.e2e.peeking import core_limit, family, in_memory, in_open_files, on_show
 from tests.e2e.trees import GIB, MIB, hashes, make_tree
 
 # All that the kit's script may need beside restic and age.
@@ -163,6 +168,65 @@ def test_an_overwritten_paper_keeps_its_older_version(road: Road, tmp_path: Path
     assert road.house.run("files", "get", CLIENT, "/inbox/contract.txt", "--version", "1").stdout == b"first"
     road.house.sftp("rm inbox/contract.txt")
     assert road.house.run("files", "get", CLIENT, "/inbox/contract.txt", "--version", "2").stdout == b"second, longer"
+
+
+def identities_of(house: House) -> dict[str, list[bytes]]:
+    """Every age identity of the house as it would lie in a memory or a file: as text, and as raw bytes."""
+    folder = DataFolder(house.data)
+    master = parse_identities((house.home / "master.key").read_text())[0]
+    keyring = Keyring(folder)
+    found = {"master": [master], "recovery": parse_identities(house.kit.read_text())}
+    found |= {"client": keyring.client_identities(CLIENT, master), "ingest": keyring.ingest_identities(master)}
+    return {name: [form for one in each for form in (one.encode().encode(), bech32.decode(one.encode())[1])] for name, each in found.items()}
+
+
+def test_the_process_that_faces_the_internet_holds_no_identity(road: Road, tmp_path: Path) -> None:
+    """Its memory and its open files, while it has just uploaded, sealed and read papers. The search finds the same things in keyd."""
+    house = road.house
+    known = identities_of(house)
+    everything = [form for forms in known.values() for form in forms]
+    sealed = next(name for name in road.there if (house.home / "papers" / name).stat().st_size)
+    with house.paramiko() as client:
+        with client.open("/inbox/searched.bin", "wb") as file:
+            file.write(b"x" * 300_000)
+        with client.open("/inbox/searched.bin", "rb") as reader, client.open(f"/inbox/papers/{sealed}", "rb") as stored:
+            assert reader.read(10) == b"x" * 10 and stored.read(1)
+            gateway, keyd = house.pid("gateway"), house.pid("keyd")
+            assert gateway and keyd
+            for pid in family(gateway):
+                assert in_memory(pid, everything) == set()
+                held, names = in_open_files(pid, everything)
+                assert held == set()
+                assert not [name for name in names if "/keys/" in name or "/ingest-keys/" in name or "master" in name], names
+    assert set(known["master"]) & in_memory(keyd, known["master"]), "the search finds what is there"
+    assert set(known["client"]) & in_memory(keyd, known["client"])
+    with (tmp_path / "planted").open("wb+") as planted:
+        planted.write(known["master"][0])
+        planted.flush()
+        assert in_open_files(os.getpid(), everything)[0] == {known["master"][0]}
+
+
+def test_no_secret_is_on_show(road: Road) -> None:
+    """Arguments, environments, logs, the audit log; and no process may leave a core."""
+    house = road.house
+    folder, secrets = DataFolder(house.data), [form for forms in identities_of(house).values() for form in forms]
+    master = parse_identities((house.home / "master.key").read_text())[0]
+    for path in sorted((folder.keys / "secrets").glob("*.age")):
+        data = Keyring(folder).open_secret(path.stem, master)
+        secrets += [value.encode() for value in json.loads(data).values()] if path.stem.startswith("s3-") else [data.strip()]
+    assert len(secrets) > 12
+    pids = family(house.up_pid)
+    assert len(pids) >= 5
+    for pid in pids:
+        shown = on_show(pid)
+        assert b"nightsafe" in shown or b"weed" in shown
+        assert not [secret for secret in secrets if secret in shown]
+        if b"weed" not in shown:
+            assert core_limit(pid).split()[4:6] == ["0", "0"]
+    for path in (house.log, *folder.audit.rglob("*")):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [secret for secret in secrets if secret in data], path
 
 
 def test_status_says_that_embedded_is_not_offsite_and_that_nothing_is_scanned(road: Road) -> None:
