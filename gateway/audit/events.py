@@ -54,6 +54,7 @@ class Event(StrEnum):
     PAPER_SEALED = "paper.sealed"
     PAPER_REFUSED = "paper.refused"
     RECEIPT_WRITTEN = "receipt.written"
+    SUMMARY_WRITTEN = "summary.written"
     RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks
     PAPER_EXPIRED = "paper.expired"
     CATALOG_REBUILT = "catalog.rebuilt"

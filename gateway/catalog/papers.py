@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, false, func, insert, select, update
@@ -65,6 +66,10 @@ class PaperQueries:
         if state is not None:
             query = query.where(t.papers.c.state == state)
         return self._paged(query)
+
+    def received_between(self, since: datetime, until: datetime) -> Iterator[Paper]:
+        """Papers received from `since` on and before `until`, by id; read page by page."""
+        return self._paged(select(t.papers).where(t.papers.c.received_at >= since, t.papers.c.received_at < until))
 
     def versions(self, client: str, path: str) -> list[Paper]:
         """Every version that ever had this name, oldest first."""

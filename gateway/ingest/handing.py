@@ -62,7 +62,7 @@ def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str
 def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str]) -> bytes:
     if head := heads.get(paper.id):
         return receipt_body(paper, head)
-    lying = _read(tree, path_of(receipt_path(paper)))
+    lying = read_plain(tree, path_of(receipt_path(paper)), MOST_BYTES)
     if lying is not None and is_receipt_of(paper, lying):
         return lying
     head = parts.audit.append(Event.RECEIPT_RESUMED, client=paper.client, paper=paper.id, sha256=paper.sha256, size=paper.size, verdict=paper.state)
@@ -75,7 +75,8 @@ def _files(parts: Parts, paper: Paper, body: bytes) -> list[tuple[VirtualPath, b
     return [(path_of(path + SIGNATURE_SUFFIX), sign(parts.signing, RECEIPT, body).encode()), (path_of(path), body)]
 
 
-def _read(tree: Tree, path: VirtualPath) -> bytes | None:
+def read_plain(tree: Tree, path: VirtualPath, most: int) -> bytes | None:
+    """What lies at `path` below /receipts, at most `most` bytes of it; None when there is nothing. Raises Refused."""
     try:
         descriptor = tree.open_plain(path)
     except Refused as error:
@@ -83,4 +84,4 @@ def _read(tree: Tree, path: VirtualPath) -> bytes | None:
             return None
         raise
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(MOST_BYTES)
+        return file.read(most)

@@ -23,6 +23,7 @@ from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.retention import expire_by_the_clock
 from gateway.ingest.room import room_guard
 from gateway.ingest.sealing import check_identities, peek
+from gateway.ingest.summaries import summarise_by_the_clock
 from gateway.ingest.watch import watching
 from gateway.ingest.worker import Sources, Worker
 from gateway.jail.tree import Tree
@@ -74,6 +75,7 @@ def serve(installation: Installation, *, watch: Watch = watching) -> None:
         lanes.gave_up = large.gave_up
         stack.enter_context(watch(folder.spool_landed, small_bell))
         threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
+        threading.Thread(target=summarise_by_the_clock, args=(parts, role.stop), name="ingest-summaries", daemon=True).start()
         threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
         _work(role, [(small, small_bell), (large, large_bell)])
 

@@ -1,0 +1,127 @@
+"""A day's summary for each client, signed like a receipt: /receipts/summaries/YYYY-MM-DD.json lists every paper of that day (UTC) with its verdict.
+
+It is written when the day is over, and anew when something changes afterwards: a paper that ingest came to late, a verdict that a person changed.
+With it a client sees in one look that nothing is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import structlog
+
+from config.errors import NightsafeError
+from gateway.audit.events import Event
+from gateway.audit.signatures import RECEIPT, sign
+from gateway.catalog.rows import Paper
+from gateway.ingest.handing import read_plain
+from gateway.ingest.parts import Parts
+from gateway.ingest.receipts import FOLDER, SIGNATURE_SUFFIX, receipt_path, rfc3339
+from gateway.jail.paths import path_of
+from gateway.jail.refused import Refused
+
+VERSION = 1  # of the summary's form, in "nightsafe_summary"
+DAYS = 7  # that are looked at again
+MOST_LISTED = 10_000  # papers; a day with more is counted in full, and listed so far
+MOST_BYTES = 16 * 1024 * 1024
+FIRST_SECONDS, EVERY_SECONDS = 90.0, 3600.0
+
+
+def summary_path(day: date) -> str:
+    """The virtual path of a day's summary."""
+    return f"/{FOLDER}/summaries/{day.isoformat()}.json"
+
+
+def summary_body(client: str, day: date, papers: Sequence[Paper], audit_head: str) -> bytes:
+    """The summary of `papers`, all of one client and day: JSON in UTF-8, keys sorted. Pure."""
+    ordered = sorted(papers, key=lambda paper: (paper.received_at, paper.id))
+    verdicts: dict[str, int] = defaultdict(int)
+    for paper in ordered:
+        verdicts[_verdict(paper)] += 1
+    facts = {
+        "nightsafe_summary": VERSION,
+        "client": client,
+        "day": day.isoformat(),
+        "papers": len(ordered),
+        "bytes": sum(paper.size for paper in ordered),
+        "verdicts": dict(verdicts),
+        "listed": [_listed(paper) for paper in ordered[:MOST_LISTED]],
+        "audit_head": audit_head,
+    }
+    return (json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+
+
+def summarise(parts: Parts, today: date) -> int:
+    """Write the summaries of the last DAYS days before `today` that are missing or out of date; how many. Raises CatalogError, AuditUnavailable."""
+    written = 0
+    for ago in range(DAYS, 0, -1):
+        day = today - timedelta(days=ago)
+        for client, papers in _by_client(parts, day):
+            try:
+                written += _write(parts, client, day, papers)
+            except (Refused, OSError) as error:  # one client's jail must not stop the others
+                structlog.get_logger().warning("ingest.summary_failed", client=client, day=day.isoformat(), error=str(error))
+    return written
+
+
+def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
+    """Look every hour, until `stop` is set."""
+    wait = FIRST_SECONDS
+    while not stop.wait(wait):
+        wait = EVERY_SECONDS
+        try:
+            summarise(parts, parts.now().astimezone(UTC).date())
+        except (NightsafeError, OSError) as error:
+            structlog.get_logger().error("ingest.summaries_failed", error=str(error))
+
+
+def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, list[Paper]]]:
+    start = datetime.combine(day, time(), UTC)
+    found: dict[str, list[Paper]] = defaultdict(list)
+    for paper in parts.catalog.received_between(start, start + timedelta(days=1)):
+        found[paper.client].append(paper)
+    return iter(sorted(found.items()))
+
+
+def _write(parts: Parts, client: str, day: date, papers: Sequence[Paper]) -> bool:
+    path = summary_path(day)
+    with parts.tree(client) as tree:
+        if _is_summary(read_plain(tree, path_of(path), MOST_BYTES), client, day, papers):
+            return False
+        head = parts.audit.append(Event.SUMMARY_WRITTEN, durable=True, client=client, path=path, papers=len(papers))
+        body = summary_body(client, day, papers, head)
+        tree.write_plains([(path_of(path + SIGNATURE_SUFFIX), sign(parts.signing, RECEIPT, body).encode()), (path_of(path), body)])
+    return True
+
+
+def _is_summary(lying: bytes | None, client: str, day: date, papers: Sequence[Paper]) -> bool:
+    """Whether what lies there says just this, whichever place of the audit chain it names."""
+    try:
+        facts = json.loads(lying or b"")
+    except (ValueError, RecursionError):
+        return False
+    head = facts.get("audit_head") if isinstance(facts, dict) else None
+    return isinstance(head, str) and lying == summary_body(client, day, papers, head)
+
+
+def _listed(paper: Paper) -> dict[str, Any]:
+    return {
+        "path": paper.path,
+        "version": paper.version,
+        "size": paper.size,
+        "sha256": paper.sha256,
+        "verdict": _verdict(paper),
+        "received_at": rfc3339(paper.received_at),
+        "paper": paper.id,
+        "receipt": receipt_path(paper),
+    }
+
+
+def _verdict(paper: Paper) -> str:
+    """As the receipt has it: that a paper expired later changes nothing of what came in."""
+    return "accepted" if paper.state == "expired" else paper.state
