@@ -1,15 +1,13 @@
 """SpoolFile: one arriving paper, open for reading and writing at any place.
 
-Blocks that are not whole yet wait in memory, at most CACHE_BLOCKS of them; a whole one is sealed and written at once. A write that goes over
-bytes which are on the disk already is written through, so that a crash never brings older bytes back into what a client resumes. Once
-several processes have the file open, every write is written through, and blocks in memory are copies of what is on the disk (see `sharing`).
+Here: its states (being written, finished, landed, discarded), its handles, and whose turn it is. What is written goes to its `content`. Once several
+processes have the file open, every write is written through, and what is in memory are copies of what is on the disk (see `sharing`).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
@@ -18,17 +16,16 @@ from gateway.store import locks
 from gateway.store.arrival import Arrival
 from gateway.store.blocks import PaperCipher
 from gateway.store.buffers import Buffers
-from gateway.store.cached import CachedBlock, stored_end
+from gateway.store.content import Content
+from gateway.store.entries import translated
 from gateway.store.errors import SpoolBusy, SpoolDamaged, SpoolGone, SpoolTooLarge, StoreFailed, StoreFull
-from gateway.store.format import BLOCK, MAX_SIZE, Footer, FormatError, block_count
+from gateway.store.format import MAX_SIZE, Footer, FormatError, block_count
 from gateway.store.intervals import Intervals
 from gateway.store.landed import read_footer
 from gateway.store.scan import written_runs
 from gateway.store.shared import Flag, SharedState
 from gateway.store.sharing import Sharing, clear_record
-from gateway.store.slots import Sealable, SlotStore
-
-CACHE_BLOCKS = 40  # 2.5 MiB a file: more than the 64 outstanding writes of 32 KiB that rclone makes
+from gateway.store.slots import SlotStore
 
 
 class Owner(Protocol):
@@ -77,18 +74,13 @@ class SpoolFile:
         self.handles = 1
         self._owner = owner
         self._descriptor = descriptor
-        self._store = store
-        self._buffers = buffers
+        self._content = Content(store, buffers, size)
         self._cipher = cipher
         self._lock = threading.RLock()
         self._turn = _Turn(self)
         self._sharing: Sharing | None = None
         self._announced = False
         self._broken = False
-        self._cache: OrderedDict[int, CachedBlock] = OrderedDict()
-        self._written = Intervals(size)
-        self._size = size
-        self._finished = False
         self._writable = True
         self._landed = False
         self._entry_durable = False
@@ -99,22 +91,22 @@ class SpoolFile:
         """The logical size in bytes: gaps and what is still in memory included."""
         if self._sharing is not None:
             with self._turn:
-                return self._size
-        return self._size
+                return self._content.size
+        return self._content.size
 
     @property
     def prefix(self) -> int:
         """Bytes from the start without a gap, what is still in memory included."""
         with self._turn:
-            return min(self._size, self._written.run_end(0))
+            return self._content.prefix
 
     @property
     def finished(self) -> bool:
         """Whether the file has a footer: it is durable, and may land."""
         if self._sharing is not None:
             with self._turn:
-                return self._finished
-        return self._finished
+                return self._content.finished
+        return self._content.finished
 
     @property
     def is_shared(self) -> bool:
@@ -128,32 +120,14 @@ class SpoolFile:
             raise _too_large()
         with self._turn:
             self._ready_to_write()
-            self._announce(Flag.BUSY, self._size)
-            while view:
-                number, place = divmod(offset, BLOCK)
-                piece = view[: BLOCK - place]
-                self._write_piece(number, place, piece)
-                view = view[len(piece) :]
-                offset += len(piece)
-            if self._buffers.scarce:
-                self._flush()
-                self._forget()
+            self._announce(Flag.BUSY, self._content.size)
+            self._content.write(offset, view)
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes at `offset`; fewer at the end, none behind it. Raises SpoolDamaged, SpoolGone, StoreFailed."""
         with self._turn:
             self._check()
-            end = min(offset + length, self._size)
-            parts = []
-            while offset < end:
-                number, place = divmod(offset, BLOCK)
-                upto = min(BLOCK, place + end - offset)
-                parts.append(bytes(self._block(number).content(upto)[place:]))
-                offset += upto - place
-            if self._buffers.scarce:
-                self._flush()
-                self._forget()
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+            return self._content.read(offset, length)
 
     def truncate(self, size: int) -> None:
         """Cut the paper to `size` bytes, or extend it by a gap. Raises as `write`."""
@@ -162,17 +136,15 @@ class SpoolFile:
         with self._turn:
             self._ready_to_write()
             self._announce(Flag.BUSY | Flag.CUTTING, size)
-            if size < self._size:
-                self._cut(size)
-            self._size = size
+            self._content.resize(size)
 
     def sync(self) -> None:
         """Everything that was written is durable when this returns. Raises SpoolFull, StoreFailed."""
         with self._turn:
             self._check()
-            if not self._finished:
-                self._store.write_header()
-                self._flush()
+            if not self._content.finished:
+                self._content.store.write_header()
+                self._content.flush()
                 self._make_durable()
 
     def finish(self, arrival: Arrival) -> None:
@@ -183,14 +155,14 @@ class SpoolFile:
         """
         with self._turn:
             self._check()
-            self._announce(Flag.BUSY, self._size)
-            if not self._finished:
-                last = block_count(self._size) - 1
-                self._flush(but=last)
-                self._store.finish(arrival, self._size, self._last(last))
-                self._forget()
+            self._announce(Flag.BUSY, self._content.size)
+            if not self._content.finished:
+                last = block_count(self._content.size) - 1
+                self._content.flush(but=last)
+                self._content.store.finish(arrival, self._content.size, self._content.last(last))
+                self._content.forget()
                 self._make_durable()
-                self._finished = True
+                self._content.finished = True
             self._writable = False
 
     def continue_writing(self) -> None:
@@ -199,7 +171,7 @@ class SpoolFile:
         with self._turn:
             self._check()
             self._check_landed()
-            self._announce(Flag.BUSY, self._size)
+            self._announce(Flag.BUSY, self._content.size)
             self._writable = True
 
     def close(self) -> bool:
@@ -221,7 +193,7 @@ class SpoolFile:
         with self._turn:
             self._check()
             self._check_landed()
-            self._announce(Flag.BUSY, self._size)
+            self._announce(Flag.BUSY, self._content.size)
             self._owner.unlink_partial(self.paper)
             self._end(lambda: SpoolGone("this paper was discarded"))
 
@@ -232,10 +204,12 @@ class SpoolFile:
             if self._landed:
                 move()
                 return
-            if not self._finished or self._writable:
+            if not self._content.finished or self._writable:
                 raise SpoolBusy("this paper is still being written", "finish it first")
-            if self._sharing is not None and clear_record(self._descriptor):
-                os.fsync(self._descriptor)
+            if self._sharing is not None:
+                with translated("landing a paper"):
+                    if clear_record(self._descriptor):
+                        os.fsync(self._descriptor)
                 self._sharing.forget()
             move()
             self._landed = True
@@ -243,7 +217,7 @@ class SpoolFile:
     def drop_beyond(self) -> None:
         """For `Spool`: what lies behind the gap-free prefix of a resumed file goes."""
         with self._turn:
-            self._cut(self._size)
+            self._content.cut(self._content.size)
 
     def share_if_wanted(self) -> None:
         """For the Attendant: give SOLE up when another process waits for the file. Not now when it is in use."""
@@ -260,9 +234,9 @@ class SpoolFile:
         """From now on with others: everything is written, and told. Raises SpoolFull, StoreFailed; nothing is changed then."""
         if not self._landed:
             sharing = Sharing(self._descriptor, self._cipher)
-            if not self._finished:
-                self._store.write_header()
-                self._flush()
+            if not self._content.finished:
+                self._content.store.write_header()
+                self._content.flush()
             sharing.write(self._state(0))
             self._entry_durable = False  # another may find the file finished before this one ever synced the folder
             self._sharing = sharing
@@ -273,7 +247,7 @@ class SpoolFile:
 
     def assume_finished(self) -> None:
         """For `Spool`: the file on the disk has a footer, and this handle may write."""
-        self._finished = True
+        self._content.finished = True
         self._entry_durable = True
 
     # --- turns
@@ -287,7 +261,8 @@ class SpoolFile:
             self._sharing.take_turn()
             try:
                 if self._sharing.changed():
-                    self._catch_up(self._sharing.record())
+                    with translated("reading a paper"):
+                        self._catch_up(self._sharing.record())
             except BaseException:
                 self._sharing.forget()
                 self._sharing.give_turn()
@@ -311,11 +286,11 @@ class SpoolFile:
                 if self._broken:
                     sharing.write(self._state(Flag.BROKEN))
                 elif failed:
-                    self._forget()
+                    self._content.forget()
                     sharing.forget()
                 elif self._refusal is None:
-                    if not self._finished:
-                        self._flush()
+                    if not self._content.finished:
+                        self._content.flush()
                     sharing.write(self._state(0))
         finally:
             sharing.give_turn()
@@ -327,13 +302,13 @@ class SpoolFile:
             self._announced = True
 
     def _state(self, flags: int, size: int | None = None) -> SharedState:
-        now = Flag(flags) | (Flag.FINISHED if self._finished else 0) | (Flag.WRITABLE if self._writable else 0)
+        now = Flag(flags) | (Flag.FINISHED if self._content.finished else 0) | (Flag.WRITABLE if self._writable else 0)
         sequence = self._sharing.sequence + 1 if self._sharing is not None else 1
-        return SharedState(sequence, now, self._size if size is None else size, self._written)
+        return SharedState(sequence, now, self._content.size if size is None else size, self._content.written)
 
     def _catch_up(self, state: SharedState | None) -> None:
         """Others had turns."""
-        self._forget()
+        self._content.forget()
         if os.fstat(self._descriptor).st_nlink == 0:
             self._end(lambda: SpoolGone("this paper was discarded"))
         elif state and state.flags & Flag.BROKEN:
@@ -342,33 +317,33 @@ class SpoolFile:
             self._landed = not self._owner.is_partial(self.paper, self._descriptor)
             self._recover(state)
         else:
-            self._finished = bool(state.flags & Flag.FINISHED)
+            self._content.finished = bool(state.flags & Flag.FINISHED)
             self._writable = bool(state.flags & Flag.WRITABLE)
-            self._size = state.size
-            self._written = state.written
-            self._store.look_again(self._slots_end())
+            self._content.size = state.size
+            self._content.written = state.written
+            self._content.store.look_again(self._slots_end())
 
     def _recover(self, state: SharedState | None) -> None:
         """From the slots alone: the paper has landed, or somebody was killed in the middle of something."""
         footer = self._footer()
-        self._finished = footer is not None
+        self._content.finished = footer is not None
         self._writable = not self._landed and (state is not None or footer is None)
         self._announced = not self._landed  # what is found is told to the others
-        self._written = Intervals(footer.size if footer else 0)
-        self._store.look_again(self._slots_end())
+        self._content.written = Intervals(footer.size if footer else 0)
+        self._content.store.look_again(self._slots_end())
         if footer is not None:
-            self._size = footer.size
+            self._content.size = footer.size
             return
         size = state.size if state else 0
         reached = 0
-        for start, end in written_runs(self._descriptor, self._store.end):
-            self._written.add(start, end)
+        for start, end in written_runs(self._descriptor, self._content.store.end):
+            self._content.written.add(start, end)
             reached = max(reached, end if end > start else 0)
-        self._size = size if state and state.flags & Flag.CUTTING else max(size, reached)
-        self._cut(self._size)
+        self._content.size = size if state and state.flags & Flag.CUTTING else max(size, reached)
+        self._content.cut(self._content.size)
 
     def _slots_end(self) -> int:
-        footer = self._footer() if self._finished else None
+        footer = self._footer() if self._content.finished else None
         return footer.end if footer else os.fstat(self._descriptor).st_size
 
     def _footer(self) -> Footer | None:
@@ -392,120 +367,12 @@ class SpoolFile:
         self._check_landed()
         if not self._writable:
             raise SpoolBusy("this paper is finished", "open it again for writing")
-        if self._finished:
-            self._continue()
-
-    def _continue(self) -> None:
-        """Take the footer off. The last block may be short on the disk: from now on it waits in memory to be written whole."""
-        last = block_count(self._size) - 1
-        edge = self._block(last) if self._size % BLOCK else None
-        self._store.drop_footer()
-        self._finished = False
-        self._written = Intervals(self._size)
-        if edge is not None:
-            edge.dirty = True
-
-    def _write_piece(self, number: int, place: int, piece: memoryview) -> None:
-        start = number * BLOCK + place
-        end = start + len(piece)
-        if len(piece) == BLOCK:
-            self._store.put(Sealable(number, piece, BLOCK, BLOCK))
-            self._drop(number)
-            self._took(start, end)
-            return
-        block = self._block(number)
-        over = place < block.stored
-        block.write(place, piece)
-        self._took(start, end)
-        if block.high - block.low == BLOCK:
-            self._seal(number, block)
-            self._drop(number)
-        elif over:
-            self._seal(number, block)
-
-    def _took(self, start: int, end: int) -> None:
-        self._written.add(start, end)
-        if end > self._size:
-            self._size = end
-
-    def _cut(self, size: int) -> None:
-        kept = block_count(size)
-        inside = size % BLOCK
-        edge = self._block(kept - 1) if inside else None
-        for number in [number for number in self._cache if number >= kept]:
-            self._drop(number)
-        self._written.cut(size)
-        self._store.cut(kept)
-        if edge is not None and edge.cut(inside):
-            self._seal(kept - 1, edge)
-
-    def _block(self, number: int) -> CachedBlock:
-        """The block in memory, read from the disk when it lies there."""
-        block = self._cache.get(number)
-        if block is not None:
-            return block
-        while len(self._cache) >= CACHE_BLOCKS:
-            oldest, old = next(iter(self._cache.items()))
-            if old.dirty:
-                self._seal(oldest, old)
-            self._drop(oldest)
-        view = self._buffers.take()
-        try:
-            head = self._store.get(number, view)
-        except BaseException:
-            self._buffers.give(view)
-            raise
-        block = self._cache[number] = CachedBlock(view)
-        if head is not None:
-            start = number * BLOCK
-            block.on_disk = True
-            block.filled = head.length
-            block.dirty = head.length < BLOCK and not self._finished  # what a footer has left behind: it must be written whole
-            block.stored = stored_end(head.prefix, head.tail, head.length)
-            self._written.add(start, start + head.prefix)
-            self._written.add(start + head.tail, start + head.length)
-        return block
-
-    def _sealable(self, number: int, block: CachedBlock, length: int = BLOCK) -> Sealable:
-        start = number * BLOCK
-        prefix = min(length, self._written.run_end(start) - start)
-        tail = max(prefix, self._written.run_start(start + length) - start)
-        return Sealable(number, block.content(length), prefix, tail)
-
-    def _seal(self, number: int, block: CachedBlock) -> None:
-        item = self._sealable(number, block)
-        self._store.put(item)
-        block.on_disk = True
-        block.stored = stored_end(item.prefix, item.tail, BLOCK)
-        block.low = block.high = 0
-        block.dirty = False
-
-    def _last(self, number: int) -> Sealable | None:
-        """The last block of a paper that is being finished, when it must be written: it changed, or the paper ends within it."""
-        inside = self._size % BLOCK
-        block = self._block(number) if inside else self._cache.get(number)
-        if block is None or not (block.dirty or block.filled):
-            return None
-        return self._sealable(number, block, inside or BLOCK)
-
-    def _flush(self, but: int = -1) -> None:
-        for number in sorted(self._cache):
-            block = self._cache[number]
-            if block.dirty and number != but:
-                self._seal(number, block)
-
-    def _drop(self, number: int) -> None:
-        block = self._cache.pop(number, None)
-        if block is not None:
-            self._buffers.give(block.view)
-
-    def _forget(self) -> None:
-        for number in list(self._cache):
-            self._drop(number)
+        if self._content.finished:
+            self._content.continue_writing()
 
     def _make_durable(self) -> None:
         try:
-            self._store.sync()
+            self._content.store.sync()
             if not self._entry_durable:
                 self._owner.sync_partial()
                 self._entry_durable = True
@@ -519,15 +386,15 @@ class SpoolFile:
     def _close(self) -> bool:
         try:
             with self._turn:
-                if self._refusal is None and not self._finished:
-                    self._store.write_header()
-                    self._flush()
+                if self._refusal is None and not self._content.finished:
+                    self._content.store.write_header()
+                    self._content.flush()
                 return locks.hold(self._descriptor)
         except (StoreFull, StoreFailed, SpoolBusy, SpoolDamaged):
             return False
 
     def _end(self, refusal: Callable[[], Exception]) -> None:
-        self._forget()
+        self._content.forget()
         if self._refusal is None:
             self._refusal = refusal
 

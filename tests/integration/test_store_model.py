@@ -39,7 +39,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.root = Path(tempfile.mkdtemp(prefix="store-model-", dir="/dev/shm"))  # ciphertext only, and fast
-        self.patch = mock.patch("gateway.store.file.CACHE_BLOCKS", self.cache_blocks)
+        self.patch = mock.patch("gateway.store.content.CACHE_BLOCKS", self.cache_blocks)
         self.patch.start()
         self.place = Place(self.root, IDENTITY)
         if self.scarce:
