@@ -9,6 +9,7 @@ import hashlib
 import os
 import resource
 import secrets
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -65,7 +66,7 @@ log = structlog.get_logger()
 
 THREADS = 16  # for fsync and the like: they wait in the kernel
 BACKLOG = 512
-ACCEPTED_AT_ONCE = 4  # by one worker of several, so that a burst of connections is shared
+ACCEPTED_AT_ONCE = 4  # in one turn of the event loop: the others have theirs soon, and workers share a burst of connections
 READING_THREADS = 8  # for what waits for a key
 SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
@@ -154,9 +155,12 @@ class Gateway:
             await self._open_up(self._crew, connection)
         else:
             try:
-                server = await loop.create_server(connection, host, port, backlog=BACKLOG)
+                server = await loop.create_server(connection, host, port, backlog=ACCEPTED_AT_ONCE)
             except OSError as error:
                 raise cannot_listen(host, port, error) from error
+            for listening in server.sockets:
+                with socket.socket(fileno=os.dup(listening.fileno())) as again:
+                    again.listen(BACKLOG)  # asyncio takes one number for both
             self._servers.append(server)
             port = int(server.sockets[0].getsockname()[1])
         self._expiry = loop.create_task(self._expire_now_and_then())

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 READ_AHEAD = 512 * 1024  # bytes of requests that may wait
 ANSWER_PIECE = 256 * 1024  # bytes of replies in one write
 TURN_BYTES = 1024 * 1024  # requests and replies of one session in one turn of the event loop; then the others come
-TURN_SECONDS = 0.005  # the same in time: a small request can be dear
+TURN_SECONDS = 0.002  # the same in time: a small request can be dear
 LONGEST_PAUSE = 5.0  # seconds; then a session that is held to a speed looks again
 CHANNEL_BUFFER = 256 * 1024  # replies that may wait for the peer's window
 

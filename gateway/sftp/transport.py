@@ -29,7 +29,7 @@ EXCHANGES_BEFORE_LOGIN = 2  # of keys: they are dear; a login takes one
 # asyncssh cuts each packet off the front of all that it has received, which costs the square of the number of packets: feed it little at a time
 FEED_BEFORE_LOGIN = 8 * 1024  # bytes
 FEED_AFTER_LOGIN = 64 * 1024
-FEED_SECONDS = 0.01  # of one connection in one turn of the event loop; then the others come
+FEED_SECONDS = 0.003  # of one connection in one turn of the event loop; then the others come
 FEED_AGAIN_SECONDS = 0.01  # between looks whether a packet that waits for something has been handled
 MOST_DEFERRED = 2000  # packets that wait for the end of an exchange of keys
 ALIVE_IDLE, ALIVE_INTERVAL, ALIVE_COUNT = 60, 20, 4  # the kernel finds out that a peer is gone: about 140 seconds
