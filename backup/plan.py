@@ -25,6 +25,7 @@ from config.errors import CheckFailed
 from config.files import TEMPORARY_PREFIX
 
 DUMP_FILE = "catalog.sqlite3"  # in DATA/dump
+HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_ecdsa_key")
 _VOLATILE = ("jails",)
 
 
@@ -44,7 +45,7 @@ class Plan:
 PAPERS = Plan(
     "papers",
     ("VERSION", "audit", "dump", "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "vault"),
-    ("evidence", "quarantine"),
+    ("evidence", "keys/totp", "quarantine"),
 )
 KEYS = Plan("keys", ("keys/master.recipient", "keys/recovery.recipients"), ("keys/clients",))
 
@@ -60,13 +61,13 @@ def sources(plan: Plan, root: Path) -> list[str]:
 
 
 def excludes(root: Path) -> list[str]:
-    """Patterns of half-written files, and of the one secret that lies in clear (the host key, whose sealed copy is carried).
+    """Patterns of half-written files, and of the secrets that lie in clear (the host keys, whose sealed copies are carried).
 
     They match on absolute paths, so that no client's file name can match.
     """
     base = literal(str(root))
     ours = [f"{base}/{folder}/**/{TEMPORARY_PREFIX}*" for folder in ("vault", "quarantine", "keys", "evidence", "audit")]
-    return [f"{base}/jails/*/.tmp", f"{base}/keys/host/ssh_host_ed25519_key", *ours]
+    return [f"{base}/jails/*/.tmp", *(f"{base}/keys/host/{name}" for name in HOST_KEYS), *ours]
 
 
 def tags(run: int, audit_head: str) -> list[str]:

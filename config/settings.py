@@ -56,6 +56,8 @@ class GatewaySettings(_Section):
     reserve_bytes: int = Field(
         256 * 1024 * 1024, ge=0, description="Free bytes on the disk of the data folder below which uploads are refused with 'no space'."
     )
+    public_host: str = Field("", max_length=253, description="Name by which clients reach the server: for welcome sheets.")
+    public_port: Port = Field(0, description="Port by which they do, where it is not `port`; 0: the same.")
     algorithms: AlgorithmPolicy = Field(
         "modern", description="Which algorithms of SSH are offered: for every client in use, for those of today alone, or NIST curves and AES."
     )

@@ -14,18 +14,18 @@ from config.console import emit, facts, human_bytes, say, table
 from config.errors import UsageError
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
-from config.roles import exclusive, role_state
+from config.roles import exclusive
 from gateway.age import Recipient
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Destruction, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
-from gateway.catalog.sshkeys import fingerprint
 from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.commands.logins import facts_added, person_facts, read_public_key
 from gateway.commands.operators import operator
+from gateway.commands.welcome import Language, welcome_sheet
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 from gateway.sftp.quota import Usage
@@ -52,10 +52,18 @@ client.add_command(rotate_key)
 )
 @custody_options
 @limit_options
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of the welcome sheet.")
 @data_option
 @json_option
 def add(
-    name: str, public_keys: Sequence[Path], custody: Custody, recipient: Recipient | None, data: Path | None, as_json: bool, **options: Any
+    name: str,
+    public_keys: Sequence[Path],
+    custody: Custody,
+    recipient: Recipient | None,
+    language: Language,
+    data: Path | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Add a client, its jail and its key; with --public-key also a person who may log in. Prints a welcome sheet.
 
@@ -72,7 +80,7 @@ def add(
     if as_json:
         emit({"client": _client_facts(added, Keyring(installation.folder)), "person": person_facts(person) if person else None}, as_json)
     else:
-        for line in _welcome(installation, added, person):
+        for line in _told(installation, added, person, language):
             say(line)
 
 
@@ -250,35 +258,11 @@ def _room_facts(client: Client, taken: Usage) -> dict[str, object]:
     return shown | {name: count for name, count in counts.items() if count is not None}
 
 
-def _welcome(installation: Installation, client: Client, person: Person | None) -> list[str]:
-    gateway = installation.settings.gateway
-    state = role_state(installation.folder, "gateway") or {"port": gateway.port}
+def _told(installation: Installation, client: Client, person: Person | None, language: Language) -> list[str]:
     lines = [f"Client {client.name} was added. Custody: {client.custody}.", ""]
     if person is None:
         return [*lines, f"Nobody can log in yet. Add somebody: nightsafe person add NAME --client {client.name} --public-key FILE"]
-    login = f"sftp -P {state['port']} {person.name}@YOUR-HOST"
-    return [
-        *lines,
-        "What to send to the client:",
-        f"  log in             {login}",
-        f"  host key           {_host_key(installation)}",
-        f"  your key           {person.keys[0].fingerprint}",
-        "  folders            /inbox (put papers here), /outbox (papers for you), /receipts (a signed receipt for each paper)",
-        "  first try          put letter.pdf inbox/",
-        "",
-        "To check receipts, save this line as allowed_signers:",
-        f"  {_receipts_signer(installation)}",
-        "  ssh-keygen -Y verify -f allowed_signers -I receipts -n receipt@nightsafe -s RECEIPT.json.sig < RECEIPT.json",
-    ]
-
-
-def _host_key(installation: Installation) -> str:
-    public = installation.folder.host_key.with_name(installation.folder.host_key.name + ".pub")
-    return fingerprint(public.read_text(encoding="ascii"))
-
-
-def _receipts_signer(installation: Installation) -> str:
-    return Keyring(installation.folder).allowed_signers.read_text(encoding="ascii").splitlines()[0]
+    return [*lines, "What to send to the client:", "", *welcome_sheet(installation, person, language)]
 
 
 def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from gateway.commands.logins import (
     state_of,
 )
 from gateway.commands.traces import Traces, traces_of
+from gateway.commands.welcome import Language, welcome_sheet
 from gateway.keys.keyring import Keyring
 
 KEY_OPTION = click.option(
@@ -60,10 +61,11 @@ def person() -> None:
 @click.option("--expires", type=Moment(), metavar="TIME", help="The login ends then.")
 @click.option("--from", "networks", multiple=True, metavar="CIDR,…", help="Networks from which the person may log in; ! before one takes it out.")
 @click.option("--require", multiple=True, metavar="FACTORS", help="What has to be shown, as in publickey+totp; several times: any of them.")
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of the welcome sheet.")
 @data_option
 @json_option
-def add(name: str, client: str | None, staff: str | None, auditor: bool, data: Path | None, as_json: bool, **given: Any) -> None:
-    """Add a person who may log in. Several people may share a client's jail.
+def add(name: str, client: str | None, staff: str | None, auditor: bool, language: Language, data: Path | None, as_json: bool, **given: Any) -> None:
+    """Add a person who may log in. Several people may share a client's jail. Prints a welcome sheet.
 
     Example: nightsafe person add ann --client acme --public-key ann.pub --from 198.51.100.0/24
     """
@@ -92,8 +94,13 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, data: P
         )
     record(installation.folder, Event.PERSON_ADDED, added, **facts_added(added))
     _tell(added, seed, as_json, f"{name} may log in: {realm(added)}.")
-    if not as_json and not added.keys and added.password_hash is None:
+    if as_json:
+        return
+    if not added.keys and added.password_hash is None:
         say(f"{name} has no key yet. Give a certificate: nightsafe ca sign {name} --public-key FILE")
+    say("What to send:")
+    for line in ["", *welcome_sheet(installation, added, language)]:
+        say(line)
 
 
 @person.command("list")

@@ -437,3 +437,32 @@ def test_an_auditor_reads_receipts_and_evidence_alone(desk: Desk, new_key: Calla
             auditor.stat(path)
     reads = {event["path"] for event in desk.events("paper.read", person="ada")}
     assert "/evidence/2026/7.json" in reads
+
+
+def test_the_welcome_sheet_can_be_sent_as_it_is(desk: Desk, new_key: Callable[..., Path]) -> None:
+    key, root = new_key("sheet"), str(desk.server.folder.root)
+    shown = subprocess.run(["ssh-keygen", "-lf", str(desk.server.folder.host_key)], check=True, capture_output=True, text=True).stdout.split()[1]
+    sheets = {}
+    for language, last in (("en", "Check a receipt"), ("zh", "验证回执")):
+        arguments = ["person", "add", f"sheet-{language}", "--client", CLIENT, "--public-key", f"{key}.pub", "--language", language, "--data", root]
+        sheets[language] = CliRunner().invoke(cli, arguments).stdout
+        for part in (
+            shown,
+            f"sftp -P {desk.server.port} sheet-{language}@",
+            "/inbox",
+            "/outbox",
+            "/receipts",
+            "WinSCP",
+            last,
+            "ssh-keygen -Y verify",
+        ):
+            assert part in sheets[language]
+        assert (Keyring(desk.server.folder).allowed_signers.read_text().splitlines()[0]) in sheets[language]
+    assert sheets["zh"].isascii() is False
+    assert sheets["en"].isascii()
+    shown_once = (
+        CliRunner().invoke(cli, ["person", "add", "sheet-2fa", "--client", CLIENT, "--public-key", f"{key}.pub", "--totp", "--data", root]).stdout
+    )
+    seed = next(line.split()[1] for line in shown_once.splitlines() if line.startswith("  seed"))
+    assert seed not in shown_once.partition("What to send:")[2]
+    assert "your key + the code of your app" in shown_once

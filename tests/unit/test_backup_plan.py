@@ -59,3 +59,10 @@ def test_a_name_that_vanished_is_no_fault_but_a_paper_is(tmp_path: Path) -> None
 def test_moments_are_utc() -> None:
     assert plan.iso(datetime(2026, 1, 1, 3, tzinfo=timezone(timedelta(hours=2)))) == "2026-01-01T01:00:00.000000Z"
     assert plan.iso(datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00.000000Z"
+
+
+def test_no_host_key_is_carried_in_clear() -> None:
+    from config.folder import DataFolder
+
+    folder = DataFolder(Path("/srv/data"))
+    assert {str(folder.host_key), str(folder.nist_host_key)} <= set(plan.excludes(folder.root))
