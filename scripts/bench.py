@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-BENCHES = ("vault", "gateway")
+BENCHES = ("vault", "gateway", "ingest")
 
 
 def main() -> int:
