@@ -35,6 +35,7 @@ from gateway.notify.receivers import receivers
 
 _TICK_SECONDS = 15.0  # a sleeping machine's clocks stand still: look at the time this often after it wakes
 _S3_WAIT_SECONDS = 60.0
+FULL = "full"  # the name of the full drill's job
 
 log = structlog.get_logger()
 
@@ -52,6 +53,12 @@ class Job:
     def label(self) -> str:
         """For the log."""
         return f"{self.kind}:{self.name}" if self.name else self.kind
+
+    def is_mine(self, run: Run) -> bool:
+        """Whether a run did this job, whoever began it."""
+        if (self.kind, self.name) == ("drill", FULL):
+            return run.detail.get("kind") == FULL and not run.detail.get("copy")
+        return bool(run.detail.get("copy", "") == self.name)
 
 
 def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: list[Job] | None = None) -> None:
@@ -109,6 +116,11 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
 
         return run_drill(installation, "sample", Silent(), secrets=secrets, cancel=stop)
 
+    def full_drill() -> Run:
+        from backup.drill.run import run_drill
+
+        return run_drill(installation, "full", Silent(), secrets=secrets, cancel=stop)
+
     def backup() -> Run:
         from backup.destruction.run import retry_pending
 
@@ -128,6 +140,7 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
             for name, copy in sorted(settings.copies.items())
         ),
         Job("drill", settings.drill.schedule, drill),
+        *([Job("drill", settings.drill.full_schedule, full_drill, FULL)] if settings.drill.full_schedule else []),
         *(Job("check", settings.check.schedule, partial(run_check, **means, copy=name), name) for name in places),
         *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name) for name in places),
     ]
@@ -167,7 +180,6 @@ def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
 def _last_run(installation: Installation, job: Job) -> datetime:
     """When the job was last begun and not cut off; for a new installation, when it was made: what lies before was no missed slot."""
     with Catalog.open(installation.folder.catalog) as catalog:
-        found = [run for run in catalog.runs(job.kind, 500) if run.detail.get("copy", "") == job.name]
-    runs = [run.started_at for run in found if run.state != "interrupted"]
+        runs = [run.started_at for run in catalog.runs(job.kind, 500) if job.is_mine(run) and run.state != "interrupted"]
     made = datetime.fromtimestamp(installation.folder.version_file.stat().st_mtime, UTC)
     return max([made, *runs])

@@ -283,6 +283,8 @@ class DrillSettings(_Section):
     schedule: str = Field("45 3 * * *", description="Cron expression of the sampled drill.")
     sample: int = Field(300, ge=1, description="Papers that a sampled drill draws.")
     max_age_hours: float = Field(50.0, gt=0, description="Age at which the last passed drill counts as stale.")
+    full_schedule: str = Field("0 2 1 * *", description="Cron expression of the full drill; empty: only when a person runs it.")
+    self_test: bool = Field(True, description="Whether each full drill first has to fail on a backup with known faults.")
     scratch: Path = Field(Path("../scratch"), description="Where restored ciphertext is put for a while; plaintext is never written.")
     objective_recovery_point_hours: float = Field(24.0, gt=0, description="Recovery point objective: at most this much time may be lost.")
     objective_recovery_time_hours: float = Field(4.0, gt=0, description="Recovery time objective: a restore may take this long.")
@@ -291,6 +293,11 @@ class DrillSettings(_Section):
     @classmethod
     def _schedule(cls, value: str) -> str:
         return _cron(value)
+
+    @field_validator("full_schedule")
+    @classmethod
+    def _full_schedule(cls, value: str) -> str:
+        return _cron(value) if value else value
 
 
 class NotifySettings(_Section):

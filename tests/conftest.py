@@ -7,6 +7,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+os.environ.setdefault("NIGHTSAFE_SET_DRILL__SELF_TEST", "false")  # five seconds with every full drill; test_drill_selftest.py has it
+
 # The machine may be busy with other tests: a slow example is no fault.
 settings.register_profile("nightsafe", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI")))
 settings.load_profile("nightsafe")

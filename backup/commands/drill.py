@@ -11,7 +11,7 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
 from config.folder import DataFolder
-from config.loading import open_installation
+from config.loading import Installation, open_installation
 from gateway.catalog import Catalog, Run
 
 
@@ -23,10 +23,11 @@ def drill() -> None:
 @drill.command()
 @click.option("--full", is_flag=True, help="Every paper and every key.")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="N papers (default: the setting), drawn at random.")
+@click.option("--self-test", is_flag=True, help="Only see whether the drill fails on a backup with known faults; touches no real one.")
 @from_option
 @data_option
 @json_option
-def run(full: bool, sample: int | None, copy: str, data: Path | None, as_json: bool) -> None:
+def run(full: bool, sample: int | None, self_test: bool, copy: str, data: Path | None, as_json: bool) -> None:
     """Restore from S3 into a scratch folder, decrypt in memory, compare with the hashes recorded at arrival; write signed evidence.
 
     Exit code 1: the backup is bad, and what is bad is named. 5: S3, keyd or the scratch disk was out of reach, nothing was proven.
@@ -35,9 +36,12 @@ def run(full: bool, sample: int | None, copy: str, data: Path | None, as_json: b
     """
     from backup.drill.run import run_drill
 
-    if full and sample:
-        raise UsageError("--full and --sample exclude each other", "name one of them")
+    if sum([full, sample is not None, self_test]) > 1:
+        raise UsageError("--full, --sample and --self-test exclude each other", "name one of them")
     installation = open_installation(data)
+    if self_test:
+        _test_itself(installation, as_json)
+        return
     with progress("rehearsing") as watched:
         done = run_drill(installation, "full" if full else "sample", watched, sample=sample, copy=copy)
     if as_json:
@@ -54,6 +58,20 @@ def run(full: bool, sample: int | None, copy: str, data: Path | None, as_json: b
         raise OutOfReach(
             f"drill {done.id} proved nothing: {done.detail.get('cause')}", "mend that and run it again; nothing says that the backup is bad"
         )
+
+
+def _test_itself(installation: Installation, as_json: bool) -> None:
+    from backup.drill.scratch import scratch_folder
+    from backup.drill.selftest import PLANTED, self_test
+
+    with progress("testing the drill"), scratch_folder(installation, "self-test") as scratch:
+        wrong = self_test(installation, scratch)
+    if as_json:
+        emit({"passed": not wrong, "planted": sorted(PLANTED), "wrong": wrong}, as_json)
+    elif not wrong:
+        facts({"self-test": "passed", "planted and found": ", ".join(sorted(PLANTED))})
+    if wrong:
+        raise CheckFailed(f"the self-test failed: {wrong}", "please report it; verdicts of drills mean nothing until then")
 
 
 @drill.command("list")

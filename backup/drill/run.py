@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting
 from backup.drill.repositories import open_for_reading, probe, restic_version
 from backup.drill.sample import digest, state
 from backup.drill.scratch import scratch_folder
+from backup.drill.selftest import self_test
 from backup.drill.verify import HeaderKeys, causes
 from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence
 from backup.restic import Interrupted
@@ -137,6 +139,8 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
             )
             findings = rehearsal.findings
             findings.restic = restic_version(job.installation, scratch)
+            if job.kind == "full" and job.installation.settings.drill.self_test:
+                _test_the_drill(job, scratch, findings)
             rehearsal.rehearse()
     except Interrupted:
         raise
@@ -146,6 +150,14 @@ def _rehearse(job: _Job) -> tuple[Findings, str]:
         logger.exception("drill.broke", run=job.run)
         return findings, f"the drill itself broke ({type(error).__name__}); please report it with the log"
     return findings, ""
+
+
+def _test_the_drill(job: _Job, scratch: Path, findings: Findings) -> None:
+    """Raises OutOfReach when the drill does not fail where it must: then its verdict would mean nothing."""
+    job.progress.update(0, 1, "testing the drill itself")
+    if wrong := self_test(job.installation, scratch):
+        raise OutOfReach(f"the self-test failed: {wrong}", "please report it with the log; its verdicts mean nothing until then")
+    findings.notes.append("Self-test: a backup with three planted faults was drilled first, and these three were found.")
 
 
 @contextmanager

@@ -45,6 +45,8 @@ class House:
             "NIGHTSAFE_SET_DRILL__SCHEDULE": "0 0 29 2 *",
             "NIGHTSAFE_SET_CHECK__SCHEDULE": "0 0 29 2 *",
             "NIGHTSAFE_SET_FORGET__SCHEDULE": "0 0 29 2 *",
+            "NIGHTSAFE_SET_DRILL__FULL_SCHEDULE": "",
+            "NIGHTSAFE_SET_DRILL__SELF_TEST": "false",
             "NIGHTSAFE_DEBUG": "",
         }
         self._up: subprocess.Popen[bytes] | None = None

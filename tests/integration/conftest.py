@@ -33,7 +33,7 @@ def make_installation(root: Path, settings: str = "") -> Installation:
     for path in (folder.spool_partial, folder.spool_landed, folder.jails, folder.vault, folder.quarantine, folder.audit, folder.evidence):
         path.mkdir(parents=True)
     folder.settings.write_text(settings)
-    installation = Installation(folder, load_settings(folder.settings, {}))
+    installation = Installation(folder, load_settings(folder.settings, {"NIGHTSAFE_SET_DRILL__SELF_TEST": "false"}))
     master = make_master(installation.path(installation.settings.keys.master_file), folder)
     Keyring.create(folder, master.recipient, Identity.generate().recipient)
     Catalog.create(folder.catalog).close()

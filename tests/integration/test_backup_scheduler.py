@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from backup.scheduler import Job
 from config.errors import Busy
 from config.loading import Installation
 from config.roles import role_state, running_role
@@ -194,3 +196,16 @@ def test_a_second_scheduler_is_refused(installation: Installation) -> None:
 
     with running_role(installation.folder, "scheduler"), pytest.raises(Busy):
         serve(installation, RoleSecrets("scheduler", {}), [])
+
+
+def test_a_run_is_put_down_to_the_job_that_it_did() -> None:
+    def done(of: Any, **detail: Any) -> Run:
+        return Run(1, of, "passed", NOW, NOW, None, None, detail)
+
+    def job(kind: Any, name: str) -> Job:
+        return Job(kind, "* * * * *", lambda: done(kind), name)
+
+    sample, full, copy = job("drill", ""), job("drill", "full"), job("copy", "nas")
+    assert full.is_mine(done("drill", kind="full")) and sample.is_mine(done("drill", kind="full"))
+    assert not full.is_mine(done("drill", kind="sample")) and not full.is_mine(done("drill", kind="full", copy="nas"))
+    assert copy.is_mine(done("copy", copy="nas")) and not copy.is_mine(done("copy", copy="attic"))

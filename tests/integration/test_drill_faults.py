@@ -134,19 +134,19 @@ def test_a_deleted_pack_fails_and_names_the_pack_and_the_papers(house: DrillHous
 
 
 def test_one_flipped_bit_in_one_papers_pack_names_that_paper(house: DrillHouse, papers: list[Paper]) -> None:
-    big = house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(300_000))
+    big = house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(3_000_000))
     before = house.objects("papers", "data")
     house.save()
-    own = {key: data for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 300_000}
+    own = {key: data for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 3_000_000}
     ((key, data),) = own.items()
-    house.put_object(key, data[:150_000] + bytes([data[150_000] ^ 1]) + data[150_001:])
+    house.put_object(key, flipped(data))  # in the middle, where the paper is: the dump beside it is small
     try:
         run = house.drill()
     finally:
         house.put_object(key, data)
     assert run.state == "failed"
     named = names(run) + names(run, "missing")
-    assert named, run.detail
+    assert named, run.detail["cause"]
     assert big.path in named
     assert len(named.splitlines()) <= 2  # it, and at most one small thing beside it
     assert house.drill().state == "passed"
