@@ -86,7 +86,7 @@ def test_handles_of_a_client_are_bounded(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("limits")) as running:
+    with running_server(tmp_path_factory.mktemp("limits"), "workers = 2\n") as running:
         yield running
 
 

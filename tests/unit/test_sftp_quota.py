@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog.limits import Limits
@@ -162,6 +162,7 @@ KINDS = ["new", "over", "grow", "cut", "finish", "break", "drop", "resume"]
 STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5), st.integers(0, 400)))
 
 
+@settings(max_examples=40)
 @given(STEPS)
 def test_no_order_of_things_overshoots_or_leaks(steps: list[tuple[str, int, int]]) -> None:
     """A model beside it: names with their sizes, and drafts. In the end the ledger says what the model says."""
