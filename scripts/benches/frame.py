@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ALLOWED = sorted(os.sched_getaffinity(0))  # the cores that this run may use
 RAM = Path("/dev/shm")  # noqa: S108 - a folder of its own is made there
 
 
@@ -82,7 +83,7 @@ def folder(where: Path = RAM) -> Iterator[Path]:
 
 def pin(cores: int) -> None:
     """Use so many cores from now on, this process and those it starts."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-cores:])
+    os.sched_setaffinity(0, ALLOWED[-cores:])
 
 
 @dataclass(frozen=True)

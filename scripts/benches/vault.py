@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What this bench knows."""
     parser.add_argument("--mib", type=int, default=256, metavar="N", help="size of the paper (256)")
     parser.add_argument(
+        "--clock", action="store_true", help="time ingest's pass on one core and two, by the clock (on a machine that does nothing else)"
+    )
+    parser.add_argument(
         "--large", action="store_true", help="show the end of a 10 GiB paper, not of one of 1 GiB (on the disk of the temporary files)"
     )
 
@@ -46,7 +50,7 @@ def run(arguments: argparse.Namespace) -> Page:
             "vault",
             INTRO,
             [
-                sealing_pass(papers, arguments.rounds),
+                sealing_pass(papers, arguments.rounds, clock=arguments.clock),
                 sequential_open(papers, arguments.rounds),
                 last_byte(papers, arguments.rounds, 10 * 1024 if arguments.large else 1024),
                 memory(papers),
@@ -102,7 +106,7 @@ class Nowhere:
 # the sealing pass
 
 
-def sealing_pass(papers: Papers, count: int) -> Table:
+def sealing_pass(papers: Papers, count: int, *, clock: bool) -> Table:
     """Spool decrypt → SHA-256 → age seal, beside what the three take by themselves on buffers in the cache."""
     aes, sha, chacha = "AES-256-GCM, opening", "SHA-256", "ChaCha20-Poly1305, sealing"
     whole, kept = "the pass", "the pass as ingest makes it"
@@ -122,7 +126,20 @@ def sealing_pass(papers: Papers, count: int) -> Table:
     table.add(f"{whole}: spool → SHA-256 → age", f"{rate[whole]:.2f}", f"{rate[whole] / ideal:.0%}", "70%", reached=rate[whole] >= 0.7 * ideal)
     table.add("ideal with the sealed file hashed", f"{hashed_twice:.2f}")
     table.add(f"{kept}, into a file", f"{rate[kept]:.2f}", f"{rate[kept] / hashed_twice:.0%}")
+    if clock:
+        for name, one in by_the_clock(papers, count).items():
+            table.add(name, f"{papers.size / one.wall / 1e9:.2f}")
     return table
+
+
+def by_the_clock(papers: Papers, count: int) -> dict[str, Taken]:
+    """The pass as ingest makes it, on one core and on two."""
+    one = rounds(count, {"the same by the clock, one core": lambda: into_the_vault(papers)})
+    pin(2)
+    with ThreadPoolExecutor(1) as helper:
+        two = rounds(count, {"the same by the clock, two cores": lambda: into_the_vault(papers, helper)})
+    pin(1)
+    return one | two
 
 
 def primitives(size: int, aes: str, sha: str, chacha: str) -> dict[str, Callable[[], object]]:
@@ -156,7 +173,8 @@ def one_pass(papers: Papers) -> str:
     return digest.hexdigest()
 
 
-def into_the_vault(papers: Papers) -> None:
+def into_the_vault(papers: Papers, helper: Executor | None = None) -> None:
+    """With a `helper` the plaintext is hashed beside the sealing, as ingest does with papers of more than a piece."""
     digest = hashlib.sha256()
     piece = memoryview(bytearray(PIECE))
     recipient = papers.identity.recipient
@@ -165,8 +183,12 @@ def into_the_vault(papers: Papers) -> None:
         papers.vault.writer(CLIENT, papers.paper, recipient) as writer,
     ):
         while count := landed.readinto(piece):
-            digest.update(piece[:count])
+            hashed = helper.submit(digest.update, piece[:count]) if helper else None
             writer.write(piece[:count])
+            if hashed is None:
+                digest.update(piece[:count])
+            else:
+                hashed.result()
         writer.commit()
     papers.vault.remove(CLIENT, papers.paper)
 
