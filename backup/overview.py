@@ -124,7 +124,7 @@ def _papers(catalog: Catalog) -> Iterator[Line]:
     yield Line("papers", "green", f"{count} sealed, {human_bytes(size)}")
     refused, _ = catalog.count_papers(state="refused")
     if refused:
-        yield Line("refused", "yellow", f"{refused} papers were refused", "look at them: nightsafe audit show --event paper.refused")
+        yield Line("refused", "yellow", f"{refused} papers were refused", "look at them: nightsafe quarantine list")
 
 
 def _destructions(catalog: Catalog) -> Iterator[Line]:

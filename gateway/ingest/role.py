@@ -110,7 +110,7 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Part
             signing=SigningKey.parse(secrets[RECEIPT_SIGNING]),
             between_pieces=between_pieces,
             check_room=room_guard(folder.root, installation.settings.gateway.reserve_bytes),
-            sync_together=(folder.vault, folder.jails),
+            sync_together=(folder.vault, folder.quarantine, folder.jails),
         )
 
 
