@@ -20,6 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from backup.check import run_check
 from backup.forget import run_forget
+from backup.metrics import serving
 from backup.restic import Interrupted
 from backup.run import run_backup
 from backup.schedule import due, slot_after, trigger
@@ -63,7 +64,7 @@ class Job:
 
 def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: list[Job] | None = None) -> None:
     """Run until SIGTERM or SIGINT; then what is under way is stopped in order. Raises SettingsError, Busy."""
-    with running_role(installation.folder, "scheduler") as role:
+    with running_role(installation.folder, "scheduler") as role, serving(installation):
         role.stop_on_signals()
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         zone = installation.settings.backup.timezone

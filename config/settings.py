@@ -313,6 +313,12 @@ class NotifySettings(_Section):
     every_seconds: float = Field(5.0, gt=0, le=3600, description="How often the audit log is read for new events.")
 
 
+class MetricsSettings(_Section):
+    """Numbers for a monitor, served by the scheduler on 127.0.0.1: /metrics for Prometheus, /healthz for a watchdog."""
+
+    port: Port = Field(0, description="TCP port; 0: nothing is served.")
+
+
 class LogSettings(_Section):
     """What the roles print."""
 
@@ -335,6 +341,7 @@ class Settings(_Section):
     forget: ForgetSettings = Field(default_factory=lambda: ForgetSettings())
     drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
     notify: NotifySettings = Field(default_factory=lambda: NotifySettings())
+    metrics: MetricsSettings = Field(default_factory=lambda: MetricsSettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())
 
     @field_validator("copies")

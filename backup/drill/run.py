@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from backup.drill.history import drilled_before
+from backup.drill.history import PAST_DRILLS, drilled_before
 from backup.drill.judge import Cause, Finding
 from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting
 from backup.drill.repositories import open_for_reading, probe, restic_version
@@ -25,6 +25,7 @@ from backup.drill.scratch import scratch_folder
 from backup.drill.selftest import self_test
 from backup.drill.verify import HeaderKeys, causes
 from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence
+from backup.report.trends import forecast, history
 from backup.restic import Interrupted
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
@@ -225,6 +226,7 @@ def _cause(findings: Findings, obstacle: str) -> str:
 
 def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, ended_at: datetime) -> Evidence:
     tally, settings = findings.tally, job.installation.settings
+    drills = history(job.live.runs("drill", PAST_DRILLS), job.copy)
     point = (job.started_at - findings.dump_at).total_seconds() if findings.dump_at else None
     return Evidence(
         run=job.run,
@@ -264,6 +266,8 @@ def _evidence(job: _Job, findings: Findings, verdict: Verdict, obstacle: str, en
         tools={"nightsafe": _nightsafe_version(), "python": platform.python_version(), "restic": findings.restic},
         audit_head=job.audit.head,
         notes=findings.notes,
+        trend=drills,
+        forecast=forecast(drills, job.live.count_papers(state="accepted")[0]),
     )
 
 

@@ -129,6 +129,8 @@ class Evidence:
     tools: Mapping[str, str]
     audit_head: str
     notes: Sequence[str] = field(default_factory=tuple)
+    trend: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    forecast: Mapping[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """As JSON values, lists cut to LISTED entries."""
@@ -154,6 +156,8 @@ class Evidence:
             "tools": dict(self.tools),
             "audit_head": self.audit_head,
             "notes": list(self.notes),
+            "trend": [dict(one) for one in self.trend],
+            "forecast": dict(self.forecast) if self.forecast else None,
         }
 
 

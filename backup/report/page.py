@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from backup.report.trends import Chart, chart
 from config.console import human_bytes, printable
 
 WORDS = {
@@ -26,7 +27,17 @@ def render(evidence: Mapping[str, Any]) -> str:
     environment.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when)
     mark, word, meaning = WORDS[str(evidence["verdict"])]
     slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
-    return environment.get_template("page.html").render(e=evidence, mark=mark, word=word, meaning=meaning, slowest=slowest)
+    charts = [(title, drawn) for title, drawn in _charts(evidence) if drawn is not None]
+    return environment.get_template("page.html").render(e=evidence, mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts)
+
+
+def _charts(evidence: Mapping[str, Any]) -> list[tuple[str, Chart | None]]:
+    """The trends over the drills of the past, this one not among them."""
+    drills, recovery = evidence["trend"], evidence["recovery"]
+    return [
+        ("Recovery time of full drills", chart(drills, "recovery_seconds", recovery["time_objective_seconds"], "full")),
+        ("Recovery point of all drills", chart(drills, "point_seconds", recovery["point_objective_seconds"])),
+    ]
 
 
 def shown(text: object) -> str:
