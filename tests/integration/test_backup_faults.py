@@ -117,16 +117,32 @@ def test_killed_in_the_middle_of_a_prune(house: DrillHouse) -> None:
                     break
                 time.sleep(0.002)
             time.sleep(pause)
+            children = _children_of(process.pid)
             process.send_signal(signal.SIGKILL)
+            process.wait()
+        while any(_is_alive(child) for child in children):  # the kernel kills restic with us, in its own time
+            assert time.monotonic() < deadline + 60
+            time.sleep(0.01)
         assert run_forget(house.installation).state == "passed"
         assert run_check(house.installation, whole=True).state == "passed"
         assert house.drill().state == "passed"
 
 
+def _children_of(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether the process is there, if only to be reaped."""
+    return Path(f"/proc/{pid}").exists()
+
+
 def _children(pid: int) -> bytes:
     """The command lines of a process's children."""
     try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return b" ".join(Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+        return b" ".join(Path(f"/proc/{child}/cmdline").read_bytes() for child in _children_of(pid))
     except OSError:
         return b""
