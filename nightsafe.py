@@ -20,6 +20,7 @@ COMMANDS = {
     "sessions": ("gateway.commands.sessions:sessions", "Who is logged in now: list, kill."),
     "defender": ("gateway.commands.defender:defender", "Bans of addresses: list, ban, unban."),
     "hold": ("gateway.commands.hold:hold", "Legal holds: set, release, list."),
+    "held": ("gateway.commands.held:held", "Papers that a check holds: list, release, refuse, again."),
     "quarantine": ("gateway.commands.quarantine:quarantine", "Refused papers: list, show, release, delete."),
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),
     "notify": ("gateway.commands.notify:notify", "Notices of events: list, test."),

@@ -5,6 +5,7 @@ Green means proven: the embedded S3 server shares this machine, so nothing that 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from gateway.catalog import Catalog
 
 BACKLOG_MINUTES = 10
 KIT_DAYS = 365  # after which a page in a safe should be tried again
+SCAN_STATE = "scan.json"  # in run/, written by ingest
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,9 @@ def overview(installation: Installation, now: datetime | None = None) -> list[Li
         return [
             _roles(installation),
             *_papers(catalog),
-            _backlog(installation, now),
-            Line("virus scan", "yellow", "off", "scanning by clamd is not part of this version"),
+            *_held(catalog),
+            _backlog(installation, now, catalog.held_ids()),
+            _scan(installation),
             *backup_lines(installation, now),
             *_destructions(catalog),
             _kit(catalog, now),
@@ -140,11 +143,38 @@ def _destructions(catalog: Catalog) -> Iterator[Line]:
         yield Line("destruction", "yellow", f"{one.client}: pending; {'; '.join(waiting) or 'the proof is not made yet'}", todo)
 
 
-def _backlog(installation: Installation, now: datetime) -> Line:
+def _held(catalog: Catalog) -> Iterator[Line]:
+    """Papers that a check holds, by what they wait for."""
+    codes: dict[str, int] = {}
+    for paper in catalog.held():
+        codes[paper.code] = codes.get(paper.code, 0) + 1
+    if codes:
+        counted = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
+        yield Line("held", "yellow", f"{sum(codes.values())} papers wait for a check: {counted}", "look at them: nightsafe held list")
+
+
+def _scan(installation: Installation) -> Line:
+    """Whether papers are scanned, by what ingest wrote when that changed last."""
+    if installation.settings.scan.scanner == "off":
+        return Line("virus scan", "yellow", "off", "switch it on: docs/how-to/scan-for-viruses.md")
+    try:
+        state = json.loads((installation.folder.run / SCAN_STATE).read_bytes())
+        ready, fault, notes, engine = bool(state["ready"]), str(state["fault"]), [str(note) for note in state["notes"]], str(state["engine"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Line("virus scan", "red", "nothing is known of the scanner", "does ingest run? look at its log lines")
+    if not ready:
+        then = {"hold": "papers are held", "accept": "papers are accepted unscanned", "refuse": "papers are refused"}
+        return Line("virus scan", "red", f"{fault}; {then[installation.settings.scan.unavailable]}", "mend the scanner; held papers then go on")
+    return Line("virus scan", "yellow" if notes else "green", "; ".join([engine, *notes]))
+
+
+def _backlog(installation: Installation, now: datetime, held: set[str]) -> Line:
     oldest: float | None = None
     count = 0
     with os.scandir(installation.folder.spool_landed) as entries:
         for entry in entries:
+            if entry.name in held:
+                continue
             count += 1
             with suppress(FileNotFoundError):
                 oldest = min(oldest or now.timestamp(), entry.stat(follow_symlinks=False).st_mtime)

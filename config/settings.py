@@ -13,15 +13,14 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from config.checks import ArchiveSettings, ChecksSettings, ScanSettings
+from config.section import Section as _Section
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 AlgorithmPolicy = Literal["modern", "strict", "nist"]
 EMBEDDED = "embedded"
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
 
 class GatewaySettings(_Section):
@@ -333,6 +332,9 @@ class Settings(_Section):
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings())
     ingest: IngestSettings = Field(default_factory=lambda: IngestSettings())
     retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings())
+    checks: ChecksSettings = Field(default_factory=lambda: ChecksSettings())
+    scan: ScanSettings = Field(default_factory=lambda: ScanSettings())
+    archives: ArchiveSettings = Field(default_factory=lambda: ArchiveSettings())
     keys: KeysSettings = Field(default_factory=lambda: KeysSettings())
     s3: S3Settings = Field(default_factory=lambda: S3Settings())
     backup: BackupSettings = Field(default_factory=lambda: BackupSettings())

@@ -52,7 +52,12 @@ class Event(StrEnum):
     FOLDER_REMOVED = "folder.removed"
     OPERATION_REFUSED = "operation.refused"
     PAPER_SEALED = "paper.sealed"
+    PAPER_HELD = "paper.held"
     PAPER_REFUSED = "paper.refused"
+    HELD_DECIDED = "held.decided"  # a person released or refused a paper that a check holds
+    SCANNER_LOST = "scanner.lost"
+    SCANNER_READY = "scanner.ready"
+    ARCHIVE_PASSWORD_SET = "archive_password.set"  # noqa: S105 - the name of an event
     RECEIPT_WRITTEN = "receipt.written"
     SUMMARY_WRITTEN = "summary.written"
     RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks

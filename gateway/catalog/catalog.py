@@ -11,9 +11,11 @@ from config.errors import SettingsError
 from config.files import fsync_folder
 from gateway.catalog import schema
 from gateway.catalog.access import AccessQueries
+from gateway.catalog.checked import CheckQueries
 from gateway.catalog.database import Changes, Database
 from gateway.catalog.destructions import DestructionQueries
 from gateway.catalog.holds import HoldQueries
+from gateway.catalog.manifests import ManifestQueries
 from gateway.catalog.papers import PaperQueries
 from gateway.catalog.people import PeopleQueries
 from gateway.catalog.rebuilt import RebuildQueries
@@ -23,7 +25,17 @@ from gateway.catalog.standing import StandingQueries
 
 
 class Catalog(
-    PeopleQueries, AccessQueries, PaperQueries, RunQueries, StandingQueries, HoldQueries, SearchQueries, DestructionQueries, RebuildQueries
+    PeopleQueries,
+    AccessQueries,
+    PaperQueries,
+    CheckQueries,
+    ManifestQueries,
+    RunQueries,
+    StandingQueries,
+    HoldQueries,
+    SearchQueries,
+    DestructionQueries,
+    RebuildQueries,
 ):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 

@@ -189,6 +189,36 @@ shreddings = Table(
     Column("tried_at", Moment, nullable=False),
 )
 
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("paper", Text, ForeignKey("papers.id"), primary_key=True),
+    Column("decision", Text, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", Moment, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("paper", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("unread", Integer, nullable=False),
+    Column("fault", Text, nullable=False),
+)
+
+manifest_lines = Table(
+    "manifest_lines",
+    metadata,
+    Column("manifest", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+)
+Index("manifest_lines_open", manifest_lines.c.client, manifest_lines.c.path, sqlite_where=manifest_lines.c.state != "matches")
+
 repositories = Table(
     "repositories",
     metadata,

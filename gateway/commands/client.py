@@ -21,6 +21,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Client, Destruction, Person, PublicKey, check_name
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
+from gateway.commands.archive_password import archive_password
 from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.commands.logins import facts_added, person_facts, read_public_key
@@ -38,6 +39,7 @@ def client() -> None:
 
 
 client.add_command(rotate_key)
+client.add_command(archive_password)
 
 
 @client.command()

@@ -24,7 +24,7 @@ from gateway.commands.operators import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import KeptInFile, load_master, master_source
 from gateway.keys.report import KeyFacts, key_report
-from gateway.keys.resealing import MasterChange, add_recovery, retire_ingest_keys, rotate_master
+from gateway.keys.resealing import MasterChange, add_recovery, reseal_archive_passwords, retire_ingest_keys, rotate_master
 from gateway.store import Spool
 
 MAX_KIT_BYTES = 256 * 1024
@@ -140,6 +140,7 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
         master = load_master(installation)
         generation, recipient = keyring.make_ingest_key()
         log.append(Event.KEY_CREATED, durable=True, person=operator(), whose="ingest", generation=generation, recipient=str(recipient))
+        reseal_archive_passwords(keyring, master)
         for spool_folder in (folder.spool_partial, folder.spool_landed):
             spool_folder.mkdir(0o700, parents=True, exist_ok=True)  # a restored folder has none
 

@@ -41,8 +41,9 @@ def keyd(data: Path | None) -> None:
 
 @click.command()
 @data_option
-def ingest(data: Path | None) -> None:
-    """The pipeline from landed papers to sealed, catalogued, receipted ones."""
+@click.option("--instance", type=click.IntRange(1, 64), default=1, show_default=True, help="A number of its own for each, where several run.")
+def ingest(data: Path | None, instance: int) -> None:
+    """The pipeline from landed papers to checked, sealed, catalogued, receipted ones."""
     from gateway.ingest.role import serve
 
-    serve(opened(data, "ingest"))
+    serve(opened(data, "ingest"), instance=instance)

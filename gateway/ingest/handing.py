@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from gateway.audit.events import Event
 from gateway.audit.signatures import RECEIPT, sign
 from gateway.catalog.rows import Paper
+from gateway.ingest.checks.manifests import is_manifest, report
 from gateway.ingest.parts import Parts
 from gateway.ingest.receipts import SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path
 from gateway.jail.paths import VirtualPath, path_of
@@ -60,13 +62,19 @@ def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str
 
 
 def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str]) -> bytes:
+    manifest = _manifest(parts, paper)
     if head := heads.get(paper.id):
-        return receipt_body(paper, head)
+        return receipt_body(paper, head, manifest)
     lying = read_plain(tree, path_of(receipt_path(paper)), MOST_BYTES)
-    if lying is not None and is_receipt_of(paper, lying):
+    if lying is not None and is_receipt_of(paper, lying, manifest):
         return lying
     head = parts.audit.append(Event.RECEIPT_RESUMED, client=paper.client, paper=paper.id, sha256=paper.sha256, size=paper.size, verdict=paper.state)
-    return receipt_body(paper, head)
+    return receipt_body(paper, head, manifest)
+
+
+def _manifest(parts: Parts, paper: Paper) -> dict[str, Any] | None:
+    found = parts.catalog.manifest(paper.id) if is_manifest(paper.path) else None
+    return None if found is None else report(*found)
 
 
 def _files(parts: Parts, paper: Paper, body: bytes) -> list[tuple[VirtualPath, bytes]]:

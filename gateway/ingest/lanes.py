@@ -1,9 +1,13 @@
-"""Two lanes, so that nobody waits for a paper of 20 GiB: small papers go by while a large one is sealed.
+"""Three lanes, so that nobody waits for a paper of 20 GiB, or for one whose checks hang: small papers go by while a large one is sealed, and
+those whose checks are slow are checked beside both.
 
 Versions of one name are numbered in the order in which they are recorded, and must not overtake each other:
 
 - a small paper waits for a large one of the same name that was received before it (`must_wait`);
-- a large paper begins only after the small lane has been through all that had landed with it (`small_is_through`).
+- a large paper begins only after the small lane has been through all that had landed with it (`small_is_through`);
+- a slow paper had its turn before it became slow; those of its name that were received later wait for it as for a large one.
+
+While a client has a paper in the slow lane, its others go there as well: a thousand papers that hang cost the others one short wait, not a thousand.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ class Lanes:
         self._lock = threading.Lock()
         self._large: dict[str, Arrival | None] = {}
         self._released: list[str] = []
-        self.gave_up: Callable[[str], bool] = lambda _paper: False  # whether the large lane has left a paper alone for now
+        self._slow: dict[str, Arrival | None] = {}
+        self.slow_bells: list[threading.Event] = []
+        self.gave_up: Callable[[str], bool] = lambda _paper: False  # whether a lane has left a paper alone for now, or a check holds it
 
     def small(self) -> list[str]:
         """The landed papers for the small lane, oldest first."""
@@ -40,7 +46,11 @@ class Lanes:
         arrivals = {paper: known[paper] if paper in known else self._peek(paper) for paper in large}
         with self._lock:
             self._large = arrivals
-        return [paper for paper in papers if paper not in arrivals] if arrivals else papers
+            if self._slow:
+                landed = set(papers)
+                self._slow = {paper: arrival for paper, arrival in self._slow.items() if paper in landed}
+            apart = arrivals.keys() | self._slow.keys()
+        return [paper for paper in papers if paper not in apart] if apart else papers
 
     def small_is_through(self) -> bool:
         """The small lane has tried everything that `small` gave it. Whether the large lane has something to do now."""
@@ -51,21 +61,46 @@ class Lanes:
     def large(self) -> list[str]:
         """The landed papers for the large lane, oldest first."""
         with self._lock:
-            released = list(self._released)
+            released = [paper for paper in self._released if paper not in self._slow]
         return [paper for paper in released if (self._landed / paper).exists()]
 
-    def must_wait(self, arrival: Arrival) -> bool:
-        """Whether a large paper that is not done yet was received before, under the same name."""
+    def set_slow(self, paper: str) -> None:
+        """`paper` belongs into the slow lane from now on."""
+        arrival = self._peek(paper)
         with self._lock:
-            large = dict(self._large)
+            self._slow[paper] = arrival
+        for bell in self.slow_bells:
+            bell.set()
+
+    def is_slow(self, arrival: Arrival) -> bool:
+        """Whether a paper belongs there from the start: others of its client are there, and are not just held."""
+        with self._lock:
+            slow = [paper for paper, before in self._slow.items() if before is not None and before.client == arrival.client]
+        return any((self._landed / paper).exists() and not self.gave_up(paper) for paper in slow)
+
+    def slow(self) -> list[str]:
+        """The papers for the slow lane: one of each client in turn, each client's oldest first."""
+        with self._lock:
+            slow = dict(self._slow)
+        turns: dict[str, int] = {}
+        order = []
+        for paper in sorted(slow):
+            client = arrival.client if (arrival := slow[paper]) else ""
+            turns[client] = turns.get(client, 0) + 1
+            order.append((turns[client], paper))
+        return [paper for _, paper in sorted(order) if (self._landed / paper).exists()]
+
+    def must_wait(self, arrival: Arrival) -> bool:
+        """Whether a large or slow paper that is not done yet was received before, under the same name."""
+        with self._lock:
+            apart = self._large | self._slow
         return any(
             before is not None
-            and paper != arrival.paper
             and (before.client, before.path) == (arrival.client, arrival.path)
-            and before.received_at <= arrival.received_at
+            and (before.received_at, paper) < (arrival.received_at, arrival.paper)
             and (self._landed / paper).exists()
             and not self.gave_up(paper)
-            for paper, before in large.items()
+            for paper, before in apart.items()
         )
 
     def _is_large(self, paper: str) -> bool:

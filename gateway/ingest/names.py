@@ -24,6 +24,20 @@ def current_paths(tree: Tree, landed_as: Mapping[str, str]) -> dict[str, str]:
     return paths
 
 
+def path_now(tree: Tree, paper: str, landed_as: str, *, search: bool) -> str:
+    """Under which name a paper lies before it is checked: a client that uploads under a temporary name has renamed it by now.
+
+    Without `search` only those names are tried that come of taking off an ending (`a.pdf.filepart`, `a.pdf.Xk3b.partial`).
+    """
+    candidates = [landed_as]
+    for _ in range(2):
+        candidates.append(candidates[-1].rpartition(".")[0] or landed_as)
+    found = next((path for path in candidates if _holds(tree, path, paper)), None)
+    if found is None and search:
+        found = _search(tree, {paper}).get(paper)
+    return found or landed_as
+
+
 def _holds(tree: Tree, path: str, paper: str) -> bool:
     try:
         pointer = tree.stat(path_of(path)).pointer

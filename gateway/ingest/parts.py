@@ -11,6 +11,7 @@ from gateway.age import Identity
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
+from gateway.ingest.checks.services import Checks, Way
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 from gateway.store import Arrival, Spool, Vault
@@ -22,6 +23,10 @@ def _utc_now() -> datetime:
 
 def go_on() -> None:
     """What long work asks between two pieces; another one raises Stopping."""
+
+
+def ignore(_paper: str) -> None:
+    """Nobody takes over papers whose checks are slow."""
 
 
 def plenty(_size: int) -> None:
@@ -53,3 +58,7 @@ class Parts:
     must_wait: Callable[[Arrival], bool] = never
     check_room: Callable[[int], None] = plenty
     sync_together: Sequence[Path] = ()  # folders whose disks are synced once for a batch; without any, each file is synced by itself
+    checks: Checks = field(default_factory=Checks)
+    way: Way = "quick"
+    is_slow: Callable[[Arrival], bool] = never  # whether the checks of a paper belong on the thorough way from the start
+    hand_over: Callable[[str], None] = ignore  # takes a paper over whose checks are slow

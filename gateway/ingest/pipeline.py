@@ -7,24 +7,25 @@ there, a paper that the catalog knows goes on at step 6.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
 from config.disks import Disks
 from config.errors import NightsafeError
-from gateway.audit.events import Event
 from gateway.catalog.rows import NewPaper, Paper
-from gateway.ingest.aside import move_aside
+from gateway.ingest.aside import claimed_client, move_aside
+from gateway.ingest.checks.services import Slow
 from gateway.ingest.claims import Claims
 from gateway.ingest.clients import ClientBook
 from gateway.ingest.handing import Issued, hand_out, tell_handed_out
 from gateway.ingest.names import current_paths
 from gateway.ingest.outcome import Outcome, Postponed
 from gateway.ingest.parts import Parts
-from gateway.ingest.rows import refused_row, sealed_row
-from gateway.ingest.sealing import Sealed, Unfit, seal_paper
+from gateway.ingest.rows import held_row, refused_row, sealed_row
+from gateway.ingest.sealing import Held, Sealed, Unfit, seal_paper
+from gateway.ingest.telling import Result, tell
 from gateway.jail.refused import Refused
 from gateway.store import SpoolGone
 
@@ -43,10 +44,10 @@ def nothing(_step: str) -> None:
 class Pipeline:
     """Handles batches, one at a time: one thread calls. `after` is told the name of each step that is done; tests stop the world there."""
 
-    def __init__(self, parts: Parts, *, threads: int = THREADS, after: Callable[[str], None] = nothing) -> None:
+    def __init__(self, parts: Parts, *, threads: int = THREADS, after: Callable[[str], None] = nothing, lane: str = "") -> None:
         self._parts = parts
         self._after = after
-        self._claims = Claims(parts.claims)
+        self._claims = Claims(parts.claims, lane, lambda paper: claimed_client(parts.landed, paper))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
         self._threads = threads
 
@@ -60,6 +61,10 @@ class Pipeline:
         """Wait for the threads, let go of the claims."""
         self._pool.shutdown()
         self._claims.close()
+
+    def begin(self) -> None:
+        """A new pass over all papers begins, from the oldest on."""
+        self._claims.begin()
 
     def handle(self, papers: Sequence[str]) -> Outcome:
         """Take `papers`, oldest first, through all steps. A paper's own failure is in the outcome and does not touch the others.
@@ -80,15 +85,19 @@ class Pipeline:
         outcome = Outcome()
         self._after("claimed")
         known = self._known(papers, outcome)
-        fresh = self._seal([paper for paper in papers if paper not in known and paper not in outcome.failed], outcome, disks)  # 2 and 3
+        waiting = {row.id: row for row in known.values() if row.state == "held" and self._parts.checks.may_go_on(row.id, row.code)}
+        due = [paper for paper in papers if (paper not in known or paper in waiting) and paper not in outcome.failed]
+        fresh = [result for result in self._seal(due, outcome, disks) if not _is_still_held(result, waiting)]  # 2 and 3
         self._after("sealed")
         heads = self._tell(fresh)  # 4
         self._after("audited")
-        rows = self._record(fresh)  # 5
+        rows = self._record(fresh, waiting)  # 5
+        manifests = self._parts.catalog.compare_manifests(rows) if rows else []
         self._after("recorded")
-        self._hand_out([*known.values(), *rows], heads, outcome, disks)  # 6
+        settled = {row.id: row for row in (*known.values(), *rows)}  # a row that was settled just now takes the place of the held one
+        self._hand_out([*settled.values(), *manifests], heads, outcome, disks)  # 6
         strangers = [result for result in fresh if _is_stranger(result)]
-        self._clear([*known.values(), *rows], strangers, outcome)  # 7
+        self._clear(settled.values(), strangers, outcome)  # 7
         self._after("cleared")
         return outcome
 
@@ -105,20 +114,23 @@ class Pipeline:
 
     # steps 2 and 3
 
-    def _seal(self, papers: Sequence[str], outcome: Outcome, disks: Disks) -> list[Sealed | Unfit]:
+    def _seal(self, papers: Sequence[str], outcome: Outcome, disks: Disks) -> list[Result]:
         book = ClientBook(self._parts.catalog, self._parts.keyring)
 
-        def attempt(paper: str) -> Sealed | Unfit | Exception:
+        def attempt(paper: str) -> Result | Exception:
             try:
                 return seal_paper(self._parts, book, paper, durable=not disks.together)
             except Exception as error:  # noqa: BLE001 - whatever a paper does to its sealing must not stop the others
                 return error
 
-        fresh: list[Sealed | Unfit] = []
+        fresh: list[Result] = []
         for paper, result in zip(papers, self._pool.map(attempt, papers), strict=True):
             if isinstance(result, SpoolGone):
                 outcome.done.append(paper)  # another process was done with it before we claimed it
             elif isinstance(result, Postponed):
+                outcome.busy.append(paper)
+            elif isinstance(result, Slow):
+                self._parts.hand_over(paper)
                 outcome.busy.append(paper)
             elif isinstance(result, Exception):
                 outcome.failed[paper] = result
@@ -129,41 +141,30 @@ class Pipeline:
 
     # step 4
 
-    def _tell(self, fresh: Sequence[Sealed | Unfit]) -> dict[str, str]:
+    def _tell(self, fresh: Sequence[Result]) -> dict[str, str]:
         """Append to the audit log, durably; the hash of each paper's line."""
-        heads = {}
-        for result in fresh:
-            if isinstance(result, Sealed):
-                arrival = result.arrival
-                heads[arrival.paper] = self._parts.audit.append(
-                    Event.PAPER_SEALED,
-                    client=arrival.client,
-                    person=arrival.person,
-                    paper=arrival.paper,
-                    path=arrival.path,
-                    size=result.size,
-                    sha256=result.sha256,
-                    generation=result.generation,
-                    header_mac=result.age.header_mac,
-                    session=arrival.session,
-                    address=arrival.address,
-                )
-            else:
-                heads[result.paper] = self._parts.audit.append(
-                    Event.PAPER_REFUSED, client=result.client, paper=result.paper, reason=result.verdict.reason, cause=result.cause
-                )
+        heads = {result.paper: tell(self._parts.audit, result) for result in fresh}
         if heads:
             self._parts.audit.sync()
         return heads
 
     # step 5
 
-    def _record(self, fresh: Sequence[Sealed | Unfit]) -> list[Paper]:
+    def _record(self, fresh: Sequence[Result], waiting: Mapping[str, Paper]) -> list[Paper]:
+        """The rows of all that is no stranger's; those of papers that were `waiting` are settled."""
         paths = self._paths([result for result in fresh if not _is_stranger(result)])
         new = [_row(result, paths) for result in fresh if not _is_stranger(result)]
-        return self._parts.catalog.record(new) if new else []
+        for result in fresh:
+            if not isinstance(result, Unfit) and result.finding.manifest is not None:
+                manifest = result.finding.manifest
+                lines = [(line.path, line.sha256) for line in manifest.lines]
+                self._parts.catalog.put_manifest(result.paper, result.client, lines, manifest.unread, manifest.fault)
+        arrived = [row for row in new if row.id not in waiting]
+        settled = [row for row in new if row.id in waiting]
+        catalog = self._parts.catalog
+        return [*(catalog.record(arrived) if arrived else ()), *(catalog.settle(settled) if settled else ())]
 
-    def _paths(self, results: Iterable[Sealed | Unfit]) -> dict[str, str]:
+    def _paths(self, results: Iterable[Result]) -> dict[str, str]:
         by_client: dict[str, dict[str, str]] = defaultdict(dict)
         for result in results:
             by_client[result.client][result.paper] = result.path
@@ -198,9 +199,10 @@ class Pipeline:
 
     # step 7
 
-    def _clear(self, rows: Iterable[Paper], strangers: Iterable[Sealed | Unfit], outcome: Outcome) -> None:
+    def _clear(self, rows: Iterable[Paper], strangers: Iterable[Result], outcome: Outcome) -> None:
         parts = self._parts
-        leaving = [(row.id, row.client, bool(row.sealed_size)) for row in rows if row.id not in outcome.failed]
+        outcome.held += [row.id for row in rows if row.state == "held" and row.id not in outcome.failed]
+        leaving = [(row.id, row.client, bool(row.sealed_size)) for row in rows if row.state != "held" and row.id not in outcome.failed]
         leaving += [(result.paper, result.client, False) for result in strangers]
         for paper, client, is_sealed in leaving:
             try:
@@ -214,14 +216,25 @@ class Pipeline:
                 outcome.done.append(paper)
 
 
-def _is_stranger(result: Sealed | Unfit) -> bool:
+def _is_stranger(result: Result) -> bool:
     """Of a client that the catalog does not know: there can be no row, and there is no jail for a receipt."""
     return isinstance(result, Unfit) and not result.is_known_client
 
 
-def _row(result: Sealed | Unfit, paths: dict[str, str]) -> NewPaper:
+def _is_still_held(result: Result, waiting: Mapping[str, Paper]) -> bool:
+    """Whether nothing has changed for a paper that was held before: there is nothing to tell anybody."""
+    row = waiting.get(result.paper)
+    return row is not None and isinstance(result, Held) and (row.code, row.reason) == (result.finding.verdict.code, result.finding.verdict.reason)
+
+
+def _row(result: Result, paths: dict[str, str]) -> NewPaper:
     path = paths[result.paper]
-    return sealed_row(result, path) if isinstance(result, Sealed) else refused_row(result, path)
+    match result:
+        case Sealed():
+            return sealed_row(result, path)
+        case Held():
+            return held_row(result, path)
+    return refused_row(result, path)
 
 
 def _portions(papers: list[Paper], count: int) -> list[list[Paper]]:

@@ -7,7 +7,9 @@ lies NAME.sig, an SSH signature (namespace receipt@nightsafe) that `ssh-keygen -
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from gateway.catalog.rows import Paper
 
@@ -25,9 +27,12 @@ def receipt_path(paper: Paper) -> str:
     return f"/{FOLDER}/{day}/{_seemly(_name(paper))}.{paper.id[-ID_DIGITS:]}.json"
 
 
-def receipt_body(paper: Paper, audit_head: str) -> bytes:
-    """The receipt as it lies in the jail: JSON in UTF-8, keys sorted. `audit_head` is a hash (hex) of our audit chain that covers the paper."""
-    facts = {
+def receipt_body(paper: Paper, audit_head: str, manifest: Mapping[str, Any] | None = None) -> bytes:
+    """The receipt as it lies in the jail: JSON in UTF-8, keys sorted. `audit_head` is a hash (hex) of our audit chain that covers the paper.
+
+    `manifest` is for a paper that is one: how its lines compare with what arrived.
+    """
+    facts: dict[str, Any] = {
         "nightsafe_receipt": VERSION,
         "client": paper.client,
         "person": paper.person,
@@ -45,17 +50,19 @@ def receipt_body(paper: Paper, audit_head: str) -> bytes:
         "class": paper.class_name or None,
         "audit_head": audit_head,
     }
+    if manifest is not None:
+        facts["manifest"] = manifest
     return (json.dumps(facts, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
 
 
-def is_receipt_of(paper: Paper, body: bytes) -> bool:
+def is_receipt_of(paper: Paper, body: bytes, manifest: Mapping[str, Any] | None = None) -> bool:
     """Whether `body` is the receipt of `paper`, whichever place of the audit chain it names."""
     try:
         facts = json.loads(body)
     except (ValueError, RecursionError):
         return False
     head = facts.get("audit_head") if isinstance(facts, dict) else None
-    return isinstance(head, str) and body == receipt_body(paper, head)
+    return isinstance(head, str) and body == receipt_body(paper, head, manifest)
 
 
 def rfc3339(moment: datetime) -> str:

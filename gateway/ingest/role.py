@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import replace
 
 import structlog
 
@@ -16,17 +15,18 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
-from gateway.ingest.lanes import Lanes
+from gateway.ingest.checking import Changes, opened_checks
+from gateway.ingest.crew import Crew
 from gateway.ingest.outcome import Stopping
 from gateway.ingest.parts import Parts
-from gateway.ingest.pipeline import Pipeline
 from gateway.ingest.retention import expire_by_the_clock
 from gateway.ingest.room import room_guard
-from gateway.ingest.sealing import check_identities, peek
+from gateway.ingest.sealing import check_identities
 from gateway.ingest.summaries import summarise_by_the_clock
 from gateway.ingest.watch import watching
-from gateway.ingest.worker import Sources, Worker
+from gateway.ingest.worker import Worker
 from gateway.jail.tree import Tree
+from gateway.keys.archive_password import archive_password
 from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
 from gateway.keys.process import harden_process
 from gateway.keys.resealing import retire_ingest_keys
@@ -42,47 +42,26 @@ STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is le
 Watch = Callable[..., AbstractContextManager[bool]]  # of the shape of `watching`
 
 
-def serve(installation: Installation, *, watch: Watch = watching) -> None:
-    """Run until SIGTERM or SIGINT. Raises Busy when it runs already, SettingsError when keys or stores are missing."""
+def serve(installation: Installation, *, instance: int = 1, watch: Watch = watching) -> None:
+    """Run until SIGTERM or SIGINT. Several may run at once, each under a number of its own. Raises Busy when one of that number runs already,
+    SettingsError when keys or stores are missing."""
     harden_process()
-    folder, settings = installation.folder, installation.settings.ingest
-    with running_role(folder, NAME) as role, ExitStack() as stack:
+    folder = installation.folder
+    with running_role(folder, NAME if instance == 1 else f"{NAME}-{instance}") as role, ExitStack() as stack:
         role.stop_on_signals()
-        parts = stack.enter_context(opened_parts(installation, role))
-        small_bell, large_bell = threading.Event(), threading.Event()
-        lanes = Lanes(parts.spool.landed_papers, folder.spool_landed, lambda paper: peek(parts, paper))
-
-        def small_through(_done: int) -> None:
-            if lanes.small_is_through():
-                large_bell.set()
-
-        def large_through(done: int) -> None:
-            if done:  # papers of the same name may have waited
-                small_bell.set()
-
-        small = Worker(
-            stack.enter_context(Pipeline(replace(parts, must_wait=lanes.must_wait))),
-            Sources(lanes.small, lambda: [paper.id for paper in parts.catalog.unreceipted()], small_through),
-            batch=settings.batch,
-            sweep_seconds=settings.sweep_seconds,
-        )
-        large = Worker(
-            stack.enter_context(Pipeline(parts, threads=1)),
-            Sources(lanes.large, through=large_through),
-            batch=1,
-            sweep_seconds=settings.sweep_seconds,
-        )
-        lanes.gave_up = large.gave_up
-        stack.enter_context(watch(folder.spool_landed, small_bell))
-        threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
-        threading.Thread(target=summarise_by_the_clock, args=(parts, role.stop), name="ingest-summaries", daemon=True).start()
-        threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
-        _work(role, [(small, small_bell), (large, large_bell)])
+        parts, changes = stack.enter_context(opened_parts(installation, role))
+        crew = Crew(stack, parts, changes, installation.settings.ingest)
+        stack.enter_context(watch(folder.spool_landed, crew.bells[0]))
+        if instance == 1:  # what concerns the whole house is done by one
+            threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
+            threading.Thread(target=summarise_by_the_clock, args=(parts, role.stop), name="ingest-summaries", daemon=True).start()
+            threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
+        _work(role, list(zip(crew.workers, crew.bells, strict=True)))
 
 
 @contextmanager
-def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Parts]:
-    """Everything that ingest works with, closed at the end."""
+def opened_parts(installation: Installation, role: RunningRole) -> Iterator[tuple[Parts, Changes]]:
+    """Everything that ingest works with, closed at the end; and what tells that held papers may go on."""
     folder = installation.folder
     keyring = Keyring(folder)
     secrets = role_secrets(installation, NAME)
@@ -96,7 +75,10 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Part
     with Catalog.open(folder.catalog) as catalog, ExitStack() as stack:
         audit = AuditLog(folder.audit, NAME)
         stack.callback(audit.close)
-        yield Parts(
+        checks, changes = stack.enter_context(
+            opened_checks(installation, catalog, audit, lambda client: archive_password(keyring, client, identities))
+        )
+        parts = Parts(
             spool=Spool(folder.spool_partial, folder.spool_landed, keyring.ingest_recipient),
             vault=Vault(folder.vault),
             quarantine=folder.quarantine,
@@ -111,7 +93,9 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[Part
             between_pieces=between_pieces,
             check_room=room_guard(folder.root, installation.settings.gateway.reserve_bytes),
             sync_together=(folder.vault, folder.quarantine, folder.jails),
+            checks=checks,
         )
+        yield parts, changes
 
 
 def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gateway.catalog.rows import NewPaper
-from gateway.ingest.sealing import Sealed, Unfit
+from gateway.ingest.sealing import Held, Sealed, Unfit
 
 TIME_DIGITS = 12  # of a paper's id: hex milliseconds since the epoch
 
@@ -18,8 +18,8 @@ def sealed_row(sealed: Sealed, path: str) -> NewPaper:
         client=arrival.client,
         path=path,
         person=arrival.person,
-        state=sealed.verdict.state,
-        reason=sealed.verdict.reason,
+        state=sealed.finding.verdict.state,
+        reason=sealed.finding.verdict.reason,
         size=sealed.size,
         sha256=sealed.sha256,
         received_at=arrival.received_at,
@@ -31,6 +31,34 @@ def sealed_row(sealed: Sealed, path: str) -> NewPaper:
         sealed_size=sealed.age.sealed_size,
         session=arrival.session,
         address=arrival.address,
+        class_name=sealed.finding.class_name,
+        code=sealed.finding.verdict.code,
+    )
+
+
+def held_row(held: Held, path: str) -> NewPaper:
+    """The row of a paper that waits in the spool: its content is known, no key of the client and nothing sealed."""
+    arrival = held.arrival
+    return NewPaper(
+        id=arrival.paper,
+        client=arrival.client,
+        path=path,
+        person=arrival.person,
+        state=held.finding.verdict.state,
+        reason=held.finding.verdict.reason,
+        size=held.size,
+        sha256=held.sha256,
+        received_at=arrival.received_at,
+        sealed_at=held.found_at,
+        modified_at=arrival.modified_at,
+        generation=0,
+        header_mac="",
+        sealed_sha256="",
+        sealed_size=0,
+        session=arrival.session,
+        address=arrival.address,
+        class_name=held.finding.class_name,
+        code=held.finding.verdict.code,
     )
 
 
@@ -55,6 +83,7 @@ def refused_row(unfit: Unfit, path: str) -> NewPaper:
         sealed_size=0,
         session=arrival.session if arrival else "",
         address=arrival.address if arrival else "",
+        code=unfit.verdict.code,
     )
 
 

@@ -1,30 +1,40 @@
-"""One pass over one paper: out of the spool, through SHA-256, into the vault. Plaintext is in memory only, a piece at a time."""
+"""One pass over one paper: out of the spool, through SHA-256 and the checks, into the vault. Plaintext is in memory only, a piece at a time."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
 from config.errors import SettingsError
 from gateway.age import AgeError, Identity, NoMatchError, Recipient
 from gateway.ingest.aside import claimed_client
+from gateway.ingest.checks.inspection import Finding, Inspection
+from gateway.ingest.checks.services import Slow
 from gateway.ingest.clients import ClientBook
+from gateway.ingest.names import path_now
 from gateway.ingest.outcome import Postponed
 from gateway.ingest.parts import Parts
-from gateway.ingest.verdicts import ACCEPTED, DAMAGED, UNKNOWN_CLIENT, UNREADABLE, Verdict
+from gateway.ingest.verdicts import DAMAGED, UNKNOWN_CLIENT, UNREADABLE, Verdict
+from gateway.jail.refused import Refused
 from gateway.keys.keyring import Keyring
-from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged, SpoolGone, StoreError
+from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged, SpoolGone, StoreError, Vault
 
 PIECE_BYTES = 1024 * 1024
+TEMPORARY_ENDINGS = (".filepart", ".part", ".partial", ".tmp")
 LOST_NAME = "/inbox/(name lost)"  # of a damaged paper that no pointer names any more
+
+NOTHING_FOUND = Finding()
+Take = Callable[[memoryview], object]  # what is done with each piece
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A paper that lies in the vault, durably, and that the catalog does not know yet. `sha256` (hex) is of the plaintext."""
+    """A paper that lies in the vault (in quarantine when it is refused), durably, and that the catalog does not know yet. `sha256` (hex) is of the
+    plaintext."""
 
     arrival: Arrival
     size: int
@@ -32,7 +42,31 @@ class Sealed:
     age: SealedPaper
     generation: int
     sealed_at: datetime
-    verdict: Verdict = ACCEPTED
+    finding: Finding = NOTHING_FOUND
+
+    @property
+    def paper(self) -> str:
+        return self.arrival.paper
+
+    @property
+    def client(self) -> str:
+        return self.arrival.client
+
+    @property
+    def path(self) -> str:
+        """The name at landing."""
+        return self.arrival.path
+
+
+@dataclass(frozen=True)
+class Held:
+    """A paper that a check holds back. It stays in the spool, and is read once more when that has an end."""
+
+    arrival: Arrival
+    size: int
+    sha256: str
+    finding: Finding
+    found_at: datetime
 
     @property
     def paper(self) -> str:
@@ -69,11 +103,12 @@ class Unfit:
         return self.arrival.path if self.arrival else LOST_NAME
 
 
-def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = True) -> Sealed | Unfit:
-    """Seal a landed paper to the key of its client that is for new ones. Done twice, the second sealing takes the place of the first. Without
-    `durable` the disk of the vault is still to be synced.
+def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = True) -> Sealed | Held | Unfit:
+    """Check a landed paper, and seal it to the key of its client that is for new ones. Done twice, the second sealing takes the place of the
+    first. Without `durable` the disk of the vault is still to be synced.
 
-    Raises SpoolGone when it has left the spool, Postponed, Stopping when the role ends, NightsafeError or OSError when a store cannot be used now.
+    Raises SpoolGone when it has left the spool, Postponed, Slow when its checks belong into another lane, Stopping when the role ends,
+    NightsafeError or OSError when a store cannot be used now.
     """
     arrival: Arrival | None = None
     try:
@@ -84,8 +119,10 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
             key = book.key(arrival.client, arrival.path)
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
+            if parts.way == "quick" and parts.is_slow(arrival):
+                raise Slow
             parts.check_room(landed.size)
-            sha256, age = _through(parts, landed, key.recipient, durable)
+            passed = _through(parts, landed, key.recipient, durable)
     except SpoolGone as error:
         if not (parts.landed / paper).exists():
             raise
@@ -95,7 +132,9 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
         return _unfit(parts, book, paper, arrival, UNREADABLE, error.message)
     except (SpoolDamaged, AgeError) as error:
         return _unfit(parts, book, paper, arrival, DAMAGED, error.message)
-    return Sealed(arrival, age.size, sha256, age, key.generation, parts.now())
+    if passed.age is None:
+        return Held(arrival, landed.size, passed.sha256, passed.finding, parts.now())
+    return Sealed(arrival, passed.age.size, passed.sha256, passed.age, key.generation, parts.now(), passed.finding)
 
 
 def check_identities(keyring: Keyring, identities: Sequence[Identity]) -> None:
@@ -121,21 +160,80 @@ def peek(parts: Parts, paper: str) -> Arrival | None:
         return None
 
 
-def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: bool) -> tuple[str, SealedPaper]:
-    """SHA-256 of the plaintext and what the vault made of it. Raises SpoolDamaged unless every byte was there."""
+@dataclass(frozen=True)
+class _Passed:
+    """What one pass over a paper gave; `age` is None when the paper was not sealed, because it is held."""
+
+    sha256: str
+    age: SealedPaper | None
+    finding: Finding
+
+
+def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: bool) -> _Passed:
+    """Once over the plaintext: SHA-256, checks, vault. Raises SpoolDamaged unless every byte was there, and Slow."""
+    with closing(Inspection(parts.checks, landed.arrival, _path(parts, landed.arrival), landed, parts.way)) as inspection:
+        if not inspection.is_held:
+            return _sealed(parts, landed, recipient, inspection.take, inspection.finish, durable)
+        sha256 = _hashed(parts, landed, inspection.take)
+        finding = inspection.finish()
+    if finding.verdict.state == "held":
+        return _Passed(sha256, None, finding)
+    landed.seek(0)
+    return _sealed(parts, landed, recipient, _nothing, lambda: finding, durable)
+
+
+def _sealed(parts: Parts, landed: LandedPaper, recipient: Recipient, take: Take, finish: Callable[[], Finding], durable: bool) -> _Passed:
+    client, paper = landed.arrival.client, landed.arrival.paper
+    with parts.vault.writer(client, paper, recipient) as writer:
+
+        def take_both(piece: memoryview) -> None:
+            writer.write(piece)
+            take(piece)
+
+        sha256 = _hashed(parts, landed, take_both)
+        finding = finish()
+        quarantine = Vault(parts.quarantine)
+        match finding.verdict.state:
+            case "held":
+                return _Passed(sha256, None, finding)
+            case "refused":
+                age = writer.commit(into=quarantine.path(client, paper))
+                parts.vault.remove(client, paper)  # of an earlier life that accepted it, and did not come to record that
+            case _:
+                age = writer.commit(durable=durable)
+                quarantine.remove(client, paper)
+    return _Passed(sha256, age, finding)
+
+
+def _hashed(parts: Parts, landed: LandedPaper, take: Take) -> str:
+    """The SHA-256 (hex) of all pieces, each given to `take` as well."""
     digest = hashlib.sha256()
-    with parts.vault.writer(landed.arrival.client, landed.arrival.paper, recipient) as writer:
-        if landed.size <= PIECE_BYTES:
+    if landed.size <= PIECE_BYTES:
+        for piece in _pieces(parts, landed):
+            digest.update(piece)
+            take(piece)
+    else:  # both let go of the interpreter over a whole piece: hashing beside sealing makes use of a second core
+        with ThreadPoolExecutor(1, thread_name_prefix="ingest-hash") as helper:
             for piece in _pieces(parts, landed):
-                digest.update(piece)
-                writer.write(piece)
-        else:  # both let go of the interpreter over a whole piece: hashing beside sealing makes use of a second core
-            with ThreadPoolExecutor(1, thread_name_prefix="ingest-hash") as helper:
-                for piece in _pieces(parts, landed):
-                    hashed = helper.submit(digest.update, piece)
-                    writer.write(piece)
-                    hashed.result()
-        return digest.hexdigest(), writer.commit(durable=durable)
+                hashed = helper.submit(digest.update, piece)
+                take(piece)
+                hashed.result()
+    return digest.hexdigest()
+
+
+def _nothing(_piece: memoryview) -> None:
+    return
+
+
+def _path(parts: Parts, arrival: Arrival) -> str:
+    """The name that the rules are to look at."""
+    if not parts.checks.ask_names and not arrival.path.lower().endswith(TEMPORARY_ENDINGS):
+        return arrival.path
+    try:
+        with parts.tree(arrival.client) as tree:
+            return path_now(tree, arrival.paper, arrival.path, search=parts.checks.ask_names)
+    except Refused:
+        return arrival.path
 
 
 def _pieces(parts: Parts, landed: LandedPaper) -> Iterator[memoryview]:

@@ -3,6 +3,7 @@
 - A paper that fails on its own is tried again after growing waits; after ATTEMPTS it is left alone until the next sweep. The others go on.
 - When a store cannot be used (disk full, catalog locked, audit log not writable) everything pauses, with growing waits.
 - A batch that fails as a whole comes back smaller, down to one paper: so the one that spoils the batch is found, and counted as failing on its own.
+- A paper that a check holds is looked at again when something has changed (`Sources.epoch`), and every HELD_SECONDS.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from gateway.ingest.outcome import Outcome, Stopping
 from gateway.jail.refused import Refused
 
 ATTEMPTS = 3
+HELD_SECONDS = 600.0
 SHRINK = 8  # a failed batch comes back as an eighth
 OUT_OF_MEANS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -49,6 +51,7 @@ class Sources:
     landed: Callable[[], list[str]]
     unreceipted: Callable[[], list[str]] = list
     through: Callable[[int], None] = lambda _done: None  # told when all that `landed` gave has been tried, and how many were done
+    epoch: Callable[[], int] = lambda: 0  # grows when papers that are held may go on
 
 
 class Worker:
@@ -65,6 +68,8 @@ class Worker:
         self._pause = Backoff()
         self._paused_until = 0.0
         self._waiting: dict[str, tuple[Backoff, float]] = {}  # paper → its failures, and not before when
+        self._held: dict[str, float] = {}  # paper → not before when
+        self._epoch = 0
         self._log = structlog.get_logger()
 
     def run(self, stop: threading.Event, bell: threading.Event) -> None:
@@ -91,6 +96,10 @@ class Worker:
         """Whether `paper` is left alone until the next sweep."""
         return self._waiting.get(paper, (Backoff(), 0.0))[0].failures >= ATTEMPTS
 
+    def holds(self, paper: str) -> bool:
+        """Whether a check holds `paper`."""
+        return paper in self._held
+
     # a pass
 
     def _sweep(self, stopping: Callable[[], bool]) -> None:
@@ -102,7 +111,10 @@ class Worker:
     def _pass(self, papers: Iterable[str], stopping: Callable[[], bool]) -> int:
         """How many of `papers` were done."""
         now = self._clock()
-        due = [paper for paper in papers if self._waiting.get(paper, (None, now))[1] <= now]
+        if (epoch := self._sources.epoch()) != self._epoch:
+            self._epoch = epoch
+            self._held = dict.fromkeys(self._held, now)
+        due = [paper for paper in papers if self._waiting.get(paper, (None, now))[1] <= now and self._held.get(paper, now) <= now]
         start = done = 0
         while start < len(due) and not stopping() and self._clock() >= self._paused_until:
             batch = due[start : start + self._batch]
@@ -120,11 +132,15 @@ class Worker:
             self._hold_back(error, "ingest.batch_failed")
             return 0
         self._settle(outcome)
-        return len(outcome.done)
+        return len(outcome.done) + len(outcome.held)
 
     def _settle(self, outcome: Outcome) -> None:
         for paper in outcome.done:
             self._waiting.pop(paper, None)
+            self._held.pop(paper, None)
+        for paper in outcome.held:
+            self._waiting.pop(paper, None)
+            self._held[paper] = self._clock() + HELD_SECONDS
         shortage = None
         for paper, error in outcome.failed.items():
             if isinstance(error, Stopping):

@@ -3,6 +3,7 @@
     master.recipient            age recipient of the master; two while the master is changed, the new one first
     recovery.recipients         age recipients of the recovery identities, one a line
     clients/CLIENT/N.*          the client's key of generation N, see `generations`
+    clients/CLIENT/archive-password.age   what opens its encrypted archives, see `archive_password`
     host/ssh_host_ed25519_key   the SSH host key, in clear (0600): the gateway reads it without a master; and .pub
     totp/PERSON.age             the seed of a person's second factor, sealed to master and recovery
     secrets/NAME.age            what the roles need, sealed to master and recovery; NAME.pub where there is a public half

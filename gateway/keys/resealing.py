@@ -20,6 +20,7 @@ from pathlib import Path
 from config.errors import SettingsError, UsageError
 from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
 from gateway.age import AgeError, Identity, Recipient, seal_bytes, unwrap
+from gateway.keys.archive_password import FILE as ARCHIVE_PASSWORD
 from gateway.keys.errors import KeyDamaged
 from gateway.keys.generations import SUFFIXES, Generation, generations, recipient_of, unsealed
 from gateway.keys.keyring import Keyring
@@ -118,6 +119,15 @@ def _needed(identities: dict[Generation, Identity | None], spool: Spool) -> set[
     return needed
 
 
+def reseal_archive_passwords(keyring: Keyring, master: Identity) -> int:
+    """Seal the passwords of clients' archives to the newest key of ingest, after there is a new one. How many. Raises KeyDamaged."""
+    with keyring.changing():
+        found = list(_files(keyring.folder.keys, ARCHIVE_PASSWORD))
+        for path in found:
+            _reseal(path, master, [keyring.ingest_recipient, *keyring.sealed_to])
+    return len(found)
+
+
 def _opens(header: bytes, identity: Identity) -> bool:
     try:
         unwrap(header, [identity])
@@ -137,7 +147,8 @@ def _reseal_all(keyring: Keyring, opener: Identity, masters: Sequence[Recipient]
     for root, recipients in ((keyring.folder.keys, everybody), (keyring.folder.ingest_keys, list(masters))):
         for path in _files(root, ".age"):
             if not path.name.endswith(SUFFIXES["recovery"]):
-                _reseal(path, opener, recipients)
+                also = [keyring.ingest_recipient] if path.name == ARCHIVE_PASSWORD and generations(keyring.folder.ingest_keys) else []
+                _reseal(path, opener, [*also, *recipients])
                 count += 1
     return count
 

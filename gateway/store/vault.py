@@ -169,17 +169,21 @@ class VaultWriter:
         except OSError as error:
             raise vault_failure(error, "sealing a paper") from error
 
-    def commit(self, *, durable: bool = True) -> SealedPaper:
+    def commit(self, *, durable: bool = True, into: Path | None = None) -> SealedPaper:
         """The paper is in the vault when this returns; with `durable` for good, without once its disk was synced (config.disks). One that was
-        there under the same id is replaced: ingest does its work again after a crash. Raises VaultFull, StoreFailed; nothing is left behind then."""
+        there under the same id is replaced: ingest does its work again after a crash. `into` is a path of another vault on the same disk, always
+        for good. Raises VaultFull, StoreFailed; nothing is left behind then."""
+        target, durable = into or self._target, durable or into is not None
         try:
             self._age.close()
             write_all(self._descriptor, self._held)
             if durable:
                 os.fsync(self._descriptor)
-            os.rename(self._temporary, self._target)
+            if into is not None:
+                make_folder(target.parent)
+            os.rename(self._temporary, target)
             if durable:
-                fsync_folder(self._target.parent)
+                fsync_folder(target.parent)
         except OSError as error:
             self.abandon()
             raise vault_failure(error, "sealing a paper") from error

@@ -1,0 +1,188 @@
+"""clamd by its socket: INSTREAM, piece by piece, so that no paper is ever whole in memory or anywhere on a disk of ours.
+
+What clamd does not look at it calls clean, unless it is told otherwise (`AlertExceedsMax`, off by default). So it is asked, by a small archive
+that goes beyond its depth, whether it would tell; one that would not is not relied on.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import time
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from config.checks import ScanSettings
+from gateway.ingest.checks.clamd_config import config_faults
+from gateway.ingest.checks.scanner import Readiness, ScanResult, finds_probe
+
+PIECE_BYTES = 128 * 1024
+REPLY_BYTES = 4096
+PROBE_SECONDS = 10.0
+LENGTH = struct.Struct(">I")
+TOO_DEEP = 40  # archives within archives; clamd's MaxRecursion is 17 unless it was raised
+LIMITS_ALERT = "Heuristics.Limits.Exceeded"
+
+
+class Clamd:
+    """A clamd at `settings.address`."""
+
+    def __init__(self, settings: ScanSettings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._now = now
+
+    def begin(self) -> ClamdSession:
+        """Connect and begin a stream."""
+        return ClamdSession(self._settings.address, self._settings.seconds)
+
+    def probe(self) -> Readiness:
+        """Version and age, the test file, an archive beyond its depth, its own settings. Never raises."""
+        try:
+            version = self._ask(b"zVERSIONCOMMANDS\0")
+        except OSError as error:
+            return Readiness(False, f"clamd does not answer at {self._settings.address} ({error.strerror or 'no answer'})")
+        engine, _, commands = version.partition("|")
+        engine = engine.strip()
+        if commands and "INSTREAM" not in commands.split():
+            return Readiness(False, "clamd does not take streams (INSTREAM)", engine=engine)
+        faults, notes = config_faults(self._settings.clamd_config, self._settings.largest_bytes)
+        fault = age_fault(engine, self._settings.signatures_hours, self._now()) or self._blind() or (faults[0] if faults else "")
+        return Readiness(not fault, fault, tuple(notes), engine)
+
+    def _blind(self) -> str:
+        found = finds_probe(self, time.monotonic, PROBE_SECONDS)
+        if found.outcome != "found":
+            return f"clamd does not find the test virus ({found.detail or found.outcome}): has it loaded its signatures?"
+        session = self.begin()
+        try:
+            session.send(_too_deep())
+            told = session.finish(time.monotonic() + PROBE_SECONDS)
+        finally:
+            session.close()
+        return "" if told.outcome == "too-large" else "clamd keeps silent about what it does not look at: set 'AlertExceedsMax yes' in clamd.conf"
+
+    def _ask(self, command: bytes) -> str:
+        with _connect(self._settings.address, PROBE_SECONDS) as line:
+            line.sendall(command)
+            return _reply(line, time.monotonic() + PROBE_SECONDS)
+
+
+class ClamdSession:
+    """One INSTREAM."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self._seconds = seconds
+        self._trouble = ""
+        self._line: socket.socket | None = None
+        try:
+            self._line = _connect(address, min(seconds, PROBE_SECONDS))
+            self._line.settimeout(seconds)
+            self._line.sendall(b"zINSTREAM\0")
+        except OSError as error:
+            self._trouble = f"no connection to clamd ({error.strerror or 'no answer'})"
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Each piece may take the time of the settings."""
+        if self._trouble or self._line is None:
+            return
+        view = memoryview(data)
+        try:
+            for start in range(0, len(view), PIECE_BYTES):
+                piece = view[start : start + PIECE_BYTES]
+                self._line.sendall(LENGTH.pack(len(piece)))
+                self._line.sendall(piece)
+        except TimeoutError:
+            self._trouble = "clamd did not take the next piece in time"
+        except OSError:
+            self._trouble = "clamd closed the connection"  # it may have said why: `finish` reads it
+
+    def finish(self, until: float) -> ScanResult:
+        """Slow when clamd has not answered by then."""
+        if self._line is None:
+            return ScanResult("unavailable", self._trouble)
+        try:
+            if not self._trouble:
+                self._line.sendall(LENGTH.pack(0))
+            return verdict_of(_reply(self._line, until if not self._trouble else min(until, time.monotonic() + 1.0)))
+        except TimeoutError:
+            return ScanResult("slow", self._trouble or "clamd did not answer in time")
+        except OSError:
+            with suppress(OSError):
+                return verdict_of(_reply(self._line, time.monotonic() + 1.0))
+            return ScanResult("unavailable", self._trouble or "clamd closed the connection")
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+
+def verdict_of(reply: str) -> ScanResult:
+    """What a reply to INSTREAM means. Pure."""
+    said = reply.strip().rstrip("\0").removeprefix("stream:").strip()
+    if said.endswith(" FOUND"):
+        name = said.removesuffix(" FOUND")
+        return ScanResult("too-large" if name.startswith(LIMITS_ALERT) else "found", name[:200])
+    if said == "OK":
+        return ScanResult("clean")
+    if "size limit exceeded" in said:
+        return ScanResult("too-large", "longer than clamd's StreamMaxLength")
+    return ScanResult("unavailable", f"clamd said: {said[:200] or 'nothing'}")
+
+
+def age_fault(engine: str, hours: float, now: datetime) -> str:
+    """Why the signatures are too old, by what VERSION says (`ClamAV 1.4.6/27500/Fri Nov 20 08:26:03 2026`); empty when they are not. Pure."""
+    if not hours:
+        return ""
+    date = engine.rpartition("/")[2]
+    try:
+        made = datetime.strptime(date, "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    except ValueError:
+        return "clamd does not tell how old its signatures are: does freshclam run? (scan.signatures_hours = 0 does not ask)"
+    age = (now - made).total_seconds() / 3600
+    return f"clamd's signatures are {age:.0f} hours old; the limit is {hours:.0f}: does freshclam run?" if age > hours else ""
+
+
+def _too_deep() -> bytes:
+    data = b"x"
+    for _ in range(TOO_DEEP):
+        held = io.BytesIO()
+        with zipfile.ZipFile(held, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("x"), data)
+        data = held.getvalue()
+    return data
+
+
+def _connect(address: str, seconds: float) -> socket.socket:
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in address:
+        return socket.create_connection((host.strip("[]"), int(port)), seconds)
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        line.settimeout(seconds)
+        line.connect(str(Path(address)))
+    except BaseException:
+        line.close()
+        raise
+    return line
+
+
+def _reply(line: socket.socket, until: float) -> str:
+    said = b""
+    while not said.endswith(b"\0") and len(said) < REPLY_BYTES:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        line.settimeout(left)
+        part = line.recv(REPLY_BYTES)
+        if not part:
+            break
+        said += part
+    if not said:
+        raise ConnectionError("no answer")
+    return said.rstrip(b"\0").decode("utf-8", "replace")
