@@ -70,11 +70,24 @@ def running_role(folder: DataFolder, name: str) -> Iterator[RunningRole]:
 @contextmanager
 def exclusive(folder: DataFolder, name: str, message: str, hint: str = "") -> Iterator[None]:
     """Hold the kernel lock `run/NAME.lock`; it dies with the process. Raises Busy at once when another process holds it."""
+    with _locked(folder, name, fcntl.LOCK_EX, message, hint):
+        yield
+
+
+@contextmanager
+def together(folder: DataFolder, name: str, message: str, hint: str = "") -> Iterator[None]:
+    """Hold `run/NAME.lock` beside others who do so too. Raises Busy at once when somebody holds it alone."""
+    with _locked(folder, name, fcntl.LOCK_SH, message, hint):
+        yield
+
+
+@contextmanager
+def _locked(folder: DataFolder, name: str, kind: int, message: str, hint: str) -> Iterator[None]:
     make_folder(folder.run)
     descriptor = os.open(_lock_file(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(message, hint) from None
         yield

@@ -17,7 +17,7 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say
 from config.errors import Exit, NightsafeError, Partial, UsageError
 from config.loading import Installation, open_installation
-from config.roles import role_state
+from config.roles import role_state, together
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -120,6 +120,8 @@ def _put_all(
     done: list[depositing.Deposit] = []
     failed: list[str] = []
     with (
+        # The key that papers in the spool are sealed to must not be replaced, and destroyed, while one is made.
+        together(folder, depositing.LOCK, "the key of ingest is being renewed", "try again in a moment"),
         AuditLog(folder.audit, "ops") as log,
         closing(Spool(folder.spool_partial, folder.spool_landed, Keyring(folder).ingest_recipient)) as spool,
         progress("putting") as watched,

@@ -21,6 +21,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.commands.client_keys import OPENED_BY, RecipientType
 from gateway.commands.operators import operator
+from gateway.handover import depositing
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import KeptInFile, load_master, master_source
 from gateway.keys.report import KeyFacts, key_report
@@ -136,7 +137,11 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
     """
     installation = open_installation(data)
     folder, keyring = installation.folder, Keyring(installation.folder)
-    with _idle(installation, "up", "gateway", "ingest"), AuditLog(folder.audit, "ops") as log:
+    with (
+        _idle(installation, "up", "gateway", "ingest"),
+        exclusive(folder, depositing.LOCK, "'nightsafe files put' runs", "let it end, then try again"),
+        AuditLog(folder.audit, "ops") as log,
+    ):
         master = load_master(installation)
         generation, recipient = keyring.make_ingest_key()
         log.append(Event.KEY_CREATED, durable=True, person=operator(), whose="ingest", generation=generation, recipient=str(recipient))

@@ -20,6 +20,7 @@ from gateway.jail.paths import INBOX, OUTBOX
 from gateway.store import Arrival, Spool
 from gateway.store.ids import new_paper_id
 
+LOCK = "depositing"  # held together by those who put files in, and alone by one who replaces the key that papers in the spool are sealed to
 PIECE = 1 << 20
 SOFTWARE = "nightsafe files put"
 

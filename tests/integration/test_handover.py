@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from config.cli import run
+from config.roles import exclusive, together
 from gateway.audit.events import Event
+from gateway.handover import depositing
 from gateway.handover.appearing import appearing
 from gateway.handover.zipping import new_passphrase
 from gateway.jail import Tree
@@ -171,6 +173,16 @@ def test_what_cannot_be_put_is_refused_in_words(world: World, ask: Any, tmp_path
         signal.signal(signal.SIGXFSZ, ignored)
     assert code == 2 and "nothing was put" in complaint
     assert not list(world.folder.spool_partial.iterdir()) and not world.spool.landed_papers()
+
+
+def test_nothing_is_put_while_the_key_of_the_spool_is_renewed_nor_the_other_way(world: World, ask: Any, tmp_path: Path) -> None:
+    (tmp_path / "good.txt").write_bytes(b"good")
+    with exclusive(world.folder, depositing.LOCK, "held"):
+        code, _, complaint = ask("files", "put", "acme", str(tmp_path / "good.txt"))
+    assert code == 4 and "being renewed" in complaint and not list(world.folder.spool_partial.iterdir())
+    with together(world.folder, depositing.LOCK, "held"), together(world.folder, depositing.LOCK, "held"):
+        code, _, complaint = ask("keys", "rotate-ingest")
+    assert code == 4 and "files put" in complaint
 
 
 def test_passphrases_are_long_and_never_the_same() -> None:
