@@ -109,6 +109,23 @@ def test_a_folder_that_is_not_mounted_and_one_that_was_emptied(house: DrillHouse
     assert run_backup(house.installation, copy="cellar").state == "passed"
 
 
+def test_a_destroyed_client_is_pending_until_every_copy_is_clean(house: DrillHouse) -> None:
+    house.add_client("leaving")
+    house.add_paper("leaving", "/inbox/a", b"a")
+    assert run_backup(house.installation, copy="cellar").state == "passed"
+    cellar = house.folder.root.parent / "cellar"
+    cellar.rename(cellar.with_name("unmounted"))
+    order = Order("R. Keller", "the contract ended", "ops")
+    outcome = destroy_client(house.installation, "leaving", order)
+    assert outcome.destruction.state == "pending"
+    assert "keys@cellar: the folder" in outcome.obstacle
+    cellar.with_name("unmounted").rename(cellar)
+    outcome = destroy_client(house.installation, "leaving", order)
+    assert (outcome.destruction.state, outcome.obstacle) == ("done", "")
+    assert outcome.proof is not None and outcome.proof.snapshots > 0
+    assert run_drill(house.installation, "full", copy="cellar").state == "passed"
+
+
 def test_another_dialect_of_s3_with_credentials_of_its_own(house: DrillHouse, tmp_path: Path) -> None:
     (tmp_path / "buckets" / "safe").mkdir(parents=True)
     file = credentials(tmp_path / "s3.toml", "access_key", "secret_key")
@@ -179,20 +196,3 @@ def test_unknown_copies_and_missing_credentials(house: DrillHouse, tmp_path: Pat
     assert FolderPlace(tmp_path).names("papers") == []
     assert issubclass(RepositoryLost, CheckFailed)
     assert os.listdir(tmp_path) == []
-
-
-def test_a_destroyed_client_is_pending_until_every_copy_is_clean(house: DrillHouse) -> None:
-    house.add_client("leaving")
-    house.add_paper("leaving", "/inbox/a", b"a")
-    assert run_backup(house.installation, copy="cellar").state == "passed"
-    cellar = house.folder.root.parent / "cellar"
-    cellar.rename(cellar.with_name("unmounted"))
-    order = Order("R. Keller", "the contract ended", "ops")
-    outcome = destroy_client(house.installation, "leaving", order)
-    assert outcome.destruction.state == "pending"
-    assert "keys@cellar: the folder" in outcome.obstacle
-    cellar.with_name("unmounted").rename(cellar)
-    outcome = destroy_client(house.installation, "leaving", order)
-    assert (outcome.destruction.state, outcome.obstacle) == ("done", "")
-    assert outcome.proof is not None and outcome.proof.snapshots > 0
-    assert run_drill(house.installation, "full", copy="cellar").state == "passed"
