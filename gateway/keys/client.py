@@ -133,7 +133,8 @@ class KeydClient:
     def _send(self, line: bytes) -> bytes:
         if self._connection is None:
             self._connection = self._connect()
-        self._connection.sendall(line)
+        with contextlib.suppress(BrokenPipeError):  # it has hung up, perhaps after saying why
+            self._connection.sendall(line)
         deadline = time.monotonic() + self._answer_seconds
         answer = bytearray()
         while not answer.endswith(b"\n"):
