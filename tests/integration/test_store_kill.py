@@ -79,8 +79,8 @@ def kill_one(place: Place, root: Path, manner: str, seconds: float) -> tuple[str
 
 def kept_for_sure(durable: int, manner: str) -> int:
     """What must be left of `durable` bytes. A block that is written again in its place can be torn by the kill, and what follows it is cut off
-    then: writes that overlap reach at most one piece back. In the other manners a block that was durable is never written again."""
-    return max(0, durable - PIECE) // BLOCK * BLOCK if manner == "odd" else durable
+    then: writes that overlap reach at most one piece back. In order, a block that was durable is never written again."""
+    return max(0, durable - PIECE) // BLOCK * BLOCK if manner != "sequential" else durable
 
 
 def check_one(place: Place, paper: str, durable: int, manner: str) -> int:
