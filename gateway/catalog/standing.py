@@ -23,6 +23,7 @@ class Standing:
     custody: Custody | None
     paper_client: str | None
     header_mac: str | None
+    is_staff: bool = False
 
 
 _ONE = select(literal(1).label("one")).subquery()
@@ -54,4 +55,6 @@ class StandingQueries:
         with self._database.reading() as connection:
             row = connection.execute(_QUERY, {"person": person, "client": client, "paper": paper}).one()
         sees = row.own == client if row.role == "client" else row.role == "staff" and row.assigned == client
-        return Standing(row.person_active, row.expires_at, sees, row.client_active, row.custody, row.paper_client, row.header_mac)
+        return Standing(
+            row.person_active, row.expires_at, sees, row.client_active, row.custody, row.paper_client, row.header_mac, row.role == "staff"
+        )

@@ -138,7 +138,7 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
     installation = open_installation(data)
     folder, keyring = installation.folder, Keyring(installation.folder)
     with (
-        _idle(installation, "up", "gateway", "ingest"),
+        _idle(installation, "up", "gateway", "ingest", *(lock.stem for lock in folder.run.glob("ingest-*.lock"))),
         exclusive(folder, depositing.LOCK, "'nightsafe files put' runs", "let it end, then try again"),
         AuditLog(folder.audit, "ops") as log,
     ):

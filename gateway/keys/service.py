@@ -212,6 +212,8 @@ class KeyService:
             raise KeyRefused("the paper belongs to another client")
         if state == "landed" and standing.custody == "deposit-only":
             raise KeyRefused(*_DEPOSITED)  # it opens still, until ingest has sealed it: the rule does not wait for that
+        if state == "landed" and standing.is_staff:
+            raise KeyRefused("the paper is not accepted yet: it is being checked, or held", "look at: nightsafe held list")
         return header.age_header
 
     def _open_spool(self) -> Spool:

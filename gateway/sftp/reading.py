@@ -26,8 +26,16 @@ class Reading:
 
     def open(self, path: VirtualPath, visitor: Visitor) -> ReadingHandle | Coroutine[Any, Any, ReadingHandle]:
         """A handle on what is at `path`. Raises (or the awaitable does) Refused, KeydUnavailable, KeyRefused."""
+        if visitor.role == "staff" and path.folder == INBOX:
+            self._check_arrived(path)
         handle = self._at_once(path) if self._book.turns.free(str(path)) else None
         return handle or self._waiting(path, visitor)
+
+    def _check_arrived(self, path: VirtualPath) -> None:
+        """The firm reads what was accepted, never what nobody has looked at yet; what has landed is guarded by keyd."""
+        draft, pointer = self._book.drafts.get(path), self._book.tree.stat(path).pointer
+        if (draft is not None and draft.own_name) or (pointer is not None and pointer.state == "partial"):
+            raise Refused("permission", "the paper is still arriving, or being checked; try again when it is accepted")
 
     def _at_once(self, path: VirtualPath) -> ReadingHandle | None:
         entry = self._book.tree.stat(path)

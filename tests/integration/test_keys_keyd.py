@@ -194,6 +194,15 @@ def test_the_wrong_person_is_refused_and_recorded(agent: KeyAgent, house: House,
     assert all(event["person"] == person and why in event["why"] for event in events)
 
 
+def test_staff_read_what_was_accepted_and_nothing_before(agent: KeyAgent, house: House) -> None:
+    with house.catalog() as catalog:
+        catalog.add_person("sue", role="staff", clients=["acme"])
+    paper, _ = house.seal("acme", b"content")
+    assert len(agent.paper_key("acme", paper, "vault", "sue", "download")) == KEY_BYTES
+    with pytest.raises(KeyRefused, match="not accepted yet"):
+        agent.paper_key("acme", house.land("acme", b"content"), "spool", "sue", "download")
+
+
 def test_naming_ones_own_client_does_not_open_anothers_paper(agent: KeyAgent, house: House) -> None:
     paper, _ = house.seal("acme", b"content")
     landed = house.land("acme", b"content")

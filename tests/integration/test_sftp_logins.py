@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -361,6 +364,26 @@ def session_of(desk: Desk, name: str, key: Path, seed: str | None = None) -> par
     return found
 
 
+@contextlib.contextmanager
+def ingesting(server: Server) -> Iterator[None]:
+    """The role ingest, for a while."""
+    log = (server.home / "ingest.log").open("ab")
+    role = subprocess.Popen([sys.executable, "-m", "nightsafe", "ingest", "--data", str(server.folder.root)], stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        role.terminate()
+        role.wait(60)
+        log.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def refused(call: Callable[[], object]) -> type[Exception]:
     with pytest.raises(OSError) as caught:
         call()
@@ -377,6 +400,11 @@ def test_the_staff_see_their_clients_and_nobody_else(desk: Desk, new_key: Callab
     assert sorted(staff.listdir("/")) == sorted([CLIENT, "beta"])
     assert "from-client.txt" in staff.listdir(f"/{CLIENT}/inbox")
     assert staff.stat(f"/{CLIENT}/inbox/from-client.txt").st_size == 9
+    assert refused(lambda: staff.open(f"/{CLIENT}/inbox/from-client.txt")) is PermissionError, "nobody has looked at it yet"
+    wait_until(lambda: os.listdir(desk.server.folder.spool_landed))
+    assert refused(lambda: staff.open(f"/{CLIENT}/inbox/from-client.txt")) is PermissionError, "nor when it waits for ingest"
+    with ingesting(desk.server):
+        wait_until(lambda: not os.listdir(desk.server.folder.spool_landed))
     with staff.open(f"/{CLIENT}/inbox/from-client.txt") as file:
         assert file.read() == b"dear firm"
     with staff.open("/beta/outbox/answer.txt", "w") as file:
