@@ -45,5 +45,5 @@ def test_the_role_uses_the_guard(tmp_path: Path) -> None:
     from tests.integration.conftest import make_installation
 
     installation = make_installation(tmp_path, f"[gateway]\nreserve_bytes = {2**60}\n")
-    with running_role(installation.folder, "ingest") as role, opened_parts(installation, role) as parts, pytest.raises(VaultFull):
+    with running_role(installation.folder, "ingest") as role, opened_parts(installation, role) as (parts, _), pytest.raises(VaultFull):
         parts.check_room(1)
