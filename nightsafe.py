@@ -25,7 +25,7 @@ COMMANDS = {
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),
     "notify": ("gateway.commands.notify:notify", "Notices of events: list, test."),
     "catalog": ("gateway.commands.catalog:catalog", "The catalog: rebuild."),
-    "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots."),
+    "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots, check, forget, copy."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
     "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, add a recovery key, move the master to a KMS."),

@@ -16,9 +16,9 @@ from nightsafe import cli
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 COMMAND = re.compile(r"(?:^|[`$|(;]|&& )\s*(?:\.venv/bin/)?(nightsafe [^`#\n]*)", re.MULTILINE)
-SETTING = re.compile(r"`((?:gateway|ingest|keys|s3|backup|drill|log)\.[a-z_]+)`")
+SETTING = re.compile(rf"`((?:{'|'.join(set(Settings.model_fields) - {'format'})})\.[a-z_]+)`")
 PACKAGES = {f"gateway.{name}" for name in ("age", "audit", "catalog", "ingest", "jail", "keys", "sftp", "store")} | {"backup.report"}
-NOT_SETTINGS = PACKAGES | {"s3.toml"} | {event.value for event in Event}
+NOT_SETTINGS = PACKAGES | {"s3.toml", "notify.toml"} | {event.value for event in Event}
 NOT_COMMANDS = {"spool"}  # `nightsafe spool v1` is a label of the spool's keys
 
 
@@ -43,6 +43,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), f"{name_of(page)}: {target}"
         if anchor:
             assert anchor in anchors(linked), f"{name_of(page)}: {target}"
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    for page in PAGES:
+        if page.parts[-2] in ("tutorial", "how-to", "reference", "explanation"):
+            title = next(line for line in page.read_text("utf-8").splitlines() if line.startswith("# "))[2:]
+            assert f"- [{title}]({page.parts[-2]}/{page.name})\n" in index
 
 
 def problem(words: list[str]) -> str:
