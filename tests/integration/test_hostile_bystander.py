@@ -27,7 +27,7 @@ from tests.integration.test_hostile_fuzz import INIT, Quiet, text
 from tests.integration.test_hostile_ssh import fuzz_messages
 
 MOST = 2.0  # times the quiet value
-HARDLY = 0.03  # seconds: below that it passes in any case; without the bounds on turns it was 0.6 and more
+HARDLY = 0.2  # seconds: below that it passes in any case, since other tests share the machine; without the bounds on turns it was 0.6 and more
 ROUND_SECONDS, ROUNDS = 2.5, 4
 
 
