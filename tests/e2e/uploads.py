@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import paramiko
+from paramiko.sftp import CMD_CLOSE
 
 from tests.e2e.house import House
 
@@ -63,7 +64,9 @@ class Uploader(threading.Thread):
         for start in range(0, len(content), PIECE):
             file.write(content[start : start + PIECE])
         upload.phase = "closing"
-        file.close()
+        # Not file.close(): that hides it when the connection broke before CLOSE could even be sent, and nothing was acknowledged then.
+        client._request(CMD_CLOSE, file.handle)
+        file._closed = True
         upload.phase = "acknowledged"
 
     def _content(self) -> bytes:
