@@ -109,6 +109,7 @@ def test_of_two_started_at_once_one_wins(tmp_path: Path) -> None:
     nothing_left(house, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("until", ["s3", "keyd", "ingest", "scheduler", ""])
 def test_sigterm_in_the_middle_of_the_start(until: str, stopped_early: House) -> None:
     """Sent when this role is ready (or, at first, when the first role was started): it ends well, and nothing runs."""

@@ -334,6 +334,7 @@ def test_a_wrong_password_is_named(ready: House) -> None:
     assert ready.objects() == count
 
 
+@pytest.mark.long
 def test_an_init_that_died_is_begun_anew(fresh: House) -> None:
     fresh.put("papers/keys/" + "ab" * 32)
     assert run_backup(fresh.installation).state == "passed"
@@ -342,6 +343,7 @@ def test_an_init_that_died_is_begun_anew(fresh: House) -> None:
     assert len(keys) == 2
 
 
+@pytest.mark.long
 def test_a_repository_that_the_catalog_never_came_to_know_is_taken_up(fresh: House, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
 

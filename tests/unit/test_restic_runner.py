@@ -216,6 +216,7 @@ def test_no_descriptor_is_left_open(script: Callable[[str], Path], tmp_path: Pat
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.long
 def test_a_full_cache_is_told_in_seconds_and_for_what_it_is(script: Callable[[str], Path], tmp_path: Path) -> None:
     retry = "Load(<index/006bf3e3e5>, 0, 0) returned error, retrying after 2.34s: Copy: write /scratch/cache/index/00/tmp-1: no space left on device"
     program = script(f"while :; do echo '{retry}' >&2; sleep 0.01; done")
