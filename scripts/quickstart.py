@@ -30,7 +30,7 @@ BIG_BYTES = 64 * 1024 * 1024
 WANTED = 300
 LARGEST_DOCUMENT = 4 * 1024 * 1024
 READY_SECONDS, RECEIPT_SECONDS, BUSY_SECONDS = 90, 300, 300
-BUSY = 4  # the exit code of a command whose lock somebody else holds
+BUSY, OUT_OF_REACH = 4, 5  # exit codes: somebody else holds the lock; a port is taken, or a service does not answer
 USUAL_PORT = 2022
 
 
@@ -135,17 +135,38 @@ def _serving(place: Place, console: Console) -> Iterator[tuple[dict[str, Any], s
     if CLIENT not in {client["name"] for client in _nightsafe(place, "client", "list")}:
         _nightsafe(place, "client", "add", CLIENT, "--public-key", f"{place.key}.pub")
     console.print("Starting all roles …")
+    server, process = _start(place)
+    try:
+        yield server, process
+    finally:
+        _stop(process)
+
+
+def _start(place: Place) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
+    """Start all roles and wait until they are ready. The port may have been taken since it was looked at: then any other will do."""
+    port = _port()
+    process = _up(place, port)
+    try:
+        return _await_ready(process, place), process
+    except BaseException:
+        _stop(process)
+        if process.returncode == OUT_OF_REACH and port and not _port():
+            return _start(place)
+        raise
+
+
+def _up(place: Place, port: int) -> subprocess.Popen[bytes]:
     place.ready.unlink(missing_ok=True)
     command = [sys.executable, "-m", "nightsafe", "up", "--data", str(place.data), "--sftp-host", "127.0.0.1"]
-    command += ["--sftp-port", str(_port()), "--ready-file", str(place.ready)]
-    with place.log.open("ab") as log:
+    command += ["--sftp-port", str(port), "--ready-file", str(place.ready)]
+    with place.log.open("wb") as log:
         # In a session of its own: Ctrl-C reaches this script first, which then ends the roles in order.
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
-    try:
-        yield _await_ready(process, place), process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
 
 
 def _port() -> int:
@@ -159,12 +180,17 @@ def _port() -> int:
     return USUAL_PORT
 
 
+def _complaints(log: Path) -> list[str]:
+    """The last lines that the roles wrote, without those that only say how they come and go."""
+    lines = log.read_text(errors="replace").splitlines()
+    return [line for line in lines if '"level": "info"' not in line][-20:]
+
+
 def _await_ready(process: subprocess.Popen[bytes], place: Place) -> dict[str, Any]:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            tail = place.log.read_text(errors="replace").splitlines()[-5:]
-            raise QuickstartError("'nightsafe up' ended:\n" + "\n".join(tail))
+            raise QuickstartError("'nightsafe up' ended:\n" + "\n".join(_complaints(place.log)))
         if place.ready.exists():
             ready: dict[str, Any] = json.loads(place.ready.read_text())
             return ready

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import ROOT
+from config.folder import DataFolder
+from tests.e2e.house import ROOT, House
 from tests.e2e.trees import make_tree
 
 pytestmark = pytest.mark.timeout(240)
@@ -41,6 +45,33 @@ def test_it_serves_until_it_is_told_to_end_and_uses_what_is_there(tmp_path: Path
     assert again.returncode == 0, again.stdout + again.stderr
     check_summary(again.stdout, len(there), 2 * len(there))
     assert (tmp_path / "home" / "recovery-kit.txt").read_text().count("AGE-SECRET-KEY-1") == 1
+
+
+def test_a_port_that_is_taken_meanwhile_is_no_obstacle_and_another_mistake_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("quickstart", ROOT / "scripts" / "quickstart.py")
+    assert spec
+    assert spec.loader
+    quickstart = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "quickstart", quickstart)
+    spec.loader.exec_module(quickstart)
+    place, house = quickstart.Place(tmp_path / "home"), House(tmp_path / "home")
+    place.home.mkdir()
+    house.init()
+    for name, value in house.environment.items():
+        monkeypatch.setenv(name, value)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        ports = [other.getsockname()[1], 0, 0]
+        monkeypatch.setattr(quickstart, "_port", lambda: ports.pop(0))
+        server, process = quickstart._start(place)
+        quickstart._stop(process)
+        assert ports == []
+        assert server["sftp"]["port"] != other.getsockname()[1]
+    DataFolder(house.data).catalog.write_bytes(b"")
+    monkeypatch.setattr(quickstart, "_port", lambda: 0)
+    with pytest.raises(quickstart.QuickstartError, match=r"catalog\.sqlite3 is empty"):
+        quickstart._start(place)
 
 
 def check_summary(text: str, deposited: int, drilled: int) -> None:
