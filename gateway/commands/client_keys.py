@@ -21,8 +21,9 @@ from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
 from gateway.commands.operators import operator
+from gateway.keys.client_keys import ClientKey
 from gateway.keys.generations import Kind
-from gateway.keys.keyring import ClientKey, Keyring
+from gateway.keys.keyring import Keyring
 
 OPENED_BY: dict[Kind, str] = {
     "managed": "this installation and the recovery kit",

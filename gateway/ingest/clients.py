@@ -5,7 +5,8 @@ from __future__ import annotations
 from config.errors import UsageError
 from gateway.catalog import Catalog
 from gateway.catalog.names import check_name
-from gateway.keys.keyring import ClientKey, Keyring
+from gateway.keys.client_keys import ClientKey
+from gateway.keys.keyring import Keyring
 
 OUTBOX = "/outbox/"  # what the firm leaves there has a key that opens here, whatever the custody of the client's own papers
 

@@ -23,13 +23,14 @@ MOST_BYTES = 1024
 
 
 def set_archive_password(keyring: Keyring, client: str, password: str) -> None:
-    """Keep it, in the place of an older one. Raises UsageError for one that cannot be."""
+    """Keep it, in the place of an older one. Raises UsageError for one that cannot be, Busy."""
     data = password.encode()
     if not data or len(data) > MOST_BYTES or any(ord(letter) < 32 for letter in password):
         raise UsageError(f"a password has 1 to {MOST_BYTES} bytes, and no control characters", "type it in one line")
     path = _path(keyring, client)
-    make_folder(path.parent)
-    write_whole(path, seal_bytes(data, [keyring.ingest_recipient, *keyring.sealed_to]))
+    with keyring.changing():  # what it is sealed to may be changed at this moment
+        make_folder(path.parent)
+        write_whole(path, seal_bytes(data, [keyring.ingest_recipient, *keyring.sealed_to]))
 
 
 def remove_archive_password(keyring: Keyring, client: str) -> bool:

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from config.errors import SettingsError, UsageError
 from config.files import write_whole
-from config.roles import exclusive
 from gateway.catalog.sshkeys import fingerprint
 from gateway.keys.keyring import Keyring
 from gateway.keys.pieces import read_piece, write_new
@@ -34,9 +33,9 @@ def host_keys(keyring: Keyring) -> list[HostKey]:
 
 
 def make_nist_host_key(keyring: Keyring) -> HostKey:
-    """Make the host key on the curve P-256, with a sealed copy as of the other one. Raises UsageError when there is one."""
+    """Make the host key on the curve P-256, with a sealed copy as of the other one. Raises UsageError when there is one, Busy."""
     path = keyring.folder.nist_host_key
-    with exclusive(keyring.folder, "hostkey", "another process makes a host key", "try again in a moment"):
+    with keyring.changing():
         if path.exists():
             raise UsageError("there is a host key on a NIST curve already", "see it with: nightsafe host-key")
         if keyring.has_secret(NIST_HOST_KEY):

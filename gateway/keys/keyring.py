@@ -2,7 +2,7 @@
 
     master.recipient            age recipient of the master; two while the master is changed, the new one first
     recovery.recipients         age recipients of the recovery identities, one a line
-    clients/CLIENT/N.*          the client's key of generation N, see `generations`
+    clients/CLIENT/N.*          the client's key of generation N, see `client_keys` and `generations`
     clients/CLIENT/archive-password.age   what opens its encrypted archives, see `archive_password`
     host/ssh_host_ed25519_key   the SSH host key, in clear (0600): the gateway reads it without a master; and .pub
     totp/PERSON.age             the seed of a person's second factor, sealed to master and recovery
@@ -10,10 +10,8 @@
     allowed_signers             public halves of the signing keys, for `ssh-keygen -Y verify`
     ../ingest-keys/N.age        identities of ingest, sealed to the master alone, never backed up; N.recipient
 
-Deposits of a client are sealed to its newest key; but once it has one that the master does not open, to the newest of those, and never to
-another again. What the firm leaves in its outbox is sealed to the newest that the master opens. For a managed client both are the same.
-
-What the roles need comes to be as generations do: public half, then secret half, and no secret half is ever replaced.
+What the roles need comes to be as generations do: public half, then secret half, and no secret half is ever replaced. Clients' keys are made in
+`client_keys`; everything is sealed anew in `resealing`.
 """
 
 from __future__ import annotations
@@ -21,35 +19,22 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from config.errors import SettingsError, UsageError
 from config.files import make_folder, write_whole
 from config.folder import DataFolder
-from config.roles import exclusive
 from gateway.age import Identity, Recipient, seal_bytes
 from gateway.audit.signatures import CHECKPOINT, DESTRUCTION, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
 from gateway.catalog.names import check_name
+from gateway.keys.client_keys import ClientKeys
 from gateway.keys.errors import KeyDamaged
-from gateway.keys.generations import (
-    Generation,
-    Kind,
-    generations,
-    make_generation,
-    open_generation,
-    recipient_of,
-    recipients_in,
-    take_external,
-    unsealed,
-)
+from gateway.keys.generations import Generation, generations, make_generation, open_generation, recipient_of, recipients_in, unsealed
 from gateway.keys.pieces import read_piece, write_new
 
 SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
-DepositKind = Literal["recovery", "external"]
 
 HOST_KEY = "host-key"
 RECEIPT_SIGNING, EVIDENCE_SIGNING, CHECKPOINT_SIGNING = "receipt-signing", "evidence-signing", "checkpoint-signing"
@@ -65,21 +50,8 @@ RESTIC_PAPERS, RESTIC_KEYS, RESTIC_KIT = "restic-papers", "restic-keys", "restic
 S3_WRITER, S3_READER, S3_PRUNER = "s3-writer", "s3-reader", "s3-pruner"
 
 
-@dataclass(frozen=True)
-class ClientKey:
-    """The public half of one generation of a client's key."""
-
-    client: str
-    generation: int
-    recipient: Recipient
-    kind: Kind = "managed"
-
-
-class Keyring:
+class Keyring(ClientKeys):
     """The keys of one installation. Holds no secret itself: what opens something is passed in. Raises KeyDamaged for altered files."""
-
-    def __init__(self, folder: DataFolder) -> None:
-        self.folder = folder
 
     @classmethod
     def create(cls, folder: DataFolder, master: Recipient, recovery: Recipient) -> Self:
@@ -115,140 +87,10 @@ class Keyring:
                 write_whole(self.allowed_signers, self._allowed_signers().encode())
         return [name for name, _ in new]
 
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Hold the keyring: one process at a time makes keys. Raises Busy."""
-        with exclusive(self.folder, "keyring", f"another process makes keys in {self.folder.root}", "try again in a moment"):
-            yield
-
-    @property
-    def master_recipient(self) -> Recipient:
-        """The public half of the master."""
-        return self.master_recipients[0]
-
-    @property
-    def master_recipients(self) -> list[Recipient]:
-        """The same; two while the master is changed, the new one first."""
-        return recipients_in(self.master_file)
-
-    @property
-    def recovery_recipients(self) -> list[Recipient]:
-        """The public halves of the recovery identities; never empty."""
-        return recipients_in(self.recovery_file)
-
-    @property
-    def sealed_to(self) -> list[Recipient]:
-        """What every identity and secret is sealed to, but ingest's and those for deposits alone."""
-        return [*self.master_recipients, *self.recovery_recipients]
-
-    @property
-    def master_file(self) -> Path:
-        """Holds the public half of the master."""
-        return self.folder.keys / "master.recipient"
-
-    @property
-    def recovery_file(self) -> Path:
-        """Holds the public halves of the recovery identities."""
-        return self.folder.keys / "recovery.recipients"
-
     @property
     def allowed_signers(self) -> Path:
         """The file for `ssh-keygen -Y verify -f`."""
         return self.folder.keys / "allowed_signers"
-
-    # clients
-
-    def add_client(self, name: str) -> ClientKey:
-        """Make the first key of a managed client; when it has one (an interrupted run), that is returned. Raises UsageError for a bad name."""
-        check_name(name)
-        with self.changing():
-            if any(generation.kind != "managed" for generation in self._of(name)):
-                raise UsageError(
-                    f"there are keys for '{name}' already, of another custody", f"an interrupted 'client add' left them: remove keys/clients/{name}"
-                )
-            self._ensure_managed(name)
-        return self.client_recipient(name)
-
-    def add_deposit_client(self, name: str, recipient: Recipient | None) -> list[ClientKey]:
-        """Make the keys of a client whose deposits nothing here opens: to `recipient`, or to a new one that is sealed to recovery alone; and a
-        managed one for its outbox. What an interrupted run made is kept. Raises UsageError for a bad name, or a recipient that is ours."""
-        check_name(name)
-        with self.changing():
-            deposits = [generation for generation in self._of(name) if generation.kind != "managed"]
-            known = [str(recipient_of(self.folder.client_keys(name), generation)) for generation in deposits]
-            if not deposits or (recipient is not None and str(recipient) != known[0]):
-                self._make_deposit_key(name, recipient)
-            self._ensure_managed(name)
-        return self.client_keys(name)
-
-    def rotate_client(self, name: str, *, recipient: Recipient | None = None, outbox: bool = False) -> ClientKey:
-        """Make the next generation of a client's key, for new papers: of the same custody. A client that brings its own `recipient` brings
-        another one. Raises UsageError when it has no key yet, or custody and `recipient` do not go together."""
-        with self.changing():
-            current = self.client_recipient(name, outbox=outbox)
-            if current.kind == "managed":
-                if recipient is not None:
-                    raise UsageError(f"the papers of '{name}' are managed: it brings no recipient", "leave --recipient away")
-                self._make(name, "managed")
-            else:
-                if current.kind == "external" and recipient is None:
-                    raise UsageError(f"'{name}' holds its key alone", "ask for its new recipient, and give it: --recipient age1…")
-                self._make_deposit_key(name, recipient)
-        return self.client_recipient(name, outbox=outbox)
-
-    def client_recipient(self, name: str, *, outbox: bool = False) -> ClientKey:
-        """What new deposits of a client are sealed to, or what goes into its `outbox`. Raises UsageError when there is none."""
-        check_name(name)
-        found = self._of(name)
-        managed = [generation for generation in found if generation.kind == "managed"]
-        fitting = managed if outbox else [generation for generation in found if generation.kind != "managed"] or managed
-        if not fitting:
-            raise UsageError(f"there is no key for the client '{name}'", "look at: nightsafe client list")
-        return self._client_key(name, fitting[0])
-
-    def client_keys(self, name: str) -> list[ClientKey]:
-        """Every generation of a client's key, oldest first."""
-        check_name(name)
-        return [self._client_key(name, generation) for generation in reversed(self._of(name))]
-
-    def client_kind(self, name: str, generation: int) -> Kind | None:
-        """Who can open what is sealed to that generation; None when it is not known here."""
-        check_name(name)
-        return next((one.kind for one in self._of(name) if one.number == generation), None)
-
-    def client_identities(self, name: str, opener: Identity, *, recovery: bool = False) -> list[Identity]:
-        """Every generation of a client's identity that the master opens, newest first; empty when the client has none here. With `recovery`
-        the `opener` is a recovery identity, which opens those that are sealed to recovery alone too."""
-        check_name(name)
-        folder = self.folder.client_keys(name)
-        kinds = ("managed", "recovery") if recovery else ("managed",)
-        return [open_generation(folder, generation, opener) for generation in self._of(name) if generation.kind in kinds]
-
-    def _of(self, client: str) -> list[Generation]:
-        return generations(self.folder.client_keys(client))
-
-    def _client_key(self, client: str, generation: Generation) -> ClientKey:
-        return ClientKey(client, generation.number, recipient_of(self.folder.client_keys(client), generation), generation.kind)
-
-    def _ensure_managed(self, client: str) -> None:
-        if all(generation.kind != "managed" for generation in self._of(client)):
-            self._make(client, "managed")
-
-    def _make_deposit_key(self, client: str, recipient: Recipient | None) -> None:
-        if recipient is None:
-            self._make(client, "recovery")
-            return
-        ours = {str(one) for one in (*self.master_recipients, *self.recovery_recipients)} | {str(key.recipient) for key in self.client_keys(client)}
-        if str(recipient) in ours:
-            raise UsageError(f"{recipient} is a key of this installation already", "the client makes one of its own, with: age-keygen -o FILE")
-        take_external(self.folder.client_keys(client), self._next(client), recipient)
-
-    def _make(self, client: str, kind: Kind) -> None:
-        sealed_to = self.sealed_to if kind == "managed" else self.recovery_recipients
-        make_generation(self.folder.client_keys(client), Generation(self._next(client), kind), sealed_to)
-
-    def _next(self, client: str) -> int:
-        return max((generation.number for generation in self._of(client)), default=0) + 1
 
     # ingest
 
@@ -313,9 +155,10 @@ class Keyring:
     # second factors
 
     def seal_totp(self, person: str, seed: bytes) -> None:
-        """Keep the seed of a person's second factor, in place of an older one."""
-        make_folder(self.folder.totp_seeds)
-        write_whole(self._totp_file(person), seal_bytes(seed, self.sealed_to))
+        """Keep the seed of a person's second factor, in place of an older one. Raises Busy."""
+        with self.changing():  # while the master is changed, it could be sealed to the one that goes
+            make_folder(self.folder.totp_seeds)
+            write_whole(self._totp_file(person), seal_bytes(seed, self.sealed_to))
 
     def open_totp(self, person: str, identity: Identity) -> bytes:
         """The seed. Raises UsageError when there is none."""
