@@ -13,13 +13,14 @@ Opening a file to seal it anew keeps its time: the report tells ages by it.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import SettingsError, UsageError
 from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
-from gateway.age import AgeError, Identity, Recipient, seal_bytes, unwrap
+from gateway.age import AgeError, Identity, Recipient, read_header, seal_bytes, unwrap
 from gateway.keys.archive_password import FILE as ARCHIVE_PASSWORD
 from gateway.keys.errors import KeyDamaged
 from gateway.keys.generations import SUFFIXES, Generation, generations, recipient_of, unsealed
@@ -87,15 +88,17 @@ def add_recovery(keyring: Keyring, recipient: Recipient, master: Identity, recov
 
 
 def retire_ingest_keys(keyring: Keyring, identities: Sequence[Identity], spool: Spool, tell: Callable[[int], None]) -> tuple[list[int], list[int]]:
-    """Destroy every key of ingest but the newest that opens nothing in the spool any more; generations that were destroyed, and that are still
-    needed. One that is not among `identities` is kept. `tell` is called before each is destroyed."""
+    """Destroy every key of ingest but the newest that nothing needs any more: no paper in the spool, no archive password that a killed renewal
+    left to it. Generations that were destroyed, and that are still needed. One that is not among `identities` is kept. `tell` is called before
+    each is destroyed."""
     folder = keyring.folder.ingest_keys
     if len(generations(folder)) < 2:
         return [], []
     with keyring.changing():
         held = {identity.recipient: identity for identity in identities}
-        older = {generation: held.get(recipient_of(folder, generation)) for generation in generations(folder)[1:]}
-        needed = _needed(older, spool)
+        newest, *olds = generations(folder)
+        older = {generation: held.get(recipient_of(folder, generation)) for generation in olds}
+        needed = _needed(older, spool) | _needed_for_passwords(older, held.get(recipient_of(folder, newest)), keyring)
         for generation in older:
             if generation not in needed:
                 tell(generation.number)
@@ -116,6 +119,19 @@ def _needed(identities: dict[Generation, Identity | None], spool: Spool) -> set[
         except SpoolDamaged:
             return set(identities)
         needed |= {generation for generation, identity in identities.items() if identity and _opens(header, identity)}
+    return needed
+
+
+def _needed_for_passwords(identities: dict[Generation, Identity | None], newest: Identity | None, keyring: Keyring) -> set[Generation]:
+    """Which of them open a client's archive password that the newest does not."""
+    needed: set[Generation] = set()
+    for path in _files(keyring.folder.keys, ARCHIVE_PASSWORD):
+        try:
+            header = read_header(io.BytesIO(read_piece(path)))
+        except (OSError, AgeError):
+            continue  # gone meanwhile, or damaged: no key opens it
+        if newest is None or not _opens(header, newest):
+            needed |= {generation for generation, identity in identities.items() if identity and _opens(header, identity)}
     return needed
 
 
@@ -141,8 +157,13 @@ def _name(keyring: Keyring, recipients: Sequence[Recipient]) -> None:
 
 
 def _reseal_all(keyring: Keyring, opener: Identity, masters: Sequence[Recipient]) -> int:
-    """Everything that a master opens: keys and secrets to `masters` and recovery, ingest's to `masters` alone. How many files."""
+    """Everything that a master opens: keys and secrets to `masters` and recovery, ingest's to `masters` alone. How many files.
+
+    What killed runs left half-written goes: it is sealed to those of before, and whoever writes here holds the keyring.
+    """
     count = 0
+    for left in (path for root in (keyring.folder.keys, keyring.folder.ingest_keys) for path in root.rglob(f"{TEMPORARY_PREFIX}*")):
+        left.unlink(missing_ok=True)
     everybody = [*masters, *keyring.recovery_recipients]
     for root, recipients in ((keyring.folder.keys, everybody), (keyring.folder.ingest_keys, list(masters))):
         for path in _files(root, ".age"):

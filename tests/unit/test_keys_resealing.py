@@ -11,13 +11,15 @@ import pytest
 
 import gateway.keys.master as master_module
 import gateway.keys.resealing as resealing
-from config.errors import SettingsError, UsageError
+from config.errors import Busy, SettingsError, UsageError
 from config.folder import DataFolder
 from gateway.age import AgeError, Identity, NoMatchError, open_bytes
+from gateway.keys.archive_password import archive_password, set_archive_password
 from gateway.keys.errors import KeyMismatch
+from gateway.keys.hostkeys import make_nist_host_key
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import KeptInFile
-from gateway.keys.resealing import MasterChange, add_recovery, retire_ingest_keys, rotate_master
+from gateway.keys.resealing import MasterChange, add_recovery, reseal_archive_passwords, retire_ingest_keys, rotate_master
 from gateway.store import Spool, new_paper_id
 
 RECOVERY = Identity.generate()
@@ -208,6 +210,37 @@ def test_an_older_key_of_ingest_goes_when_the_spool_needs_it_no_more(tmp_path: P
     assert sorted(os.listdir(folder.ingest_keys)) == ["2.age", "2.recipient", "3.age", "3.recipient"]
     (folder.spool_partial / new_paper_id()).write_bytes(b"rubbish of which nobody can tell what it needs")
     assert retire() == ([], [2], [])
+
+
+def test_an_older_key_of_ingest_stays_while_an_archive_password_is_left_to_it(tmp_path: Path) -> None:
+    """`keys rotate-ingest` was killed after it made the new key; ingest, which retires older ones, starts before it is run again."""
+    keyring, source = build(tmp_path)
+    set_archive_password(keyring, "acme", "agreed")
+    keyring.make_ingest_key()
+    for path in (keyring.folder.spool_partial, keyring.folder.spool_landed):
+        path.mkdir(parents=True)
+
+    def retire() -> tuple[list[int], list[int]]:
+        with Spool(keyring.folder.spool_partial, keyring.folder.spool_landed, keyring.ingest_recipient) as spool:
+            return retire_ingest_keys(keyring, keyring.ingest_identities(source.load()), spool, lambda _: None)
+
+    assert retire() == ([], [1])
+    assert archive_password(keyring, "acme", keyring.ingest_identities(source.load())) == "agreed"
+    assert reseal_archive_passwords(keyring, source.load()) == 1
+    assert retire() == ([1], [])
+    assert archive_password(keyring, "acme", keyring.ingest_identities(source.load())) == "agreed"
+
+
+def test_nothing_is_sealed_while_keys_are_changed(tmp_path: Path) -> None:
+    """Else it could be sealed to the master that is about to go, and nothing would open it afterwards."""
+    keyring, _ = build(tmp_path)
+    for write in (
+        lambda: keyring.seal_totp("bob", b"seed"),
+        lambda: set_archive_password(keyring, "acme", "agreed"),
+        lambda: make_nist_host_key(keyring),
+    ):
+        with keyring.changing(), pytest.raises(Busy):
+            write()
 
 
 def test_a_restored_folder_gets_a_key_of_ingest(tmp_path: Path) -> None:
