@@ -47,6 +47,7 @@ def test_it_serves_until_it_is_told_to_end_and_uses_what_is_there(tmp_path: Path
     assert (tmp_path / "home" / "recovery-kit.txt").read_text().count("AGE-SECRET-KEY-1") == 1
 
 
+@pytest.mark.long
 def test_a_port_that_is_taken_meanwhile_is_no_obstacle_and_another_mistake_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("quickstart", ROOT / "scripts" / "quickstart.py")
     assert spec
