@@ -19,7 +19,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from backup.check import checks_of, coverage
-from backup.overview import backup_lines, worst
+from backup.line import worst
+from backup.overview import backup_lines
 from config.errors import NightsafeError
 from config.loading import Installation
 from gateway.catalog import Catalog, Run

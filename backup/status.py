@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from backup.access import is_offsite
+from backup.line import Colour
 from config.loading import Installation
 from config.settings import CopySettings
 from gateway.catalog import Catalog, Run
 
-Colour = Literal["green", "yellow", "red"]
 NOT_OFFSITE = "not offsite: the bucket is on this machine, so its loss takes the backups along"
 
 

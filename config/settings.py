@@ -142,6 +142,7 @@ class KeysSettings(_Section):
     kms_key: str = Field("", max_length=2048, description="`kms`: the key in KMS, by ARN, id or alias.")
     kms_region: str = Field("us-east-1", min_length=1, description="`kms`: its region.")
     kms_endpoint: str = Field("", pattern=r"^(https?://.+)?$", description="`kms`: URL of another endpoint than AWS's own.")
+    max_age_days: int = Field(730, ge=1, le=36_600, description="Age from which `status` and `doctor` ask for a key to be renewed.")
     grants_per_minute: int = Field(
         6000, ge=1, le=1_000_000, description="Papers' keys that keyd opens for one person in a minute; beyond that it refuses for a while."
     )

@@ -10,7 +10,8 @@ import click
 
 from backup.commands.facts import from_option, moment, run_facts
 from backup.commands.status import print_lines
-from backup.overview import backup_lines, worst
+from backup.line import worst
+from backup.overview import backup_lines
 from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
 from config.errors import CheckFailed, Exit, OutOfReach, Partial

@@ -88,6 +88,13 @@ class PaperQueries:
             count, size = connection.execute(query).one()
         return int(count), int(size)
 
+    def arrivals(self, since: datetime) -> tuple[int, datetime | None]:
+        """How many papers were received from `since` on, and when the last of them was."""
+        query = select(func.count(), func.max(t.papers.c.received_at)).where(t.papers.c.received_at >= since)
+        with self._database.reading() as connection:
+            count, last = connection.execute(query).one()
+        return int(count), last
+
     def count_by_key(self) -> dict[tuple[str, int], int]:
         """How many papers are sealed to each client's key, by (client, generation)."""
         query = select(t.papers.c.client, t.papers.c.generation, func.count()).where(t.papers.c.sealed_size > 0)

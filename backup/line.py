@@ -1,0 +1,40 @@
+"""A line of the status: one thing that can be wrong, and what to do then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+Colour = Literal["green", "yellow", "red"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing: how it is, and what to do when it is not green."""
+
+    name: str
+    colour: Colour
+    text: str
+    todo: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        return asdict(self)
+
+
+def worst(lines: Sequence[Line]) -> Colour:
+    """The colour of the whole."""
+    colours = {line.colour for line in lines}
+    return "red" if "red" in colours else "yellow" if "yellow" in colours else "green"
+
+
+def age_words(age: timedelta) -> str:
+    """A length of time for people, from seconds to days."""
+    seconds = max(0, int(age.total_seconds()))
+    if seconds < 120:
+        return f"{seconds} seconds"
+    if seconds < 7200:
+        return f"{seconds // 60} minutes"
+    return f"{seconds // 3600} hours" if seconds < 172_800 else f"{seconds // 86_400} days"
