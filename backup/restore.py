@@ -7,6 +7,7 @@ then; everything else that was asked for is reported. `backup.inplace` brings th
 from __future__ import annotations
 
 import errno
+import getpass
 import hashlib
 import itertools
 import os
@@ -122,7 +123,8 @@ def errand(
         check(live, client)
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         run = live.start_run("restore", {"client": client, "paths": list(paths), **facts})
-        audit.append(Event.RESTORE_STARTED, durable=True, run=run, client=client, paths=len(paths), **facts)
+        person = f"ops:{getpass.getuser()}"
+        audit.append(Event.RESTORE_STARTED, durable=True, person=person, run=run, client=client, paths=len(paths), **facts)
         try:
             scratch = stack.enter_context(scratch_folder(installation, "restore"))
             probe(installation, secrets, copy)
@@ -134,12 +136,12 @@ def errand(
         except BaseException as error:
             cause = error.message if isinstance(error, NightsafeError) else "interrupted"
             live.finish_run(run, "failed", detail={"client": client, "cause": cause, **facts})
-            audit.append(Event.RESTORE_FINISHED, durable=True, run=run, client=client, state="failed", **facts)
+            audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, client=client, state="failed", **facts)
             raise
         counted = {"papers": report.restored, "sealed": report.sealed, "bytes": report.restored_bytes, "not_restored": report.not_restored}
         detail = {"client": client, **counted, **facts}
         state: RunState = "partial" if report.not_restored else "passed"
-        audit.append(Event.RESTORE_FINISHED, durable=True, run=run, state=state, snapshot=report.snapshot, **detail)
+        audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, state=state, snapshot=report.snapshot, **detail)
         live.finish_run(run, state, snapshot=report.snapshot, detail=detail)
 
 

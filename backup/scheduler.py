@@ -28,6 +28,8 @@ from config.console import Silent
 from config.errors import Busy, NightsafeError
 from config.loading import Installation
 from config.roles import role_state, running_role
+from gateway.audit.log import AuditLog
+from gateway.audit.settings import record_settings
 from gateway.catalog import Catalog, Run
 from gateway.catalog.rows import RunKind
 from gateway.keys.secrets import RoleSecrets, role_secrets
@@ -67,6 +69,8 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
     with running_role(installation.folder, "scheduler") as role, serving(installation):
         role.stop_on_signals()
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        with AuditLog(installation.folder.audit, "scheduler") as audit:
+            record_settings(installation.folder.audit, installation.settings, audit, "scheduler")
         zone = installation.settings.backup.timezone
         jobs = jobs if jobs is not None else usual_jobs(installation, secrets, role.stop)
         scheduler = BackgroundScheduler(

@@ -78,7 +78,7 @@ def show(data: Path | None, as_json: bool) -> None:
         offsite=not bucket.embedded and is_offsite(bucket.endpoint),
     )
     log = AuditLog(installation.folder.audit, "ops")
-    log.append(Event.KIT_SHOWN, durable=True)
+    log.append(Event.KIT_SHOWN, durable=True, person=f"ops:{getpass.getuser()}")
     log.close()
     if as_json:
         repositories = {"papers": values.papers_repository, "keys": values.keys_repository}

@@ -14,7 +14,7 @@ from config.cli import data_option, json_option
 from config.console import emit, say, table
 from config.errors import UsageError
 from config.files import write_whole
-from config.loading import open_installation
+from config.loading import Installation, open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.sshkeys import SigningKey
@@ -56,12 +56,23 @@ def ca() -> None:
     """The CA of this installation: signs certificates for logins."""
 
 
+def made_ca(installation: Installation) -> str:
+    """The public line of the CA, which is made, and recorded, when it is first wanted."""
+    keyring = Keyring(installation.folder)
+    known = keyring.has_secret(USER_CA)
+    line = keyring.make_user_ca()
+    if not known:
+        with AuditLog(installation.folder.audit, "ops") as log:
+            log.append(Event.KEY_CREATED, durable=True, person=operator(), whose="user-ca", recipient=line)
+    return line
+
+
 @ca.command()
 @data_option
 @json_option
 def show(data: Path | None, as_json: bool) -> None:
     """The CA's public key; it is made when it is first wanted."""
-    line = Keyring(open_installation(data).folder).make_user_ca()
+    line = made_ca(open_installation(data))
     if as_json:
         emit({"public_key": line, "fingerprint": fingerprint(line)}, as_json)
         return
@@ -92,8 +103,8 @@ def sign(person: str, public_key: Path, valid: timedelta, networks: str, key_id:
     key_id = key_id or f"{person} {now:%Y-%m-%d}"
     if not KEY_ID.fullmatch(key_id):
         raise UsageError("that cannot be the id of a certificate", "use up to 100 letters, digits, spaces and . _ @ : + -")
+    made_ca(installation)
     keyring = Keyring(installation.folder)
-    keyring.make_user_ca()
     signer = SigningKey.parse(keyring.open_secret(USER_CA, load_master(installation)))
     with Catalog.open(installation.folder.catalog) as catalog:
         if catalog.existing_person(person).off_boarded_at is not None:

@@ -108,7 +108,7 @@ def _add(
         person = catalog.add_person(name, role="client", client=name, keys=keys) if keys else None
     log = AuditLog(folder.audit, "ops")
     tell_keys(log, [made.first, *made.others])
-    log.append(Event.CLIENT_ADDED, client=name, custody=added.custody, recipient=recipient)
+    log.append(Event.CLIENT_ADDED, person=operator(), client=name, custody=added.custody, recipient=recipient)
     if person:
         log.append(Event.PERSON_ADDED, person=name, client=name, by=operator(), **facts_added(person))
     log.sync()

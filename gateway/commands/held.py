@@ -32,11 +32,14 @@ def held() -> None:
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
     """What waits, and what for."""
-    with Catalog.open(open_installation(data).folder.catalog) as catalog:
+    folder = open_installation(data).folder
+    with Catalog.open(folder.catalog) as catalog:
         if client is not None and catalog.client(client) is None:
             raise unknown_client(client)
         found = catalog.held(client)
         decided = catalog.decisions()
+    with AuditLog(folder.audit, "ops") as log:
+        log.append(Event.FILES_SEARCHED, durable=True, person=operator(), state="held", found=len(found), **({"client": client} if client else {}))
     if as_json:
         emit([_facts(one, decided.get(one.id)) for one in found], as_json)
         return

@@ -9,6 +9,9 @@ import click
 from config.cli import data_option, json_option
 from config.console import emit, table
 from config.loading import open_installation
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.commands.operators import operator
 from gateway.keys.hostkeys import host_keys, make_nist_host_key
 from gateway.keys.keyring import Keyring
 
@@ -19,9 +22,12 @@ from gateway.keys.keyring import Keyring
 @json_option
 def host_key(nist: bool, data: Path | None, as_json: bool) -> None:
     """The host keys and their fingerprints."""
-    keyring = Keyring(open_installation(data).folder)
+    folder = open_installation(data).folder
+    keyring = Keyring(folder)
     if nist:
         make_nist_host_key(keyring)
+        with AuditLog(folder.audit, "ops") as log:
+            log.append(Event.KEY_CREATED, durable=True, person=operator(), whose="host-key-nist")
     found = host_keys(keyring)
     if as_json:
         emit([{"kind": key.kind, "fingerprint": key.fingerprint, "public_key": key.line} for key in found], as_json)

@@ -157,7 +157,7 @@ def _make(folder: DataFolder) -> Identity:
     Keyring.create(folder, master.recipient, recovery.recipient)
     Catalog.create(folder.catalog).close()
     log = AuditLog(folder.audit, "ops")
-    log.append(Event.INSTALLATION_CREATED, recovery_recipient=str(recovery.recipient))
+    log.append(Event.INSTALLATION_CREATED, person=operator(), recovery_recipient=str(recovery.recipient))
     for facts in installation_keys(Keyring(folder)):
         log.append(Event.KEY_CREATED, person=operator(), **facts)
     log.sync()

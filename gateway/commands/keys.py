@@ -183,6 +183,8 @@ def to_kms(data: Path | None, as_json: bool) -> None:
     target.put(master)
     if target.load() != master:
         raise UsageError(f"KMS gave something else back than what was put into {path}", "delete that file; the master where it was is untouched")
+    with AuditLog(installation.folder.audit, "ops") as log:
+        log.append(Event.MASTER_COPIED, durable=True, person=operator(), recipient=str(master.recipient), to="kms")
     if as_json:
         emit({"file": str(path), "recipient": str(master.recipient)}, as_json)
         return

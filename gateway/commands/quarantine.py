@@ -13,6 +13,7 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, say, table
 from config.loading import open_installation
 from config.roles import exclusive
+from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
@@ -38,6 +39,7 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
         if client is not None and catalog.client(client) is None:
             raise unknown_client(client)
         found = list(store.papers(client))
+        _looked(data, client=client, found=len(found))
     if as_json:
         emit([_facts(one) for one in found], as_json)
         return
@@ -54,7 +56,9 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 def show(paper: str, data: Path | None, as_json: bool) -> None:
     """Everything that is known of one refused paper. Its content is not shown."""
     with _opened(data) as (store, _):
-        found = _facts(store.paper(paper))
+        one = store.paper(paper)
+        found = _facts(one)
+        _looked(data, client=one.client, path=one.row.path if one.row else None, found=1)
     if as_json:
         emit(found, as_json)
     else:
@@ -95,6 +99,12 @@ def delete(paper: str, reason: str, yes: bool, data: Path | None, as_json: bool)
         emit({"paper": deleted.paper, "client": deleted.client, "deleted": True}, as_json)
     else:
         say(f"The paper {deleted.paper} of {deleted.client} was deleted.")
+
+
+def _looked(data: Path | None, **fields: Any) -> None:
+    """Who looks at refused papers is recorded, as every search is."""
+    with AuditLog(open_installation(data).folder.audit, "ops") as log:
+        log.append(Event.FILES_SEARCHED, durable=True, person=operator(), state="refused", **{k: v for k, v in fields.items() if v is not None})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from config.loading import Installation
 from config.roles import RunningRole, running_role
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.audit.settings import record_settings
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
 from gateway.ingest.checking import Changes, opened_checks
@@ -50,6 +51,8 @@ def serve(installation: Installation, *, instance: int = 1, watch: Watch = watch
     with running_role(folder, NAME if instance == 1 else f"{NAME}-{instance}") as role, ExitStack() as stack:
         role.stop_on_signals()
         parts, changes = stack.enter_context(opened_parts(installation, role))
+        if instance == 1:
+            record_settings(folder.audit, installation.settings, parts.audit, NAME)
         crew = Crew(stack, parts, changes, installation.settings.ingest)
         stack.enter_context(watch(folder.spool_landed, crew.bells[0]))
         if instance == 1:  # what concerns the whole house is done by one

@@ -25,6 +25,7 @@ from config.files import make_folder
 from config.loading import Installation
 from config.roles import running_role
 from gateway.audit.log import AuditLog
+from gateway.audit.settings import record_settings
 from gateway.catalog import Catalog
 from gateway.keys.errors import KeydUnavailable
 from gateway.keys.keyring import Keyring
@@ -52,6 +53,7 @@ def serve(installation: Installation) -> None:
         role.stop_on_signals()
         master = role_secrets(installation, "keyd").identities(MASTER)[0]
         with Catalog.open(folder.catalog) as catalog, closing(AuditLog(folder.audit, "keyd")) as audit:
+            record_settings(folder.audit, installation.settings, audit, "keyd")
             limits = KeyLimits(installation.settings.keys.grants_per_minute, time.monotonic())
             service = KeyService(Keyring(folder), master, catalog, audit, limits=limits)
             with KeyServer(folder.keyd_socket, service):

@@ -21,6 +21,7 @@ from config.loading import Installation, load_settings
 from config.roles import RunningRole, running_role
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.audit.settings import record_settings
 from gateway.catalog import Catalog
 from gateway.keys.client import KeydClient
 from gateway.keys.keyring import Keyring
@@ -130,8 +131,10 @@ def _serve_here(
         Spool(folder.spool_partial, folder.spool_landed, Keyring(folder).ingest_recipient) as spool,
         closing(KeydClient(folder.keyd_socket)) as keys,
     ):
+        if crew is None or crew.me == 0:  # once, however many share the port
+            record_settings(folder.audit, installation.settings, audit, "gateway")
         gateway = Gateway(installation.settings.gateway, Stores(folder, catalog, spool, Vault(folder.vault), keys, Recorder(audit)), crew)
-        asyncio.run(_run(gateway, audit, (host, port), folder, ready, stopping))
+        asyncio.run(_run(gateway, audit, (host, port), folder, ready, stopping, tells=crew is None or crew.me == 0))
 
 
 def raise_descriptors() -> None:
@@ -143,7 +146,14 @@ def raise_descriptors() -> None:
 
 
 async def _run(
-    gateway: Gateway, audit: AuditLog, place: tuple[str, int], folder: DataFolder, ready: Callable[[int], None], stopping: Callable[[], None]
+    gateway: Gateway,
+    audit: AuditLog,
+    place: tuple[str, int],
+    folder: DataFolder,
+    ready: Callable[[int], None],
+    stopping: Callable[[], None],
+    *,
+    tells: bool,
 ) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,7 +163,7 @@ async def _run(
         (hurry if stop.is_set() else stop).set()  # asked twice: at once
 
     def asked_to_reload() -> None:
-        task = loop.create_task(_reload(gateway, audit, folder))
+        task = loop.create_task(_reload(gateway, audit, folder, tells=tells))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -171,11 +181,14 @@ async def _run(
         audit.sync()
 
 
-async def _reload(gateway: Gateway, audit: AuditLog, folder: DataFolder) -> None:
+async def _reload(gateway: Gateway, audit: AuditLog, folder: DataFolder, *, tells: bool) -> None:
     """SIGHUP: read settings and host key again. Mistakes in them change nothing."""
     try:
-        await gateway.reload(load_settings(folder.settings).gateway)
+        settings = load_settings(folder.settings)
+        await gateway.reload(settings.gateway)
         audit.append(Event.GATEWAY_RELOADED)
+        if tells:
+            record_settings(folder.audit, settings, audit, "gateway")
     except NightsafeError as error:
         log.warning("gateway.not_reloaded", mistakes=error.message)
     else:

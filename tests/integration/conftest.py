@@ -23,6 +23,7 @@ from gateway.age import Identity
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import make_master
+from tests.integration.audit_roles import roles_held
 
 SERVE_S3 = "import sys; from config.loading import open_installation; from backup.embedded import serve; serve(open_installation(sys.argv[1]))"
 
@@ -109,3 +110,10 @@ def installation(tmp_path: Path, s3: S3Server) -> Installation:
 def s3_role() -> Callable[[Installation], contextlib.AbstractContextManager[subprocess.Popen[bytes]]]:
     """A context that runs the embedded S3 server of an installation."""
     return running_s3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def audit_roles() -> Iterator[None]:
+    """Every event is written by the role that the reference names."""
+    with roles_held():
+        yield

@@ -118,6 +118,7 @@ def test_the_age_file_is_handed_out(firm: Firm, ask: Any, tmp_path: Path) -> Non
     out = tmp_path / "a.pdf.age"
     code, result = ask("files", "get", "closed", "/inbox/a.pdf", "--out", str(out))
     assert code == 0 and result["sealed"] is True
+    assert [line["path"] for line in read(firm.folder.audit, event="file.fetched")] == ["/inbox/a.pdf"]
     assert open_bytes(out.read_bytes(), [THEIRS]) == b"of closed"
     code, result = ask("files", "get", "closed", "/outbox/b.pdf", "--out", str(tmp_path / "b.pdf"))
     assert code == 0 and result["sealed"] is False and (tmp_path / "b.pdf").read_bytes() == b"left by the firm"

@@ -138,6 +138,7 @@ def test_a_planted_copy_makes_the_proof_fail(ready: Callable[[str], DrillHouse])
     copy.write_bytes(key)
     outcome = destroy(house)
     assert outcome.destruction.state == "pending" and outcome.proof is not None and not outcome.proof.holds
+    assert "destruction.disproven" in house.events()
     assert "the data folder: evidence/forgotten/old.bin" in outcome.proof.copies[0] and outcome.proof.opened_total == 2
     assert house.vault_file(next(house.catalog.papers("acme"))).exists(), "nothing more goes before the proof"
     assert [line.colour for line in overview(house.installation) if line.name == "destruction"] == ["red"]
@@ -226,6 +227,7 @@ def test_killed_anywhere_and_run_again_it_ends(unsaved: DrillHouse, monkeypatch:
     assert outcome.proof.papers == 2 and outcome.proof.no_ciphertext == (2 if step in STEPS[-2:] else 0), "without a backup nothing sealed is left"
     assert verified(unsaved, outcome.certificate)
     events = unsaved.events()
+    assert {"client.keys_removed", "destruction.proven"} <= set(events)
     assert events.count("destruction.begun") == 1 and events.count("client.destroyed") == 1
 
 

@@ -217,6 +217,7 @@ def test_the_master_from_a_kms(house: DrillHouse, ask: Ask, kms_server: str, kms
     settings(house, kms_settings(kms_server, key, "file"))
     envelope = house.folder.root.parent / "master.kms"
     assert ask("keys", "to-kms")[0] == 0
+    assert events(house, "master.copied")[0]["to"] == "kms"
     assert house.master.encode().encode() not in envelope.read_bytes() and envelope.stat().st_mode & 0o777 == 0o600
     assert ask("keys", "to-kms")[0] == 2, "never over one that is there"
     installation = settings(house, kms_settings(kms_server, key))

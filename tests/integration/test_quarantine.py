@@ -69,6 +69,7 @@ def test_a_deleted_paper_is_gone_and_its_receipt_says_so(ask: Any, world: World)
     assert [one["paper"] for one in ask("list", "acme")[1]] == [paper]
     assert ask("delete", paper, "--reason", "a virus", "--yes")[1]["deleted"]
     assert list(world.folder.quarantine.rglob("*.age")) == []
+    assert world.events(Event.QUARANTINE_DELETED)[-1]["reason"] == "a virus"
     world.ingest()
     receipt = world.receipts()[paper]
     assert (receipt["verdict"], receipt["code"]) == ("refused", "deleted") and str(receipt["reason"]).endswith("It was deleted by a person.")

@@ -62,6 +62,7 @@ def test_a_flipped_bit_is_found_stops_forgetting_and_is_named(house: DrillHouse)
         house.put_object(key, data)
     assert done.returncode == Exit.BAD, done.stderr.decode()
     assert b"Traceback" not in done.stderr and b"damaged" in done.stderr
+    assert Event.CHECK_FAILED in house.events()
     assert "red: the newest check failed" in upkeep(house)["check"]
     house.save()
     before = house.repository("papers").snapshots()
@@ -80,6 +81,7 @@ def test_forgetting_keeps_what_the_rules_keep_and_a_drill_passes(house: DrillHou
     assert done.state == "passed"
     assert [len(house.repository(name).snapshots()) for name in ("papers", "keys")] == [1, 1]
     assert done.detail["forgotten"] >= 2
+    assert Event.SNAPSHOTS_FORGOTTEN in house.events()
     assert house.drill().state == "passed"
     assert run_check(house.installation, whole=True).state == "passed"
     assert "forget" not in upkeep(house)
@@ -107,6 +109,7 @@ def test_not_while_something_else_runs_and_not_out_of_reach(house: DrillHouse) -
     settings = house.installation.settings
     away = Installation(house.folder, settings.model_copy(update={"s3": settings.s3.model_copy(update={"endpoint": "http://127.0.0.1:9"})}))
     assert run_check(away).state == "inconclusive"
+    assert Event.CHECK_INCONCLUSIVE in house.events()
 
 
 def test_without_a_backup_they_say_so(installation: Installation) -> None:
