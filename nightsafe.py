@@ -29,7 +29,7 @@ COMMANDS = {
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show."),
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
     "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, add a recovery key, move the master to a KMS."),
-    "audit": ("gateway.commands.audit:audit", "The audit log: verify, show."),
+    "audit": ("gateway.commands.audit:audit", "The audit log: verify, show, export."),
     "kit": ("backup.commands.kit:kit", "The recovery kit: show, check."),
     "gateway": ("gateway.commands.roles:gateway", "Role: the SFTP server."),
     "keyd": ("gateway.commands.roles:keyd", "Role: the key agent."),
@@ -39,7 +39,7 @@ COMMANDS = {
 }
 
 # Commands that belong to a group of the other wing: group → name → where it lives.
-GRAFTS = {"client": {"destroy": "backup.commands.destroy:destroy"}}
+GRAFTS = {"audit": {"verify": "backup.commands.audit:verify"}, "client": {"destroy": "backup.commands.destroy:destroy"}}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, grafts=GRAFTS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

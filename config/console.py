@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -17,6 +18,15 @@ CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA
 def printable(text: str) -> str:
     """`text` with control characters made visible: a client's file name must not steer the operator's terminal."""
     return text.translate(CONTROL)
+
+
+def visible(text: str) -> str:
+    """`printable`, and what turns the direction of writing around, or cannot be seen, made visible too."""
+    return "".join(_visible(character) for character in printable(text))
+
+
+def _visible(character: str) -> str:
+    return f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cf", "Cs", "Zl", "Zp") else character
 
 
 def human_bytes(count: int) -> str:

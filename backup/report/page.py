@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from backup.report.trends import Chart, chart
-from config.console import human_bytes, printable
+from config.console import human_bytes, visible
 
 WORDS = {
     "passed": ("✓", "Passed", "What was restored from the backup is what arrived."),
@@ -42,11 +41,7 @@ def _charts(evidence: Mapping[str, Any]) -> list[tuple[str, Chart | None]]:
 
 def shown(text: object) -> str:
     """`text` with everything visible that would steer a terminal or turn the direction of writing around."""
-    return "".join(_visible(character) for character in printable(str(text)))
-
-
-def _visible(character: str) -> str:
-    return f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cf", "Cs", "Zl", "Zp") else character
+    return visible(str(text))
 
 
 def human_seconds(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ class Event(StrEnum):
     INSTALLATION_CREATED = "installation.created"
     SEGMENT_OPENED = "segment.opened"
     CHECKPOINT_SIGNED = "checkpoint.signed"
+    AUDIT_EXPORTED = "audit.exported"
     CLIENT_ADDED = "client.added"
     CLIENT_EDITED = "client.edited"
     CLIENT_SUSPENDED = "client.suspended"

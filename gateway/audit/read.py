@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import heapq
+import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address, ip_network
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,36 +18,66 @@ from gateway.audit.lines import decode_line, stamp
 from gateway.audit.segments import read_lines, segment_ids, segment_path, started_at
 
 Record = dict[str, Any]
+_TIMES = re.compile(rb'"time":"([^"]*)"')
 _Head = tuple[str, int, Record, Iterator[Record]]  # time, tie-break, what comes next of a segment, what comes after it
 
 
-def read(
-    folder: Path,
-    *,
-    client: str | None = None,
-    person: str | None = None,
-    event: str | None = None,
-    since: datetime | None = None,
-    limit: int | None = None,
-) -> Iterator[Record]:
-    """Events, oldest first, each as its line's object plus `segment`; `limit` keeps the newest so many. Damaged lines are left out.
+@dataclass(frozen=True)
+class Filter:
+    """Which records; None lets all pass. `event` may hold `*`; `person` is who it is about or who did it; `path` a name or a folder above it;
+    `address` an address or a network."""
 
-    Only segments that overlap in time are open at once.
+    client: str | None = None
+    person: str | None = None
+    event: str | None = None
+    path: str | None = None
+    address: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def fits(self, record: Record) -> bool:
+        """Whether `record` is wanted."""
+        return (
+            (self.client is None or record.get("client") == self.client)
+            and (self.event is None or fnmatch.fnmatchcase(str(record.get("event")), self.event))
+            and (self.person is None or self.person in (record.get("person"), record.get("by")))
+            and (self.since is None or record["time"] >= stamp(self.since))
+            and (self.until is None or record["time"] < stamp(self.until))
+            and (self.path is None or any(_below(record.get(end), self.path) for end in ("path", "target")))
+            and (self.address is None or _inside(record.get("address"), self.address))
+        )
+
+
+def read(folder: Path, wanted: Filter | None = None, *, limit: int | None = None, **names: Any) -> Iterator[Record]:
+    """Events, oldest first, each as its line's object plus `segment`; `limit` keeps the newest so many. `wanted` may also be given by names, as
+    in `client="acme"`. Damaged lines are left out. Only segments that overlap in time are open at once.
     """
-    wanted = {name: value for name, value in (("client", client), ("person", person), ("event", event)) if value is not None}
-    earliest = stamp(since) if since is not None else ""
-    chosen = (record for record in _merged(folder) if record["time"] >= earliest and all(record.get(name) == value for name, value in wanted.items()))
+    asked = wanted if wanted is not None else Filter(**names)
+    chosen = (record for record in _merged(folder, stamp(asked.since) if asked.since else "") if asked.fits(record))
     return iter(deque(chosen, maxlen=limit)) if limit is not None else chosen
 
 
-def _merged(folder: Path) -> Iterator[Record]:
+def _below(path: object, top: str) -> bool:
+    return isinstance(path, str) and (path == top or path.startswith(top.rstrip("/") + "/"))
+
+
+def _inside(address: object, wanted: str) -> bool:
+    if address == wanted:
+        return True
+    try:
+        return ip_address(str(address)) in ip_network(wanted, strict=False)
+    except ValueError:
+        return False
+
+
+def _merged(folder: Path, earliest: str) -> Iterator[Record]:
     """All records by time; a segment is opened when the stream has come to the time in its name."""
     waiting = deque(segment_ids(folder))
     heads: list[_Head] = []
     order = count()
     while waiting or heads:
         while waiting and (not heads or started_at(waiting[0]) <= heads[0][0]):
-            _push(heads, _records(folder, waiting.popleft()), order)
+            _push(heads, _records(folder, waiting.popleft(), earliest), order)
         if heads:
             _, _, record, rest = heapq.heappop(heads)
             yield record
@@ -56,10 +90,14 @@ def _push(heads: list[_Head], records: Iterator[Record], order: Iterator[int]) -
         heapq.heappush(heads, (record["time"], next(order), record, records))
 
 
-def _records(folder: Path, segment: str) -> Iterator[Record]:
+def _records(folder: Path, segment: str, earliest: str) -> Iterator[Record]:
+    """Those of a segment, but for lines that are plainly older than `earliest`: these are not even decoded."""
+    old = earliest.encode()
     try:
         with segment_path(folder, segment).open("rb") as file:
             for line, whole in read_lines(file):
+                if old and all(time < old for time in _TIMES.findall(line)):
+                    continue
                 record = decode_line(line) if whole else None
                 if record is not None and isinstance(record.get("time"), str):
                     yield {**record, "segment": segment}

@@ -18,6 +18,7 @@ RECEIPT = "receipt@nightsafe"
 EVIDENCE = "evidence@nightsafe"
 CHECKPOINT = "checkpoint@nightsafe"
 DESTRUCTION = "destruction@nightsafe"
+AUDIT = "audit@nightsafe"
 
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
@@ -25,7 +26,7 @@ _END = "-----END SSH SIGNATURE-----"
 _MAX_ARMOUR_CHARACTERS = 4096
 _HASHES = {b"sha512": hashlib.sha512, b"sha256": hashlib.sha256}  # those that the protocol knows; ours are always sha512
 
-__all__ = ["CHECKPOINT", "DESTRUCTION", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "verify"]
+__all__ = ["AUDIT", "CHECKPOINT", "DESTRUCTION", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "verify"]
 
 
 def sign(key: SigningKey, namespace: str, message: bytes) -> str:

@@ -5,7 +5,7 @@ What no checkpoint, receipt or snapshot has anchored yet can be cut off at its e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,13 @@ class AuditReport:
         return not self.problems
 
 
-def verify(folder: Path, allowed: Iterable[str], anchors: Iterable[str] = ()) -> AuditReport:
+def verify(folder: Path, allowed: Iterable[str], anchors: Mapping[str, str] | Iterable[str] = ()) -> AuditReport:
     """Check the log in `folder`. `allowed` are the public keys that may sign checkpoints; `anchors` are hashes that were kept elsewhere
-    (a receipt's `audit_head`, a snapshot's tag): each must be the hash of a line or of a checkpoint.
+    (a receipt's `audit_head`, a snapshot's tag), with where, if that is known: each must be the hash of a line or of a checkpoint.
     """
+    kept = dict(anchors) if isinstance(anchors, Mapping) else dict.fromkeys(anchors, "was kept elsewhere")
     chain = read_checkpoints(folder, allowed)
-    missing = set(anchors) - chain.hashes
+    missing = set(kept) - chain.hashes
     named: set[str] = set()
 
     def watch(digest: str, record: dict[str, Any]) -> None:
@@ -53,7 +54,7 @@ def verify(folder: Path, allowed: Iterable[str], anchors: Iterable[str] = ()) ->
     problems += _broken_links(states)
     problems += [f"{name}: not a segment of this log: renamed or planted" for name in strangers(folder)]
     problems += [f"checkpoints: {digest} is recorded as signed and is missing: checkpoints were cut off" for digest in sorted(named - chain.hashes)]
-    problems += [f"no line has the hash {digest}, which was kept elsewhere: lines were edited or cut off" for digest in sorted(missing)]
+    problems += [f"no line has the hash {digest} ({kept[digest]}): lines were edited or cut off" for digest in sorted(missing)]
     torn = [state.segment for state in states if state.torn] + ([CHECKPOINTS] if chain.torn else [])
     return AuditReport(len(states), sum(state.lines for state in states), chain.lines, problems, torn)
 

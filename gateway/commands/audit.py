@@ -1,23 +1,37 @@
-"""`nightsafe audit verify | show`."""
+"""`nightsafe audit show | export`; `verify`, which may ask the repositories, belongs to the other wing."""
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
+import fnmatch
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import click
 
-from config.cli import Moment, data_option, json_option
-from config.console import emit, say, table
-from config.errors import CheckFailed, UsageError
+from config.cli import F, Moment, data_option, json_option
+from config.console import emit, facts, say, table
+from config.errors import UsageError
 from config.loading import open_installation
+from gateway.audit.bundle import bundling
 from gateway.audit.events import Event
-from gateway.audit.read import read
-from gateway.audit.verify import verify as verify_chain
+from gateway.audit.export import cells, write_events
+from gateway.audit.follow import ends, new_lines
+from gateway.audit.lines import canonical
+from gateway.audit.log import AuditLog
+from gateway.audit.read import Filter, Record, read
+from gateway.audit.verify import verify
+from gateway.commands.operators import operator
+from gateway.commands.signers import audit_signer
+from gateway.commands.times import moment
 from gateway.keys.keyring import CHECKPOINT_SIGNING, Keyring
 
-SHOWN_APART = {"seq", "time", "role", "event", "prev", "person", "client", "path"}
+FOLLOW_SECONDS = 0.5
+COLUMNS = ("time", "role", "event", "who", "what", "more")
 
 
 @click.group()
@@ -25,47 +39,112 @@ def audit() -> None:
     """The audit log: a chain of hashes that nobody can edit unnoticed."""
 
 
-@audit.command()
-@data_option
-@json_option
-def verify(data: Path | None, as_json: bool) -> None:
-    """Check every segment of the log; exit code 1 when something was edited, removed or reordered."""
-    folder = open_installation(data).folder
-    report = verify_chain(folder.audit, [Keyring(folder).public_half(CHECKPOINT_SIGNING)])
-    if as_json:
-        emit({"segments": report.segments, "lines": report.lines, "problems": report.problems, "torn": report.torn}, as_json)
-    else:
-        say(f"{report.lines} lines in {report.segments} segments")
-        for torn in report.torn:
-            say(f"torn by a crash (nothing was lost that had been confirmed): {torn}")
-    if report.problems:
-        raise CheckFailed(
-            "the audit log does not hold:\n" + "\n".join(f"  {line}" for line in report.problems), "compare with the copies in the backups"
-        )
-    if not as_json:
-        say("the chain holds")
+def filter_options(command: F) -> F:
+    """What both commands can be narrowed by."""
+    for option in (
+        click.option("--address", metavar="IP", help="Only events from this address, or this network (192.0.2.0/24)."),
+        click.option("--path", metavar="PATH", help="Only events of this path, and of what is below it."),
+        click.option("--event", metavar="NAME", help="Only events of this name, for example paper.sealed; * stands for any part."),
+        click.option("--person", metavar="NAME", help="Only events of this person, or done by them."),
+        click.option("--client", metavar="NAME", help="Only events of this client."),
+    ):
+        command = option(command)
+    return command
 
 
 @audit.command()
-@click.option("--client", metavar="NAME", help="Only events of this client.")
-@click.option("--person", metavar="NAME", help="Only events of this person.")
-@click.option("--event", metavar="NAME", help="Only events of this name, for example paper.sealed.")
+@filter_options
 @click.option("--since", type=Moment(), metavar="TIME", help="Only events since then: 2026-01-31 or 2026-01-31T08:00.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Only events before then.")
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest so many.")
+@click.option("--follow", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @data_option
 @json_option
-def show(client: str | None, person: str | None, event: str | None, since: datetime | None, limit: int, data: Path | None, as_json: bool) -> None:
-    """Events in the order of time, the newest last."""
+def show(limit: int, follow: bool, data: Path | None, as_json: bool, **asked: Any) -> None:
+    """Events in the order of time, the newest last. With --follow and --json: one object a line.
+
+    Example: nightsafe audit show --person ann --event 'paper.*' --since 2026-11-01 --follow
+    """
     folder = open_installation(data).folder
-    if event is not None and event not in set(Event):
-        raise UsageError(f"there is no event '{event}'", "the events are: " + ", ".join(sorted(Event)))
-    found = list(read(folder.audit, client=client, person=person, event=event, since=since, limit=limit))
-    if as_json:
-        emit(found, as_json)
+    wanted = checked(Filter(**asked))
+    places = ends(folder.audit)
+    found = list(read(folder.audit, wanted, limit=limit))
+    if not follow:
+        if as_json:
+            emit(found, as_json)
+        else:
+            table("Audit", COLUMNS, [cells(record) for record in found])
         return
-    rows = []
-    for line in found:
-        rest = {key: value for key, value in line.items() if key not in SHOWN_APART and value is not None}
-        about = " ".join(str(line[key]) for key in ("person", "client", "path") if line.get(key))
-        rows.append((line["time"], line["role"], line["event"], about, json.dumps(rest, ensure_ascii=False) if rest else ""))
-    table("Audit", ("time", "role", "event", "who, what", "more"), rows)
+    for record in found:
+        _print(record, as_json)
+    for record in _follow(folder.audit, places):
+        if wanted.fits(record):
+            _print(record, as_json)
+
+
+@audit.command()
+@filter_options
+@click.option("--from", "since", type=Moment(), required=True, metavar="TIME", help="Events since then: 2026-01-31 or 2026-01-31T08:00.")
+@click.option("--to", "until", type=Moment(), metavar="TIME", help="Events before then; until now, when it is not given.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder that is made.")
+@data_option
+@json_option
+def export(out: Path, data: Path | None, as_json: bool, **asked: Any) -> None:
+    """A signed bundle of the events of a time: JSON lines, a page for people, a manifest that ssh-keygen verifies. Needs the master secret.
+
+    Example: nightsafe audit export --from 2026-01-01 --to 2027-01-01 --out audit-2026
+    """
+    installation = open_installation(data)
+    folder = installation.folder
+    now = datetime.now(UTC)
+    wanted = checked(Filter(**{**asked, "until": min(asked["until"] or now, now)}))
+    signer = audit_signer(installation)
+    keyring = Keyring(folder)
+    narrowed = {name: value for name, value in asked.items() if name not in ("since", "until") and value is not None}
+    period = {"since": moment(wanted.since), "until": moment(wanted.until)}
+    report = verify(folder.audit, [keyring.public_half(CHECKPOINT_SIGNING)])
+    with bundling(out) as bundle:
+        with AuditLog(folder.audit, "ops") as log:
+            head = log.append(Event.AUDIT_EXPORTED, durable=True, person=operator(), client=asked["client"], **period)
+        state = {"holds": report.ok, "problems": report.problems, "torn": report.torn, "checkpoints": report.checkpoints}
+        shown = {**period, **narrowed, "the log": "holds" if report.ok else "DOES NOT HOLD: " + "; ".join(report.problems), "audit head": head}
+        totals = write_events(bundle, read(folder.audit, wanted), f"Audit of {installation.settings.backup.host}", shown)
+        told = {"kind": "audit", "made_at": moment(now), "made_by": operator(), "filter": narrowed, "audit_head": head, "log": state, **period}
+        bundle.seal({**told, **totals.values()}, signer, keyring.allowed_signers.read_bytes())
+    if as_json:
+        emit({"bundle": str(out), "events": totals.events, "audit_head": head, "holds": report.ok}, as_json)
+        return
+    facts({"bundle": out, "events": totals.events, "the log": "holds" if report.ok else "does not hold: nightsafe audit verify", "audit head": head})
+    say(f"ssh-keygen -Y verify -f allowed_signers -I audit -n audit@nightsafe -s {out}/manifest.json.sig < {out}/manifest.json")
+
+
+def checked(wanted: Filter) -> Filter:
+    """The filter, when it can match anything. Raises UsageError."""
+    if wanted.event is not None and not any(fnmatch.fnmatchcase(event, wanted.event) for event in Event):
+        raise UsageError(f"there is no event '{wanted.event}'", "the events are: " + ", ".join(sorted(Event)))
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise UsageError("the time ends before it begins", "give a later end")
+    if wanted.address is not None:
+        try:
+            ip_network(wanted.address, strict=False)
+        except ValueError as error:
+            raise UsageError(f"'{wanted.address[:60]}' is no address", "write it as in 192.0.2.7 or 192.0.2.0/24") from error
+    return wanted
+
+
+def _follow(folder: Path, places: dict[str, int]) -> Iterator[Record]:
+    """What is written behind `places`, for ever."""
+    while True:
+        for line in new_lines(folder, dict(places)):
+            places[line.segment] = line.place
+            if line.record is not None:
+                yield {**line.record, "segment": line.segment}
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _print(record: Record, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(canonical(record).decode() + "\n")
+    else:
+        say("\t".join(str(cell) for cell in cells(record)))
+    sys.stdout.flush()

@@ -19,10 +19,8 @@ from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
 from config.roles import running_role, set_on_signals
-from gateway.audit.events import Event
-from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
-from gateway.commands.operators import operator
+from gateway.commands.signers import make_new_signers
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
 from gateway.keys.process import harden_process
@@ -67,15 +65,6 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
             if ready_file:
                 ready_file.unlink(missing_ok=True)
             supervisor.stop()
-
-
-def make_new_signers(folder: DataFolder) -> None:
-    """The signing keys that a newer program brought along, each with its audit event."""
-    keyring = Keyring(folder)
-    if made := keyring.make_new_signers():
-        with AuditLog(folder.audit, "ops") as log:
-            for name in made:
-                log.append(Event.KEY_CREATED, durable=True, person=operator(), whose=name, recipient=keyring.public_half(name))
 
 
 def check_folders(folder: DataFolder) -> None:

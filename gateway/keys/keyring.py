@@ -27,7 +27,7 @@ from config.errors import SettingsError, UsageError
 from config.files import make_folder, write_whole
 from config.folder import DataFolder
 from gateway.age import Identity, Recipient, seal_bytes
-from gateway.audit.signatures import CHECKPOINT, DESTRUCTION, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
+from gateway.audit.signatures import AUDIT, CHECKPOINT, DESTRUCTION, EVIDENCE, RECEIPT, SigningKey, allowed_signers_line
 from gateway.catalog.names import check_name
 from gateway.keys.client_keys import ClientKeys
 from gateway.keys.errors import KeyDamaged
@@ -38,12 +38,13 @@ SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 
 HOST_KEY = "host-key"
 RECEIPT_SIGNING, EVIDENCE_SIGNING, CHECKPOINT_SIGNING = "receipt-signing", "evidence-signing", "checkpoint-signing"
-DESTRUCTION_SIGNING = "destruction-signing"
+DESTRUCTION_SIGNING, AUDIT_SIGNING = "destruction-signing", "audit-signing"
 SIGNERS = (  # secret, principal in allowed_signers, namespace
     (RECEIPT_SIGNING, "receipts", RECEIPT),
     (EVIDENCE_SIGNING, "evidence", EVIDENCE),
     (CHECKPOINT_SIGNING, "checkpoints", CHECKPOINT),
     (DESTRUCTION_SIGNING, "destruction", DESTRUCTION),
+    (AUDIT_SIGNING, "audit", AUDIT),
 )
 USER_CA = "user-ca"  # made when it is first wanted; signs logins' certificates, and nothing else
 RESTIC_PAPERS, RESTIC_KEYS, RESTIC_KIT = "restic-papers", "restic-keys", "restic-kit"

@@ -19,7 +19,6 @@ from config.cli import run
 from config.errors import OutOfReach
 from config.folder import DataFolder
 from config.loading import load_settings, open_installation
-from config.settings import Settings
 from gateway.audit import AuditLog, Event
 from gateway.audit.read import read
 from gateway.audit.settings import record_settings
@@ -42,10 +41,8 @@ def test_each_event_is_seen_by_a_test() -> None:
 
 
 def test_the_wrong_role_would_be_noticed(tmp_path: Path) -> None:
-    with AuditLog(tmp_path / "audit", "keyd") as log, roles_held(), pytest.raises(AssertionError, match=r"settings\.changed"):
-        changed = Settings.model_validate({"gateway": {"port": 2}})
-        log._role = "s3"
-        record_settings(tmp_path / "audit", changed, log, "s3")
+    with AuditLog(tmp_path / "audit", "keyd") as log, roles_held(), pytest.raises(AssertionError, match=r"scanner\.ready .*keyd.*ingest"):
+        tell_scanner(log, "clamd", Readiness(ready=True))
 
 
 @pytest.fixture
