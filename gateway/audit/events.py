@@ -31,6 +31,7 @@ class Event(StrEnum):
     PERSON_SUSPENDED = "person.suspended"
     PERSON_RESUMED = "person.resumed"
     PERSON_OFF_BOARDED = "person.off_boarded"
+    ACCESS_REVIEWED = "access.reviewed"
     LOGIN_ACCEPTED = "login.accepted"
     CERTIFICATE_ISSUED = "certificate.issued"
     CERTIFICATE_REVOKED = "certificate.revoked"

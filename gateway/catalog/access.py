@@ -56,6 +56,12 @@ class AccessQueries:
                 _revoke(connection, "serial", str(serial))
         return before
 
+    def keys_added(self) -> dict[tuple[str, str], datetime]:
+        """When each key came, by (person, fingerprint)."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(t.public_keys.c.person, t.public_keys.c.fingerprint, t.public_keys.c.added_at))
+            return {(row.person, row.fingerprint): row.added_at for row in rows}
+
     def any_password(self) -> bool:
         """Whether anybody has a password: whether passwords are asked for at all. Cheap."""
         with self._database.reading() as connection:
