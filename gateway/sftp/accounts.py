@@ -1,4 +1,4 @@
-"""Who may log in under a name, from where, and with what: what the catalog says, judged. Only `find` and `is_revoked` read anything.
+"""Who may log in under a name, from where, and with what: what the catalog says, judged. Only `find` and `look_up` read anything.
 
 A known name and an unknown one cost the same look into the catalog, so that the time tells nothing.
 """
@@ -8,15 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+
+import structlog
 
 from config.errors import NightsafeError
 from gateway.catalog import Client, Person, PublicKey
 from gateway.catalog.factors import Combination, suffices
 from gateway.catalog.names import check_name
 from gateway.catalog.networks import allowed
+
+log = structlog.get_logger()
 
 NOBODY = "nobody"  # looked up for names that cannot be one
 
@@ -83,6 +88,15 @@ def find(catalog: Known, name: str) -> Account | None:
     if person.role == "auditor":
         return Account(person, tuple(catalog.clients()))
     return Account(person, tuple(client for client in clients if person.sees(client.name))) if clients else None
+
+
+async def look_up(catalog: Known, name: str, run: Callable[[Callable[[], Account | None]], Awaitable[Account | None]]) -> Account | None:
+    """`find`, by `run` in a thread. A catalog that cannot be read lets nobody in."""
+    try:
+        return await run(lambda: find(catalog, name))
+    except NightsafeError as error:
+        log.warning("login.catalog_unavailable", error=error.message)
+        return None
 
 
 def admissible(person: Person, now: datetime) -> bool:

@@ -171,7 +171,7 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             if cipher is None:
                 break
             (length,) = _U32.unpack_from(_RECEIVED, at)
-            if length > self._max_recv_pktlen or length % BLOCK or length < BLOCK:
+            if self._is_out_of_bounds(length):
                 break  # asyncssh says what is wrong with it
             whole = HEAD + length + TAG
             if end - at < whole:
@@ -184,16 +184,13 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
 
     def _keep(self, left: memoryview) -> None:
         """The beginning of a packet waits here; what is not for this road goes to asyncssh."""
-        if self._fast_receiver() is not None and not self._is_out_of_bounds(left):
+        if self._fast_receiver() is not None and not (len(left) >= HEAD and self._is_out_of_bounds(_U32.unpack_from(left)[0])):
             self._rest = bytes(left)
         elif self._transport is not None:
             self.data_received(bytes(left))
 
-    def _is_out_of_bounds(self, left: memoryview) -> bool:
-        if len(left) < HEAD:
-            return False
-        (length,) = _U32.unpack_from(left)
-        return bool(length > self._max_recv_pktlen or length % BLOCK or length < BLOCK)
+    def _is_out_of_bounds(self, length: int) -> bool:
+        return length > self._max_recv_pktlen or length % BLOCK != 0 or length < BLOCK
 
     def _fast_receiver(self) -> PacketCipher | None:
         """The cipher, when the next packet may be handled here."""

@@ -8,27 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import asyncssh
 import structlog
 
 from gateway.keys.paths import short_path
 from gateway.sftp.hello import FIRST_BYTE_SECONDS, Hello
-from gateway.sftp.session import CHANNEL_BUFFER, READ_AHEAD, SUBSYSTEM, SftpSession
+from gateway.sftp.session import READ_AHEAD, SftpSession
+from gateway.sftp.sftponly import SftpOnlySession
 
 log = structlog.get_logger()
 
 
-class RelaySession(asyncssh.SSHServerSession[bytes]):
+class RelaySession(SftpOnlySession):
     """A session channel. Stands where an SftpSession would, for its login and for the server."""
 
     def __init__(self, door: Path, hello: Hello, leave: Callable[[RelaySession], None], touch: Callable[[], None]) -> None:
+        super().__init__()
         self._door = door
         self._hello = hello
         self._leave = leave
         self._touch = touch
-        self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._pipe: asyncio.Transport | None = None
         self._early = bytearray()  # what came before the door opened
         self._ending = False  # the client has said that it sends no more
@@ -39,22 +39,7 @@ class RelaySession(asyncssh.SSHServerSession[bytes]):
 
     # what asyncssh calls
 
-    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
-        self._channel = chan
-        chan.set_write_buffer_limits(high=CHANNEL_BUFFER)
-
-    def pty_requested(self, *_: Any) -> bool:
-        return False
-
-    def shell_requested(self) -> bool:
-        return False
-
-    def exec_requested(self, command: str) -> bool:  # noqa: ARG002
-        return False
-
-    def subsystem_requested(self, subsystem: str) -> bool:
-        if subsystem != SUBSYSTEM:
-            return False
+    def sftp_requested(self) -> bool:
         self._opening = asyncio.get_running_loop().create_task(self._open())
         return True
 

@@ -27,8 +27,10 @@ from gateway.keys.client import KeydClient
 from gateway.keys.keyring import Keyring
 from gateway.keys.process import harden_process
 from gateway.sftp.crew import Crew, door_path, listen, open_door
+from gateway.sftp.listening import BACKLOG, cannot_listen
 from gateway.sftp.recording import Recorder
-from gateway.sftp.server import BACKLOG, Gateway, Stores, cannot_listen
+from gateway.sftp.server import Gateway
+from gateway.sftp.stores import Stores
 from gateway.sftp.tallies import Board
 from gateway.sftp.transport import check_asyncssh
 from gateway.sftp.workers import Workforce

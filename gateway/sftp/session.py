@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import asyncssh
 import structlog
 
 from gateway.audit.events import Event
@@ -22,6 +21,7 @@ from gateway.sftp.operations import Operations
 from gateway.sftp.protocol import Unpacker, decode
 from gateway.sftp.recording import SessionRecord
 from gateway.sftp.requests import Malformed
+from gateway.sftp.sftponly import SftpOnlySession
 from gateway.sftp.wire import Status
 
 log = structlog.get_logger()
@@ -31,22 +31,19 @@ ANSWER_PIECE = 256 * 1024  # bytes of replies in one write
 TURN_BYTES = 1024 * 1024  # requests and replies of one session in one turn of the event loop; then the others come
 TURN_SECONDS = 0.002  # the same in time: a small request can be dear
 LONGEST_PAUSE = 5.0  # seconds; then a session that is held to a speed looks again
-CHANNEL_BUFFER = 256 * 1024  # replies that may wait for the peer's window
-
-SUBSYSTEM = "sftp"
 
 
-class SftpSession(asyncssh.SSHServerSession[bytes]):
+class SftpSession(SftpOnlySession):
     """A session channel. `enter` is called when the client asks for SFTP, and gives the operations (or None to refuse); `leave` at the end."""
 
     def __init__(
         self, enter: Callable[[SftpSession], Operations | Desk | None], leave: Callable[[SftpSession], None], touch: Callable[[], None]
     ) -> None:
+        super().__init__()
         self._enter = enter
         self._leave = leave
         self._touch = touch
         self._operations: Operations | Desk | None = None
-        self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._unpacker = Unpacker()
         self._busy = False  # a request waits; those behind it wait too
         self._pumping = False
@@ -64,22 +61,7 @@ class SftpSession(asyncssh.SSHServerSession[bytes]):
 
     # what asyncssh calls
 
-    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
-        self._channel = chan
-        chan.set_write_buffer_limits(high=CHANNEL_BUFFER)
-
-    def pty_requested(self, *_: Any) -> bool:
-        return False
-
-    def shell_requested(self) -> bool:
-        return False
-
-    def exec_requested(self, command: str) -> bool:  # noqa: ARG002
-        return False
-
-    def subsystem_requested(self, subsystem: str) -> bool:
-        if subsystem != SUBSYSTEM:
-            return False
+    def sftp_requested(self) -> bool:
         self._operations = self._enter(self)
         return self._operations is not None
 

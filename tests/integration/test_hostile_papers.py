@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from config.folder import DataFolder
+from config.settings import GatewaySettings
 from gateway.audit.log import AuditUnavailable
 from gateway.sftp.book import MOST_DRAFTS
+from gateway.sftp.clients import Clients
+from gateway.sftp.sessions import Sessions
+from gateway.sftp.stores import Stores
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -170,40 +177,27 @@ def test_one_handle_that_fails_does_not_keep_the_others_open(tmp_path: Path, mon
 
 def test_a_session_that_cannot_be_recorded_is_refused_in_order(tmp_path: Path) -> None:
     """It used to be an exception in the middle of the protocol."""
-    from types import SimpleNamespace
-    from typing import Any, cast
+    taken: list[str] = []
 
-    from config.folder import DataFolder
-    from config.settings import GatewaySettings
-    from gateway.catalog import Client, Person
-    from gateway.sftp.server import Gateway, Stores
-
-    class Recorder:
+    class Unrecorded:
         def record(self, *_: Any, **__: Any) -> None:
             raise AuditUnavailable("no space")
 
-    stores = SimpleNamespace(
-        folder=DataFolder(tmp_path),
-        spool=None,
-        vault=None,
-        keys=None,
-        recorder=Recorder(),
-        catalog=SimpleNamespace(changes=lambda: None),
-    )
-    gateway = Gateway(GatewaySettings(), cast(Stores, stores))
-    gateway._papers_of = lambda _: cast(Any, SimpleNamespace(take_place=lambda: lambda: None))  # type: ignore[method-assign]
-    account = SimpleNamespace(person=cast(Person, SimpleNamespace(name="acme", role="client")))
-    login = SimpleNamespace(account=account, client=cast(Client, SimpleNamespace(name="acme")), address="192.0.2.1", software="x")
-    assert gateway._enter(cast(Any, login), cast(Any, None)) is None
+    class Home:
+        def papers_of(self, _: object) -> Any:
+            taken.append("place")
+            return SimpleNamespace(take_place=lambda: taken.clear)
+
+    stores = cast(Stores, SimpleNamespace(folder=DataFolder(tmp_path), recorder=Unrecorded()))
+    nothing = cast(Any, None)
+    sessions = Sessions(GatewaySettings, stores, nothing, cast(Clients, Home()), nothing, nothing, None)
+    account = SimpleNamespace(person=SimpleNamespace(name="acme", role="client"))
+    login = SimpleNamespace(account=account, client=SimpleNamespace(name="acme"), address="192.0.2.1", software="x")
+    assert sessions.enter(cast(Any, login), nothing) is None
+    assert taken == []  # its place is given back
 
 
 def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-    from typing import Any, cast
-
-    from config.settings import GatewaySettings
-    from gateway.sftp.server import Gateway, Stores
-
     async def work(desk: Desk) -> None:
         session = desk.session()
         await session.write(await session.open("/inbox/a", WRITE), 0, b"broken off")
@@ -212,17 +206,10 @@ def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path
         orphan.write(0, b"x")
         orphan.close()
         assert len(desk.partials()) == 2
-        stores: Any = SimpleNamespace(
-            folder=desk.folder,
-            spool=desk.spool,
-            vault=desk.vault,
-            keys=desk.keys,
-            recorder=desk.recorder,
-            catalog=SimpleNamespace(changes=lambda: None),
-        )
-        gateway = Gateway(GatewaySettings(partial_days=1e-9), cast(Stores, stores))
+        stores = Stores(desk.folder, cast(Any, None), desk.spool, desk.vault, cast(Any, desk.keys), desk.recorder)
+        clients = Clients(lambda: GatewaySettings(partial_days=1e-9), stores, desk.papers.book.parts, lambda _: True)
         assert not desk.folder.jail("aaa").exists()
-        await gateway._expire()
+        await clients.expire()
         assert desk.partials() == ["0" * 32]
 
     run(work, tmp_path)

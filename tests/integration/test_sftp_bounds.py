@@ -1,0 +1,190 @@
+"""Sessions on real stores: where a session may not go, and what it may not have more of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.sftp import requests as ask
+from gateway.sftp.wire import OpenFlag, Status
+from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
+
+BIG = os.urandom(300_000)
+
+
+def test_deposit_only_takes_and_does_not_give(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.papers.book.deposit_only = True
+        session = desk.session()
+        await session.put("/inbox/a", BIG)
+        await desk.land_all()
+        await session.put("/inbox/a", b"second")
+        await session.put("/inbox/a", b"third!", RESUME)
+        assert (await session.stat("/inbox/a")).size == 6
+        for flags in (OpenFlag.READ, APPEND, RESUME | OpenFlag.READ, WRITE | OpenFlag.READ):
+            with pytest.raises(Refusal, match="deposited"):  # whole, and not landed yet: the rule is the same
+                await session.open("/inbox/a", flags)
+            if flags & OpenFlag.READ:
+                with pytest.raises(Refusal):
+                    await session.open("/inbox/new", flags)
+            await desk.land_all()
+            with pytest.raises(Refusal, match="deposited") as caught:
+                await session.open("/inbox/a", flags)
+            assert caught.value.code is Status.PERMISSION_DENIED
+        handle = await session.open("/inbox/a", RESUME)
+        with pytest.raises(Refusal, match="deposited"):
+            await session.write(handle, 100, b"x")
+        half = await session.open("/inbox/half", WRITE)
+        await session.write(half, 0, BIG)
+        await session.lost()
+        other = desk.session()
+        size = (await other.stat("/inbox/half")).size
+        handle = await other.open("/inbox/half", APPEND)  # what was broken off goes on: that reads nothing back
+        await other.write(handle, size, BIG[size:])
+        await other.close(handle)
+        assert (await other.stat("/inbox/half")).size == len(BIG)
+
+    run(work, tmp_path)
+
+
+def test_no_space_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", b"before")
+        handle = await session.open("/inbox/b", WRITE)
+        await session.write(handle, 0, b"x")
+        desk.space.reserve_bytes = 2**62
+        desk.space._looked_at = float("-inf")
+        with pytest.raises(Refusal, match="no space"):
+            await session.write(handle, 1, BIG)
+        with pytest.raises(Refusal, match="not whole"):
+            await session.close(handle)
+        with pytest.raises(Refusal, match="no space") as caught:
+            await session.put("/inbox/c", b"after")
+        assert caught.value.code is Status.FAILURE
+        assert await session.get("/inbox/a") == b"before"
+        assert sorted(await session.list("/inbox")) == ["a", "b"]
+        await desk.land_all()
+        assert [content for _, content in desk.landed()] == [b"before"]
+
+    run(work, tmp_path)
+
+
+def test_a_gap_larger_than_the_disk_is_refused(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        handle = await session.open("/inbox/a", WRITE)
+        for attempt in (session.write(handle, 2**62, b"x"), session.set_handle(handle, size=2**62), session.write(handle, 2**64 - 1, b"x")):
+            with pytest.raises(Refusal):
+                await attempt
+
+    run(work, tmp_path)
+
+
+def test_only_the_inbox_is_the_clients_to_change(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        (desk.folder.jail("acme") / "receipts" / "r.json").write_bytes(b"{}")
+        assert sorted(await session.list("/")) == ["inbox", "outbox", "receipts"]
+        assert await session.get("/receipts/r.json") == b"{}"
+        await session.put("/inbox/a", b"x")
+        for attempt in (
+            session.open("/outbox/a", WRITE),
+            session.open("/receipts/r.json", WRITE),
+            session.open("/a", WRITE),
+            session.remove("/receipts/r.json"),
+            session.rename("/inbox/a", "/outbox/a"),
+            session.rename("/inbox", "/other"),
+            session.ask(ask.MakeFolder, b"/new"),
+            session.ask(ask.RemoveFolder, b"/inbox"),
+            session.set("/receipts/r.json", atime=1, mtime=1),
+        ):
+            with pytest.raises(Refusal) as caught:
+                await attempt
+            assert caught.value.code is Status.PERMISSION_DENIED, str(caught.value)
+        assert desk.events().count("operation.refused") == 9
+        for raw in (b"/inbox/\xff", b"/inbox/a\0b", b"/inbox/" + b"x" * 256):
+            with pytest.raises(Refusal) as caught:
+                await session.ask(ask.Stat, raw)
+            assert caught.value.code is Status.BAD_MESSAGE
+
+    run(work, tmp_path)
+
+
+def test_handles_are_bounded_and_never_confused(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        handles = [await session.open(f"/inbox/{number}", WRITE) for number in range(8)]
+        with pytest.raises(Refusal, match="too many"):
+            await session.open("/inbox/more", WRITE)
+        await session.close(handles[0])
+        gone, open_still = handles[:2]
+        for attempt in (session.close(gone), session.write(gone, 0, b"x"), session.read(b"", 0, 1), session.ask(ask.ReadFolder, open_still)):
+            with pytest.raises(Refusal):
+                await attempt
+        with pytest.raises(Refusal, match="not open for reading"):
+            await session.read(handles[1], 0, 1)
+
+    run(work, tmp_path, max_handles=8)
+
+
+def test_a_read_of_four_gigabytes_is_answered_with_a_piece(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", BIG)
+        await desk.land_all()
+        handle = await session.open("/inbox/a", OpenFlag.READ)
+        assert await session.read(handle, 0, 2**32 - 1) == BIG[: 256 * 1024]
+        with pytest.raises(Refusal) as caught:
+            await session.read(handle, 2**64 - 1, 10)
+        assert caught.value.code is Status.EOF
+
+    run(work, tmp_path)
+
+
+def test_a_large_folder_comes_in_pages(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        for number in range(700):
+            await session.close(await session.open(f"/inbox/{number}", WRITE))
+        assert sorted(await session.list("/inbox")) == sorted(str(number) for number in range(700))
+
+    run(work, tmp_path)
+
+
+def test_a_session_greets_once_and_first(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        with pytest.raises(ask.Malformed):
+            session.operations.answer(ask.Init(3))
+        fresh = desk.session().operations
+        fresh._greeted = False
+        with pytest.raises(ask.Malformed):
+            fresh.answer(ask.RealPath(1, b"."))
+        with pytest.raises(ask.Malformed):
+            fresh.answer(ask.Init(2))
+
+    run(work, tmp_path)
+
+
+def test_a_flood_of_failed_logins_does_not_fill_the_disk(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        for number in range(1000):
+            desk.recorder.login_failed(person=f"p{number}", address="192.0.2.7", software="x", attempts=1, reason="no")
+        assert 200 <= desk.events().count("login.failed") < 300
+
+    run(work, tmp_path)
+
+
+def test_refusals_of_one_session_are_counted_when_they_are_too_many(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        for _ in range(300):
+            with contextlib.suppress(Refusal):
+                await session.remove("/receipts/x")
+        assert desk.events().count("operation.refused") == 200
+
+    run(work, tmp_path)
