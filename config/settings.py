@@ -40,12 +40,20 @@ class GatewaySettings(_Section):
     )
     partial_days: float = Field(7.0, gt=0, le=3650, description="Days after which an upload that was broken off is removed.")
     max_connections: int = Field(1000, ge=1, le=100_000, description="Connections at once, over all addresses.")
-    max_unauthenticated: int = Field(100, ge=1, le=10_000, description="Connections at once that have not logged in.")
+    max_unauthenticated: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Connections at once that have not logged in. Beyond it the oldest one of the most crowded address gives way to a new one.",
+    )
     max_unauthenticated_per_address: int = Field(
-        20, ge=1, le=10_000, description="The same for one address, so that a single stranger cannot take all places."
+        20, ge=1, le=10_000, description="The same for one address (of IPv6, a /64), so that a single stranger cannot take all places."
     )
     max_sessions_per_person: int = Field(32, ge=1, le=10_000, description="SFTP sessions, and connections, at once for one person.")
     max_handles: int = Field(256, ge=1, le=10_000, description="Open files and folders at once in one session.")
+    max_names_in_folder: int = Field(
+        100_000, ge=1, le=10_000_000, description="Papers and folders that one folder of a client may hold: whoever looks at it reads all of them."
+    )
     max_auth_attempts: int = Field(6, ge=1, le=100, description="Keys a client may try on one connection.")
     login_seconds: float = Field(30.0, gt=0, le=600, description="Time a connection has to log in.")
     idle_seconds: float = Field(900.0, gt=0, le=86400, description="Time without a request after which a session is closed.")

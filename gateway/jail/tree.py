@@ -136,6 +136,15 @@ class Tree:
                 os.close(start)
         return size, count
 
+    def count(self, folder: VirtualPath) -> int:
+        """How many names there are in a folder, whatever they stand for."""
+        with translated:
+            descriptor = self._walk(folder)
+            try:
+                return sum(1 for _ in scan(descriptor))
+            finally:
+                os.close(descriptor)
+
     def open_plain(self, path: VirtualPath) -> int:
         """A descriptor for reading a receipt; the caller closes it."""
         if path.folder != RECEIPTS or len(path.parts) < 2:

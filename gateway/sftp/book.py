@@ -10,7 +10,8 @@ from itertools import count
 from types import TracebackType
 from typing import Any
 
-from gateway.jail import Tree, VirtualPath
+from gateway.jail import Pointer, Tree, VirtualPath
+from gateway.sftp.crowding import Crowding
 from gateway.sftp.drafts import Draft, Stage
 from gateway.sftp.pool import Pool
 from gateway.sftp.quota import Quota
@@ -20,6 +21,7 @@ from gateway.sftp.space import SpaceGuard
 from gateway.sftp.turns import Turns
 from gateway.store.spool import Spool
 
+MOST_NAMES = 100_000
 MOST_DRAFTS = 256  # of one client before finished ones stop waiting for a change of name: each holds a descriptor
 
 After = Callable[[float, Draft, "Book"], Any]  # → asyncio.TimerHandle: land the draft in so many seconds
@@ -37,6 +39,7 @@ class Parts:
     recorder: Recorder
     settle: Callable[[VirtualPath], float]
     after: After
+    most_names: Callable[[], int] = lambda: MOST_NAMES  # in one folder
     ticks: Iterator[int] = field(default_factory=count)
 
 
@@ -49,12 +52,24 @@ class Book:
         self.parts = parts
         self.deposit_only = deposit_only  # nothing on this machine opens the client's papers
         self.quota = quota or Quota()
+        self.crowding = Crowding(tree.count, parts.most_names)
         self.turns = Turns()
         self.drafts: dict[VirtualPath, Draft] = {}
 
     def tick(self) -> int:
         """The next tick; see `drafts`."""
         return next(self.parts.ticks)
+
+    def add_name(self, path: VirtualPath) -> None:
+        """A paper or a folder is about to have this new name. Raises Refused when there is no place for it; what is known of its folder decides."""
+        self.crowding.check(path)
+        self.quota.add_name()
+        self.crowding.add(path)
+
+    def remove_name(self, path: VirtualPath, pointer: Pointer | None = None) -> None:
+        """The name is gone, and what its pointer showed."""
+        self.quota.remove_name(pointer)
+        self.crowding.add(path, -1)
 
     def enter(self, draft: Draft) -> Draft:
         """The draft is what is being written at its path."""

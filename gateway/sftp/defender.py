@@ -38,8 +38,7 @@ class Defender:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._rules = rules
-        self._trusted = tuple(trusted)
+        self.obey(rules, trusted)
         self._pool = Pool(1, "sftp-defender")
         self._tell = tell
         self._clock = clock
@@ -47,6 +46,11 @@ class Defender:
         self._points: dict[str, float] = {}
         self._turned_away = 0
         self._pruned_at = 0.0
+
+    def obey(self, rules: Rules, trusted: Sequence[str]) -> None:
+        """Other rules and exemptions from now on. Bans that were made stay as long as they were said to last."""
+        self._rules = rules
+        self._trusted = tuple(trusted)
 
     def refuses(self, address: str) -> bool:
         """Whether a new connection is turned away. One look into a dictionary, or two."""

@@ -1,53 +1,123 @@
-"""Doorkeeper: which connections may be there at all, before anybody has said who they are."""
+"""Doorkeeper: which connections may be there at all, before anybody has said who they are.
+
+Few may be there without a login. When there are as many as may be, a new one takes the place of another: of the oldest one from where most of them
+come (an IPv4 address, or the /64 of an IPv6 one). Whoever only holds connections open has the oldest; whoever logs in is done in a moment. sshd's
+MaxStartups draws lots for the new one instead, and somebody who holds all places keeps them. What is younger than YOUNG_SECONDS stays, so that
+a flood cannot throw out those who are just logging in; then it is the new ones that are turned away. And nobody takes a place from where fewer come
+than would, with the new one, from its own: a crowd makes room among itself.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable
 
+import structlog
+
 from config.settings import GatewaySettings
+from gateway.sftp.bans import group_of
 from gateway.sftp.defender import SILENT_POINTS, Defender
 from gateway.sftp.tallies import Tally
 from gateway.sftp.transport import GuardedConnection
 
+log = structlog.get_logger()
+
+YOUNG_SECONDS = 2.0  # about what a login takes from the other side of the world
+TELL_SECONDS = 10.0  # between two lines of the log about a crowd
+
 
 class Doorkeeper:
-    """The gate of one process's connections. `tally` gives the count of a kind, over all workers."""
+    """The gate of one process's connections (see `transport.Gate`). `tally` gives the count of a kind, over all `workers`."""
 
-    def __init__(self, settings: Callable[[], GatewaySettings], defender: Defender, tally: Callable[[str], Tally]) -> None:
+    def __init__(
+        self,
+        settings: Callable[[], GatewaySettings],
+        defender: Defender,
+        tally: Callable[[str], Tally],
+        workers: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = settings
         self._defender = defender
         self._everyone = tally("connections")
         self._unauthenticated = tally("unauthenticated")
+        self._workers = workers
+        self._clock = clock
+        self._waiting: dict[GuardedConnection, float] = {}  # counted as unauthenticated here, and since when; the oldest first
+        self._crowded: Counter[str] = Counter()
+        self._told_at = float("-inf")
         self.connections: set[GuardedConnection] = set()
 
     @property
     def max_auth_attempts(self) -> int:
-        """See `transport.Gate`."""
+        """Failed attempts to log in after which a connection is cut."""
         return self._settings().max_auth_attempts
 
     def admit(self, connection: GuardedConnection) -> bool:
-        """See `transport.Gate`."""
+        """Whether one more connection is taken; another one may have to go for it."""
         if self._defender.refuses(connection.address):
             return False
-        settings = self._settings()
-        if self._everyone.total >= settings.max_connections or self._unauthenticated.total >= settings.max_unauthenticated:
-            return False
-        if self._unauthenticated.of(connection.address) >= settings.max_unauthenticated_per_address:
+        if self._everyone.total >= self._settings().max_connections or not self._make_room(group_of(connection.address)):
+            self._tell("turned_away")
             return False
         self.connections.add(connection)
         self._everyone.add("")
-        self._unauthenticated.add(connection.address)
+        self._waiting[connection] = self._clock()
+        self._unauthenticated.add(group_of(connection.address))
         return True
 
     def has_logged_in(self, connection: GuardedConnection) -> None:
         """It is a person's from now on."""
-        self._unauthenticated.drop(connection.address)
+        self._drop(connection)
 
     def gone(self, connection: GuardedConnection) -> None:
-        """See `transport.Gate`."""
+        """An admitted connection has ended."""
         self.connections.discard(connection)
         self._everyone.drop("")
-        if not connection.is_logged_in:
-            if connection.spoke and not connection.failures:
-                self._defender.failed(connection.address, SILENT_POINTS)
-            self._unauthenticated.drop(connection.address)
+        self._drop(connection)
+        if not connection.is_logged_in and connection.spoke and not connection.failures:
+            self._defender.failed(connection.address, SILENT_POINTS)
+
+    def _drop(self, connection: GuardedConnection) -> None:
+        if self._waiting.pop(connection, None) is not None:
+            self._unauthenticated.drop(group_of(connection.address))
+
+    def _make_room(self, group: str) -> bool:
+        """Let one that has not logged in go where the bounds ask for it; False when none may."""
+        settings = self._settings()
+        own = self._unauthenticated.of(group) >= settings.max_unauthenticated_per_address
+        # a worker may have its share in any case: it can end none of the others' connections
+        full = self._unauthenticated.total >= settings.max_unauthenticated and len(self._waiting) >= settings.max_unauthenticated // self._workers
+        if not own and not full:
+            return True
+        victim = self._victim(group, own=own)
+        if victim is None:
+            return False
+        self._drop(victim)
+        victim.abort()
+        self._tell("dropped")
+        return True
+
+    def _victim(self, group: str, *, own: bool) -> GuardedConnection | None:
+        """The one that has to go for one more of `group`; `own`: it must be of the same."""
+        latest = self._clock() - YOUNG_SECONDS
+        crowds = Counter(group_of(connection.address) for connection in self._waiting)
+        newcomers = crowds[group] + 1
+        found, most = None, 0
+        for connection, since in self._waiting.items():
+            if since > latest:
+                break
+            place = group_of(connection.address)
+            if crowds[place] > most and (place == group or (not own and crowds[place] >= newcomers)):
+                found, most = connection, crowds[place]
+        return found
+
+    def _tell(self, what: str) -> None:
+        """One line now and then: connections that were dropped for others, and such as were turned away."""
+        self._crowded[what] += 1
+        now = self._clock()
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            log.warning("connections.crowded", **self._crowded)
+            self._crowded.clear()

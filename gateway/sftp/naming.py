@@ -38,12 +38,16 @@ class Naming:
             if source == target:
                 book.tree.stat(source)
                 return
+            if source.parent != target.parent:
+                await self._learn(target)
+                book.crowding.check(target)
             victim = book.drafts.get(target)
             if victim is not None and replace:
                 await self._closing.land_held(victim)
             replaced = await book.parts.pool.run(lambda: book.tree.rename(source, target, replace))
             if replaced is not None:
-                book.quota.remove_name(replaced)
+                book.remove_name(target, replaced)
+            book.crowding.moved(source, target)
             self._lose_name(book.drafts.pop(target, None))
             self._follow(source, target)
             self._forget(replaced, victim)
@@ -56,10 +60,34 @@ class Naming:
             if draft is not None:
                 await self._closing.land_held(draft)
             pointer = await book.parts.pool.run(lambda: book.tree.remove(path))
-            book.quota.remove_name(pointer)
+            book.remove_name(path, pointer)
             self._lose_name(draft)
             book.drafts.pop(path, None)
             self._forget(pointer, draft)
+
+    async def make_folder(self, path: VirtualPath) -> None:
+        """Make a folder, durably."""
+        book = self._book
+        if not book.quota.ready:
+            await book.parts.pool.run(book.quota.prepare)
+        await self._learn(path)
+        book.add_name(path)
+        try:
+            await book.parts.pool.run(lambda: book.tree.make_folder(path))
+        except BaseException:
+            book.remove_name(path)
+            raise
+
+    async def remove_folder(self, path: VirtualPath) -> None:
+        """Remove an empty folder."""
+        book = self._book
+        await book.parts.pool.run(lambda: book.tree.remove_folder(path))
+        book.remove_name(path)
+
+    async def _learn(self, path: VirtualPath) -> None:
+        """Let it be known how many names are beside `path`."""
+        if not self._book.crowding.is_known(path):
+            await self._book.parts.pool.run(lambda: self._book.crowding.learn(path))
 
     def _forget(self, pointer: Pointer | None, draft: Draft | None) -> None:
         """A broken upload has lost its name, and no handle holds it."""
@@ -102,6 +130,6 @@ class Naming:
     def _remove_partials(self, papers: set[str]) -> None:
         for path, pointer, _ in list(self._book.tree.pointers()):
             if pointer.paper in papers and pointer.state == "partial":
-                self._book.quota.remove_name(self._book.tree.remove(path))
+                self._book.remove_name(path, self._book.tree.remove(path))
         for paper in papers:
             self._opening.forget_partial(paper)

@@ -62,6 +62,8 @@ class Opening:
             await self._book.parts.pool.run(self._book.quota.prepare)
         async with self._book.turns.path(str(path)):
             while True:
+                if flags & OpenFlag.CREATE and not self._book.crowding.is_known(path):
+                    await self._book.parts.pool.run(lambda: self._book.crowding.learn(path))
                 handle = self._at_once(path, flags, visitor)
                 if handle is not None:
                     return handle
@@ -120,13 +122,15 @@ class Opening:
             raise Refused("permission", _ONLY_DEPOSITED)
         return self._handle(self.replace(path, self.base(path, pointer, visitor), pointer, visitor), flags, visitor)
 
-    def _begin_named(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:
+    def _begin_named(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle | None:
         """A new paper under a new name."""
-        self._book.quota.add_name()
+        if not self._book.crowding.is_known(path):
+            return None
+        self._book.add_name(path)
         try:
             return self._begin(path, flags, visitor)
         except BaseException:
-            self._book.quota.remove_name()
+            self._book.remove_name(path)
             raise
 
     def _begin(self, path: VirtualPath, flags: int, visitor: Visitor) -> WritingHandle:

@@ -326,23 +326,14 @@ class Operations:
         path = parse(request.path)
         self._rights.check(Action.MAKE_FOLDER, path)
         self._space.check()
-        quota = self._papers.quota
-        if not quota.ready:
-            await self._run(quota.prepare)
-        quota.add_name()
-        try:
-            await self._run(lambda: self._papers.tree.make_folder(path))
-        except BaseException:
-            quota.remove_name()
-            raise
+        await self._papers.names.make_folder(path)
         self._record.record(Event.FOLDER_MADE, path=str(path))
         return replies.ok(request.id)
 
     async def _remove_folder(self, request: ask.RemoveFolder) -> bytes:
         path = parse(request.path)
         self._rights.check(Action.REMOVE_FOLDER, path)
-        await self._run(lambda: self._papers.tree.remove_folder(path))
-        self._papers.quota.remove_name()
+        await self._papers.names.remove_folder(path)
         self._record.record(Event.FOLDER_REMOVED, path=str(path))
         return replies.ok(request.id)
 

@@ -74,12 +74,13 @@ class Gateway:
             recorder=stores.recorder,
             settle=self._settle_seconds,
             after=Publisher(self._tasks).after,
+            most_names=lambda: self._settings.max_names_in_folder,
         )
         self._clients = Clients(self._now, stores, parts, self._is_home_of)
         find = partial(look_up, stores.catalog, run=self._pool.run)
-        self._sessions = Sessions(self._now, stores, parts, self._clients, self._tasks, find, crew)
+        self._sessions = Sessions(self._now, stores, parts, self._clients, self._tasks, find, self._tally, crew)
         self._defender = Defender(BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
-        self._doorkeeper = Doorkeeper(self._now, self._defender, self._tally)
+        self._doorkeeper = Doorkeeper(self._now, self._defender, self._tally, crew.count if crew else 1)
         self._logins = Logins(self._now, stores, self._pool, self._reading, self._defender, self._doorkeeper, self._tally, self._sessions.new)
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins.live, self._logins.revoke)
         self._control = Control(stores.folder.gateway_socket(os.getpid()), self._logins.told, self._logins.kill)
@@ -120,6 +121,7 @@ class Gateway:
             self._settings = before
             raise
         self._space.reserve_bytes = settings.reserve_bytes
+        self._defender.obey(rules_of(settings), settings.trusted_networks)
         if (before.host, before.port, before.workers) != (settings.host, settings.port, settings.workers):
             log.warning("gateway.needs_restart", reason="another address, port or number of workers was set")
 

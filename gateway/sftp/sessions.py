@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -31,13 +30,14 @@ from gateway.sftp.relay import AnySession, RelaySession
 from gateway.sftp.remote import RemotePart
 from gateway.sftp.session import SftpSession
 from gateway.sftp.stores import Stores
+from gateway.sftp.tallies import Tally
 from gateway.sftp.visitor import Visitor
 
 log = structlog.get_logger()
 
 
 class Sessions:
-    """The sessions of one process, and the host of its guests. `crew` is None where this process is alone."""
+    """The sessions of one process, and the host of its guests. `tally` gives the count of a kind over all workers; without a `crew` this is all."""
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Sessions:
         clients: Clients,
         tasks: Tasks,
         look_up: Callable[[str], Awaitable[Account | None]],
+        tally: Callable[[str], Tally],
         crew: Crew | None,
     ) -> None:
         self._settings = settings
@@ -56,7 +57,7 @@ class Sessions:
         self._tasks = tasks
         self._look_up = look_up
         self._crew = crew
-        self._by_person: Counter[str] = Counter()
+        self._by_person = tally("sessions")
         self.guests: set[Guest] = set()
 
     def new(self, login: Login) -> AnySession:
@@ -73,7 +74,7 @@ class Sessions:
         if account is None:
             return None
         person, client = account.person, login.client
-        if self._by_person[person.name] >= self._settings().max_sessions_per_person:
+        if self._by_person.of(person.name) >= self._settings().max_sessions_per_person:
             log.info("session.too_many", person=person.name)
             return None
         visitor = Visitor(person.name, client.name if client else "", secrets.token_hex(8), login.address, login.software, person.role)
@@ -88,7 +89,7 @@ class Sessions:
             log.warning("session.refused", person=person.name, error=error.message)
             give_back()
             return None
-        self._by_person[person.name] += 1
+        self._by_person.add(person.name)
         session.opened_as(person.name, record, give_back)
         return self._operations(papers, visitor, record) if client is not None else self._desk(account, visitor, record)
 
@@ -119,7 +120,7 @@ class Sessions:
             await session.finished()
         finally:
             if session.person is not None:
-                _count_down(self._by_person, session.person)
+                self._by_person.drop(session.person)
             session.record_end()
 
     # guests: sessions of clients that are at home here, whose connection is with another worker
@@ -152,9 +153,3 @@ class Sessions:
     def guest_gone(self, guest: Guest) -> None:
         """See `guests.Host`."""
         self.guests.discard(guest)
-
-
-def _count_down(counter: Counter[str], name: str) -> None:
-    counter[name] -= 1
-    if counter[name] <= 0:
-        del counter[name]

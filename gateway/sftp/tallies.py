@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 CELLS = 1 << 14
-KINDS = ("connections", "unauthenticated", "logins")
+KINDS = ("connections", "unauthenticated", "logins", "sessions")
 
 
 class Tally(Protocol):

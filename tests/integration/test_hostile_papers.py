@@ -17,6 +17,7 @@ from gateway.sftp.book import MOST_DRAFTS
 from gateway.sftp.clients import Clients
 from gateway.sftp.sessions import Sessions
 from gateway.sftp.stores import Stores
+from gateway.sftp.tallies import OwnTally
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -190,7 +191,7 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order(tmp_path: Path) -
 
     stores = cast(Stores, SimpleNamespace(folder=DataFolder(tmp_path), recorder=Unrecorded()))
     nothing = cast(Any, None)
-    sessions = Sessions(GatewaySettings, stores, nothing, cast(Clients, Home()), nothing, nothing, None)
+    sessions = Sessions(GatewaySettings, stores, nothing, cast(Clients, Home()), nothing, nothing, lambda _: OwnTally(), None)
     account = SimpleNamespace(person=SimpleNamespace(name="acme", role="client"))
     login = SimpleNamespace(account=account, client=SimpleNamespace(name="acme"), address="192.0.2.1", software="x")
     assert sessions.enter(cast(Any, login), nothing) is None

@@ -181,6 +181,32 @@ def test_one_address_cannot_take_all_places_before_login(server: Server) -> None
         server.sftp("ls /inbox")
 
 
+def test_whoever_holds_all_places_before_login_does_not_keep_them(server: Server) -> None:
+    """Slow ones, each from an address of its own, that never say a word: those who log in take the places of the oldest."""
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.1.{n}", 0))) for n in range(1, 121)]
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(AssertionError):
+                server.sftp("ls /inbox")
+                break
+            assert time.monotonic() < deadline
+        assert any(is_cut(one) for one in slow[:20])
+        assert not is_cut(slow[90])
+
+
+def is_cut(peer: socket.socket) -> bool:
+    peer.settimeout(0.2)
+    try:
+        while peer.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
+
+
 def test_one_person_cannot_take_all_connections(tmp_path: Path) -> None:
     async def main(server: Server) -> None:
         held = []

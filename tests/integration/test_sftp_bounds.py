@@ -155,6 +155,42 @@ def test_a_large_folder_comes_in_pages(tmp_path: Path) -> None:
     run(work, tmp_path)
 
 
+def test_a_folder_takes_so_many_names_and_no_more(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.papers.book.crowding._most = lambda: 3
+        session = desk.session()
+        for name in ("a", "b.part"):
+            await session.put(f"/inbox/{name}", b"x")
+        await session.ask(ask.MakeFolder, b"/inbox/folder")
+        await session.put("/inbox/folder/a", b"x")
+        for attempt in (
+            session.open("/inbox/c", WRITE),
+            session.ask(ask.MakeFolder, b"/inbox/c"),
+            session.rename("/inbox/folder/a", "/inbox/c"),
+        ):
+            with pytest.raises(Refusal, match="holds 3 names") as caught:
+                await attempt
+            assert caught.value.code is Status.FAILURE
+        await session.put("/inbox/a", b"again")  # what is there can be changed
+        await session.rename("/inbox/b.part", "/inbox/b")
+        await session.rename("/inbox/b", "/inbox/folder/b")
+        await session.put("/inbox/c", b"x")
+        await session.remove("/inbox/c")
+        await session.put("/inbox/d", b"x")
+        with pytest.raises(Refusal, match="holds 3 names"):
+            await session.open("/inbox/e", WRITE)
+        desk.again()  # another process finds it as it is
+        desk.papers.book.crowding._most = lambda: 3
+        session = desk.session()
+        with pytest.raises(Refusal, match="holds 3 names"):
+            await session.open("/inbox/e", WRITE)
+        await session.ask(ask.MakeFolder, b"/inbox/folder/c")
+        with pytest.raises(Refusal, match="holds 3 names"):
+            await session.open("/inbox/folder/d", WRITE)
+
+    run(work, tmp_path)
+
+
 def test_a_session_greets_once_and_first(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         session = desk.session()

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.catalog import Catalog
 from tests.integration.sftp_rig import CLIENT, Server, paramiko_client, running_server
+from tests.integration.test_sftp_defence import fail, turned_away
 
 SLOW = 500_000  # bytes a second
 
@@ -56,7 +57,7 @@ def test_new_settings_and_a_new_host_key_disturb_nobody(server: Server, tmp_path
         file.write(b"before ")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "host")], check=True)
         shutil.copy(tmp_path / "host", server.folder.host_key)
-        server.folder.settings.write_text(settings + 'notice = "new words"\n')
+        server.folder.settings.write_text(settings + 'notice = "new words"\nban_after = 1\ntrusted_networks = ["127.0.0.1/32"]\n')
         os.kill(server.pid(), signal.SIGHUP)
         until(lambda: server.events("gateway.reloaded"))
         file.write(b"after")
@@ -66,6 +67,8 @@ def test_new_settings_and_a_new_host_key_disturb_nobody(server: Server, tmp_path
     with paramiko_client(server) as client:
         transport = client.get_transport()
         assert transport is not None and transport.get_banner() == b"new words\n"
+    fail(server, "127.0.0.9", "pat")
+    until(lambda: turned_away(server, "127.0.0.9"))
     server.folder.settings.write_text(settings + "max_handles = -1\n")
     os.kill(server.pid(), signal.SIGHUP)
     until(lambda: "gateway.not_reloaded" in server.log())

@@ -199,6 +199,24 @@ def test_limits_hold_over_all_workers(server: Server) -> None:
             client.close()
 
 
+def test_sessions_of_the_staff_are_counted_over_all_workers(server: Server) -> None:
+    """They are in several clients' folders, so at home with no worker."""
+    clients: list[paramiko.SSHClient] = []
+    opened = 0
+    try:
+        while len(clients) < 8 and (len(clients) < 5 or len({worker_of(server, client) for client in clients}) < 2):
+            clients.append(connect(server, "sue"))
+        assert len({worker_of(server, client) for client in clients}) == 2, "the kernel gave all to one worker"
+        for client in clients * 2:
+            with contextlib.suppress(paramiko.SSHException):
+                client.open_sftp()
+                opened += 1
+        assert opened == 8
+    finally:
+        for client in clients:
+            client.close()
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_an_upload_goes_on_after_a_worker_was_killed(server: Server, tmp_path: Path, victim: int) -> None:
     """Number 0 has the connection and is home to the client; number 1 has the connection alone."""

@@ -1,0 +1,121 @@
+"""Who has to go when there are too many connections that have not logged in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from config.settings import GatewaySettings
+from gateway.sftp.bans import BanStore, Rules
+from gateway.sftp.defender import Defender
+from gateway.sftp.doorkeeper import YOUNG_SECONDS, Doorkeeper
+from gateway.sftp.tallies import Board, OwnTally
+
+
+class Connection:
+    """As much of a connection as a doorkeeper sees."""
+
+    is_logged_in = False
+    spoke = False
+    failures = 0
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.aborted = False
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Door:
+    """A doorkeeper with a clock."""
+
+    def __init__(self, folder: Path, tally: Any = lambda _: OwnTally(), workers: int = 1, **settings: int) -> None:
+        self.now = 0.0
+        defender = Defender(BanStore(folder / "defender"), Rules(10, 600, 60, 3600), (), lambda _: None)
+        found = GatewaySettings(**{"max_unauthenticated": 4, "max_unauthenticated_per_address": 3, **settings})
+        self.keeper = Doorkeeper(lambda: found, defender, tally, workers, lambda: self.now)
+
+    def come(self, address: str) -> Any:
+        """A new connection; None when it is turned away. A moment passes."""
+        connection = Connection(address)
+        self.now += 0.2
+        return connection if self.keeper.admit(cast(Any, connection)) else None
+
+    def fill(self, *addresses: str) -> list[Any]:
+        found = [self.come(address) for address in addresses]
+        assert None not in found
+        return found
+
+
+def test_the_oldest_of_the_most_crowded_address_goes(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    lone, first, second, third = door.fill("192.0.2.1", "192.0.2.7", "192.0.2.7", "192.0.2.7")
+    door.now += YOUNG_SECONDS
+    assert door.come("192.0.2.2")
+    assert (lone.aborted, first.aborted, second.aborted, third.aborted) == (False, True, False, False)
+
+
+def test_among_equals_the_oldest_goes(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    waiting = door.fill(*(f"192.0.2.{number}" for number in range(4)))
+    door.now += YOUNG_SECONDS
+    newcomers = door.fill("198.51.100.1", "198.51.100.2")
+    assert [one.aborted for one in waiting + newcomers] == [True, True, False, False, False, False]
+
+
+def test_a_flood_throws_out_nobody_who_is_just_logging_in(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_unauthenticated=3)
+    young = door.fill("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    assert door.come("198.51.100.1") is None
+    assert not any(one.aborted for one in young)
+
+
+def test_a_crowd_makes_room_among_itself(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_unauthenticated=3)
+    lone, first, _ = door.fill("192.0.2.1", "192.0.2.7", "192.0.2.7")
+    door.now += YOUNG_SECONDS
+    assert door.come("192.0.2.7")  # as one of three it takes no place from one of one
+    assert (lone.aborted, first.aborted) == (False, True)
+
+
+def test_over_the_bound_of_one_address_its_own_oldest_goes(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_unauthenticated=100)
+    other, first, *_ = door.fill("192.0.2.1", "192.0.2.7", "192.0.2.7", "192.0.2.7")
+    assert door.come("192.0.2.7") is None  # all are young
+    door.now += YOUNG_SECONDS
+    assert door.come("192.0.2.7")
+    assert (other.aborted, first.aborted) == (False, True)
+
+
+def test_an_ipv6_network_and_a_mapped_address_are_one_place(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_unauthenticated=100)
+    door.fill("2001:db8::1", "2001:db8::2", "2001:db8::3", "192.0.2.7", "::ffff:192.0.2.7", "192.0.2.7")
+    assert door.come("2001:db8::4") is None
+    assert door.come("::ffff:192.0.2.7") is None
+    assert door.come("2001:db8:0:1::1")
+
+
+def test_places_are_given_back_once(tmp_path: Path) -> None:
+    door = Door(tmp_path)
+    waiting = door.fill("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")
+    door.now += YOUNG_SECONDS
+    fifth = door.come("192.0.2.5")
+    waiting[1].is_logged_in = True
+    door.keeper.has_logged_in(waiting[1])
+    for one in [*waiting, fifth]:  # the dropped one has its end, too
+        door.keeper.gone(one)
+    assert (door.keeper._unauthenticated.total, door.keeper._everyone.total, door.keeper.connections) == (0, 0, set())
+
+
+@pytest.mark.parametrize("mine", [0, 2])
+def test_a_worker_has_its_share_while_others_hold_all_places(tmp_path: Path, mine: int) -> None:
+    board = Board(2)
+    others = board.tally("unauthenticated", 1)
+    for number in range(4):
+        others.add(f"198.51.100.{number}")
+    door = Door(tmp_path, lambda kind: board.tally(kind, 0), 2)
+    door.fill(*(f"192.0.2.{number}" for number in range(mine)))
+    assert (door.come("203.0.113.1") is not None) == (mine < 2)
