@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from config.errors import UsageError
 
 MOST = 100  # networks in one list
+MAPPED_BITS = 96  # of ::ffff:0:0/96, IPv4 inside IPv6
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -24,10 +25,13 @@ def parse_networks(text: str) -> tuple[str, ...]:
 
 def _network(item: str) -> str:
     negated = item.startswith("!")
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
     try:
         network = ipaddress.ip_network(item.removeprefix("!"), strict=False)
     except ValueError as error:
         raise UsageError(f"'{item[:60]}' is neither an address nor a network", "write it as in 192.0.2.7 or 198.51.100.0/24") from error
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS and (inside := network.network_address.ipv4_mapped):
+        network = ipaddress.IPv4Network((inside, network.prefixlen - MAPPED_BITS))  # addresses are told so, too: see `parse_address`
     return f"{'!' if negated else ''}{network}"
 
 

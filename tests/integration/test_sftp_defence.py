@@ -84,6 +84,14 @@ def test_an_address_is_banned_and_nobodys_name_is(server: Server) -> None:
     logged_in(server).close()
 
 
+def test_one_guess_for_each_of_many_names_is_counted_together(server: Server) -> None:
+    """Spraying: no name fails twice, their address does."""
+    for number in range(5):
+        assert not turned_away(server, "127.0.0.8")
+        fail(server, "127.0.0.8", f"name-{number}")
+    until(lambda: turned_away(server, "127.0.0.8"))
+
+
 def test_a_ban_by_hand_counts_within_a_second_or_so(server: Server) -> None:
     assert not turned_away(server, "127.0.0.9")
     command(server, "defender", "ban", "127.0.0.9", "--for", "1h")

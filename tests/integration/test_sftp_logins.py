@@ -192,6 +192,24 @@ def test_two_factors_in_order(desk: Desk, new_key: Callable[..., Path]) -> None:
     assert first["factors"] == ["publickey", "totp"]
 
 
+def test_a_stolen_key_does_not_try_codes_without_end(desk: Desk, new_key: Callable[..., Path]) -> None:
+    key = new_key("stolen")
+    seed = add(desk, "tess", "--public-key", f"{key}.pub", "--totp")["totp"]["seed"]
+    opened = desk.connect()
+    assert opened.auth_publickey("tess", paramiko.Ed25519Key.from_private_key_file(str(key))) == ["keyboard-interactive"]
+    wrong, tried = next(f"{n:06d}" for n in range(9) if f"{n:06d}" not in (code(seed), fresh_code(seed, ""))), 0
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        while opened.is_active() and tried < 20:
+            with contextlib.suppress(paramiko.AuthenticationException):
+                tried += 1
+                opened.auth_interactive("tess", lambda *_: [wrong])
+        raise EOFError
+    opened.close()
+    assert tried <= 6
+    until(lambda: bool(desk.events("login.failed", person="tess")))
+    assert desk.events("login.failed", person="tess")[0]["reason"] == "not everything was shown"
+
+
 def test_what_was_shown_for_one_name_is_void_for_another(desk: Desk, new_key: Callable[..., Path]) -> None:
     mine, yours = new_key("mine"), new_key("yours")
     seed = add(desk, "mine", "--public-key", f"{mine}.pub", "--totp")["totp"]["seed"]
