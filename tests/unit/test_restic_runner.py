@@ -101,8 +101,8 @@ def test_a_lock_of_somebody_else(script: Callable[[str], Path], tmp_path: Path) 
 def test_the_total_time_is_limited_and_sigint_comes_first(script: Callable[[str], Path], tmp_path: Path) -> None:
     program = script(f"trap 'echo interrupted > {tmp_path}/seen; exit 130' INT\nwhile :; do sleep 0.05; done")
     started = time.monotonic()
-    with pytest.raises(TimedOut, match="after 3 seconds"):
-        runner(program, tmp_path, Limits(3, 60)).run([], Secrets(b""), lambda line: True)  # a busy machine takes its time to set the trap
+    with pytest.raises(TimedOut, match="after 1 seconds"):
+        runner(program, tmp_path, Limits(1, 60)).run([], Secrets(b""), lambda line: True)
     assert time.monotonic() - started < 60  # the machine may be busy
     assert (tmp_path / "seen").read_text() == "interrupted\n"
 
