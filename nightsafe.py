@@ -12,6 +12,7 @@ COMMANDS = {
     "init": ("gateway.commands.init:init", "Make a data folder: keys, settings, the recovery kit."),
     "up": ("gateway.commands.up:up", "Run all roles in the foreground."),
     "status": ("backup.commands.status:status", "One screen: is everything safe?"),
+    "doctor": ("backup.commands.doctor:doctor", "What should be mended: each finding with why and how."),
     "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume, destroy."),
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from backup.doctor.door import check_algorithms
+from config.loading import open_installation
 from gateway.keys.hostkeys import make_nist_host_key
 from gateway.keys.keyring import Keyring
 from gateway.sftp.algorithms import algorithms
@@ -82,6 +84,8 @@ def test_strict_has_neither(server: Server) -> None:
     found = audit(server)
     assert noted(found, "fail") == set()
     assert noted(found, "warn") == set()
+    (finding,) = check_algorithms(open_installation(server.folder.root))
+    assert (finding.severity, finding.text) == ("good", "ssh-audit has nothing to say")
 
 
 def test_nist_has_nist_curves_and_aes_alone(server: Server) -> None:

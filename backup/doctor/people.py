@@ -1,0 +1,57 @@
+"""Who can log in, and with how little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from backup.doctor.finding import Finding, named
+from config.loading import Installation
+from config.settings import GatewaySettings
+from gateway.catalog import Catalog, Person
+
+
+def check_people(installation: Installation, now: datetime) -> Iterator[Finding]:
+    """Logins without an end, with a single factor, and those with which nobody can come in."""
+    with Catalog.open(installation.folder.catalog) as catalog:
+        active = [person for person in catalog.people() if person.active and not person.off_boarded_at]
+    active = [person for person in active if person.expires_at is None or person.expires_at > now]
+    staff, clients = [one for one in active if one.role != "client"], [one for one in active if one.role == "client"]
+    yield from _endless(staff, clients)
+    yield from _single_factor(installation.settings.gateway, staff, clients)
+    shut_out = [one.name for one in active if not any(key.expires_at is None or key.expires_at > now for key in one.keys) and not one.password_hash]
+    if shut_out:
+        yield Finding(
+            "note",
+            "logins",
+            f"no key and no password that is good: {named(shut_out)}",
+            "they cannot log in",
+            f"nightsafe person edit {shut_out[0]} …",
+        )
+
+
+def _endless(staff: list[Person], clients: list[Person]) -> Iterator[Finding]:
+    for people, severity in ((staff, "warning"), (clients, "note")):
+        endless = [one.name for one in people if one.expires_at is None]
+        if endless:
+            whose = "staff or auditors" if people is staff else "clients' people"
+            yield Finding(
+                severity, "expiry", f"{len(endless)} {whose} without an end: {named(endless)}",  # type: ignore[arg-type]
+                "a login that nobody ends outlives the reason for it", f"nightsafe person edit {endless[0]} --expires DATE",
+            )  # fmt: skip
+
+
+def _single_factor(settings: GatewaySettings, staff: list[Person], clients: list[Person]) -> Iterator[Finding]:
+    by_role = {"client": settings.require_client, "staff": settings.require_staff, "auditor": settings.require_auditor}
+    for people, severity in ((staff, "warning"), (clients, "note")):
+        single = [one.name for one in people if not _needs_two(one.require or by_role[one.role])]
+        if single:
+            whose = "staff or auditors" if people is staff else "clients' people"
+            yield Finding(
+                severity, "second factor", f"{len(single)} {whose} log in with one factor: {named(single)}",  # type: ignore[arg-type]
+                "one stolen key is enough", "see docs/how-to/ask-for-a-second-factor.md",
+            )  # fmt: skip
+
+
+def _needs_two(combinations: tuple[str, ...]) -> bool:
+    return bool(combinations) and all("+" in one for one in combinations)
