@@ -62,6 +62,7 @@ class Event(StrEnum):
     SCANNER_READY = "scanner.ready"
     ARCHIVE_PASSWORD_SET = "archive_password.set"  # noqa: S105 - the name of an event
     RECEIPT_WRITTEN = "receipt.written"
+    ACCESS_LISTED = "access.listed"
     SUMMARY_WRITTEN = "summary.written"
     RECEIPT_RESUMED = "receipt.resumed"  # a paper that was catalogued earlier is about to get the receipt that it lacks
     PAPER_EXPIRED = "paper.expired"

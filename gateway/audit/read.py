@@ -6,7 +6,7 @@ import fnmatch
 import heapq
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address, ip_network
@@ -18,6 +18,7 @@ from gateway.audit.lines import decode_line, stamp
 from gateway.audit.segments import read_lines, segment_ids, segment_path, started_at
 
 Record = dict[str, Any]
+_EVENTS = re.compile(rb'"event":"([^"]*)"')
 _TIMES = re.compile(rb'"time":"([^"]*)"')
 _Head = tuple[str, int, Record, Iterator[Record]]  # time, tie-break, what comes next of a segment, what comes after it
 
@@ -48,12 +49,14 @@ class Filter:
         )
 
 
-def read(folder: Path, wanted: Filter | None = None, *, limit: int | None = None, **names: Any) -> Iterator[Record]:
+def read(folder: Path, wanted: Filter | None = None, *, limit: int | None = None, only: Collection[str] = (), **names: Any) -> Iterator[Record]:
     """Events, oldest first, each as its line's object plus `segment`; `limit` keeps the newest so many. `wanted` may also be given by names, as
-    in `client="acme"`. Damaged lines are left out. Only segments that overlap in time are open at once.
+    in `client="acme"`; with `only`, events of other names are not even decoded. Damaged lines are left out.
+
+    Only segments that overlap in time are open at once.
     """
     asked = wanted if wanted is not None else Filter(**names)
-    chosen = (record for record in _merged(folder, stamp(asked.since) if asked.since else "") if asked.fits(record))
+    chosen = (record for record in _merged(folder, stamp(asked.since) if asked.since else "", only) if asked.fits(record))
     return iter(deque(chosen, maxlen=limit)) if limit is not None else chosen
 
 
@@ -70,14 +73,14 @@ def _inside(address: object, wanted: str) -> bool:
         return False
 
 
-def _merged(folder: Path, earliest: str) -> Iterator[Record]:
+def _merged(folder: Path, earliest: str, only: Collection[str]) -> Iterator[Record]:
     """All records by time; a segment is opened when the stream has come to the time in its name."""
     waiting = deque(segment_ids(folder))
     heads: list[_Head] = []
     order = count()
     while waiting or heads:
         while waiting and (not heads or started_at(waiting[0]) <= heads[0][0]):
-            _push(heads, _records(folder, waiting.popleft(), earliest), order)
+            _push(heads, _records(folder, waiting.popleft(), earliest, only), order)
         if heads:
             _, _, record, rest = heapq.heappop(heads)
             yield record
@@ -90,13 +93,15 @@ def _push(heads: list[_Head], records: Iterator[Record], order: Iterator[int]) -
         heapq.heappush(heads, (record["time"], next(order), record, records))
 
 
-def _records(folder: Path, segment: str, earliest: str) -> Iterator[Record]:
-    """Those of a segment, but for lines that are plainly older than `earliest`: these are not even decoded."""
-    old = earliest.encode()
+def _records(folder: Path, segment: str, earliest: str, only: Collection[str]) -> Iterator[Record]:
+    """Those of a segment, but for lines that are plainly older than `earliest` or of no event of `only`: these are not even decoded."""
+    old, names = earliest.encode(), {name.encode() for name in only}
     try:
         with segment_path(folder, segment).open("rb") as file:
             for line, whole in read_lines(file):
                 if old and all(time < old for time in _TIMES.findall(line)):
+                    continue
+                if names and names.isdisjoint(_EVENTS.findall(line)):
                     continue
                 record = decode_line(line) if whole else None
                 if record is not None and isinstance(record.get("time"), str):

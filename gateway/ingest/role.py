@@ -16,6 +16,7 @@ from gateway.audit.log import AuditLog
 from gateway.audit.settings import record_settings
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
+from gateway.ingest.access_lists import tell_accesses_by_the_clock
 from gateway.ingest.checking import Changes, opened_checks
 from gateway.ingest.crew import Crew
 from gateway.ingest.outcome import Stopping
@@ -58,6 +59,8 @@ def serve(installation: Installation, *, instance: int = 1, watch: Watch = watch
         if instance == 1:  # what concerns the whole house is done by one
             threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
             threading.Thread(target=summarise_by_the_clock, args=(parts, role.stop), name="ingest-summaries", daemon=True).start()
+            accesses = (folder.audit, parts, role.stop)
+            threading.Thread(target=tell_accesses_by_the_clock, args=accesses, name="ingest-accesses", daemon=True).start()
             threading.Thread(target=expire_by_the_clock, args=(installation, parts, role.stop), name="ingest-retention", daemon=True).start()
         _work(role, list(zip(crew.workers, crew.bells, strict=True)))
 

@@ -20,7 +20,7 @@ from gateway.store import Vault
 MOST_BYTES = 64 * 1024  # of a receipt, and of its signature
 PIECE_BYTES = 1024 * 1024
 SIGNATURE_SUFFIX = ".sig"
-SUMMARIES = "summaries"  # folder beside the receipts: what it says is said by them
+BESIDE = frozenset({"summaries", "access"})  # folders beside the receipts: what they say is said elsewhere
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def told_by(audit: Path) -> Told:
 def receipts_of(jail: Path, public: str) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """(path, facts) of every receipt in a client's jail; None for one that is damaged, or that we have not signed."""
     for folder, folders, names in os.walk(jail / "receipts"):
-        folders[:] = sorted(set(folders) - {SUMMARIES})
+        folders[:] = sorted(set(folders) - BESIDE)
         for name in sorted(names):
             if name.endswith(".json"):
                 path = Path(folder, name)
