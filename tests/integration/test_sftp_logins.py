@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -24,6 +25,7 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.passwords import hash_password
 from nightsafe import cli
 from tests.integration.sftp_rig import CLIENT, Server, running_server
+from tests.integration.soft_token import TOUCHED, VERIFIED, Kind, SoftToken, TokenPair, gets_in
 
 SETTINGS = (
     'settle_seconds = 0\nmax_auth_attempts = 6\nrequire_auditor = ["publickey+totp"]\nnotice = "Authorised use only."\nnotice_version = "2026-11"\n'
@@ -102,6 +104,70 @@ def test_kinds_of_keys(desk: Desk, new_key: Callable[..., Path], kind: str, opti
     (event,) = desk.events("login.accepted", person=kind)
     assert (event["factors"], event["person_role"], event["notice"]) == (["publickey"], "client", "2026-11")
     assert event["fingerprint"] == desk("person", "show", kind)["keys"][0]["fingerprint"]
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
+def test_security_keys(desk: Desk, tmp_path: Path, kind: Kind) -> None:
+    """By a token in software, which does what no honest one would: sign untouched, for another application, with a key that is another's."""
+    token, name, file = SoftToken(kind), f"tok-{kind}", tmp_path / "token.pub"
+    for option, code_wanted in (("no-touch-required ", 2), ("verify-required ", 2), ("", 0)):  # neither is heeded, so neither is taken
+        file.write_text(option + token.line)
+        told = desk("person", "add", name, "--client", CLIENT, "--public-key", str(file), code=code_wanted)
+        assert "not heeded" in str(told) or not code_wanted
+
+    async def work() -> dict[str, bool]:
+        port = desk.server.port
+        other = SoftToken(kind)
+        other.public_data = token.public_data
+        pairs = {
+            "touched": TokenPair(token, TOUCHED),
+            "verified": TokenPair(token, TOUCHED | VERIFIED),
+            "untouched": TokenPair(token, 0),
+            "verified, untouched": TokenPair(token, VERIFIED),
+            "of a web page": TokenPair(token, TOUCHED, b"https://example.org"),
+            "of another token": TokenPair(other, TOUCHED),
+        }
+        return {what: await gets_in(port, name, pair) for what, pair in pairs.items()}
+
+    answers = asyncio.run(work())
+    assert answers == dict.fromkeys(answers, False) | {"touched": True, "verified": True}
+    subprocess.run(["ssh-keygen", "-lf", str(file)], check=True, capture_output=True)  # it is a key to OpenSSH, too
+    assert desk.events("login.accepted", person=name)[0]["fingerprint"] == desk("person", "show", name)["keys"][0]["fingerprint"]
+
+
+def test_a_certificate_says_whether_a_security_key_is_touched(desk: Desk, new_key: Callable[..., Path], tmp_path: Path) -> None:
+    """One that asks for a PIN is refused: that is not checked here, so nobody may rely on it."""
+    token, signer, file = SoftToken("ed25519"), ca_key(desk, tmp_path), tmp_path / "token.pub"
+    file.write_text(token.line)
+    add(desk, "tova")
+    answers = {}
+    for name, option in (("plain", ""), ("no-touch", "no-touch-required"), ("verify", "verify-required")):
+        options = ["-O", option] if option else []
+        subprocess.run(["ssh-keygen", "-q", "-s", str(signer), "-I", name, "-n", "tova", *options, str(file)], check=True)
+        for flags in (TOUCHED | VERIFIED, 0):
+            pair = TokenPair(token, flags, certificate=(tmp_path / "token-cert.pub").read_text())
+            answers[name, flags] = asyncio.run(gets_in(desk.server.port, "tova", pair))
+    both = TOUCHED | VERIFIED
+    assert answers == {
+        ("plain", both): True,
+        ("plain", 0): False,
+        ("no-touch", both): True,
+        ("no-touch", 0): True,
+        ("verify", both): False,
+        ("verify", 0): False,
+    }
+
+
+def ca_key(desk: Desk, folder: Path) -> Path:
+    """The secret half of our CA, for ssh-keygen."""
+    from gateway.keys.keyring import USER_CA
+    from gateway.keys.master import load_master
+
+    desk("ca", "show")
+    file = folder / "ours"
+    file.write_bytes(Keyring(desk.server.folder).open_secret(USER_CA, load_master(desk.server.installation, {})))
+    file.chmod(0o600)
+    return file
 
 
 def test_a_small_rsa_key_and_a_sha1_signature_are_refused(desk: Desk, new_key: Callable[..., Path]) -> None:
@@ -277,14 +343,8 @@ def test_certificates(desk: Desk, new_key: Callable[..., Path], tmp_path: Path) 
 
 def test_strangers_certificates(desk: Desk, new_key: Callable[..., Path], tmp_path: Path) -> None:
     """Of another CA, without principals, out of time, with a command: all made by ssh-keygen, the last three by our CA's own key."""
-    from gateway.keys.keyring import USER_CA
-    from gateway.keys.master import load_master
-
-    key, stranger, ours = new_key("held"), new_key("stranger"), tmp_path / "ours"
+    key, stranger, ours = new_key("held"), new_key("stranger"), ca_key(desk, tmp_path)
     add(desk, "olga")
-    desk("ca", "show")
-    ours.write_bytes(Keyring(desk.server.folder).open_secret(USER_CA, load_master(desk.server.installation, {})))
-    ours.chmod(0o600)
     tries = {
         "stranger": (stranger, "-n", "olga"),
         "everybody": (ours,),
