@@ -37,6 +37,8 @@ COMMANDS = {
     "keyd": ("gateway.commands.roles:keyd", "Role: the key agent."),
     "ingest": ("gateway.commands.roles:ingest", "Role: from landed papers to sealed ones."),
     "scheduler": ("backup.commands.roles:scheduler", "Role: backups and drills by the clock."),
+    "permissions": ("gateway.commands.permissions:permissions", "Who may read and write what: show, check, apply."),
+    "credentials": ("backup.commands.credentials:credentials", "For the service manager: each role's secrets, on a RAM disk."),
     "s3": ("backup.commands.roles:s3", "Role: the embedded S3 server, for a look."),
 }
 

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from config.errors import Away, SettingsError
-from config.loading import Installation
+from config.errors import OutOfReach, SettingsError
+from config.loading import Installation, credential_file
 from config.roles import role_state
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 S3Role = Literal["writer", "reader", "pruner"]
 RepositoryName = Literal["papers", "keys"]
 S3_ROLES: tuple[S3Role, ...] = ("writer", "reader", "pruner")
+CREDENTIAL = "s3.toml"  # what the service manager gives a role of the files below: the same tables, those of a copy in [copies.NAME]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def access(installation: Installation, role: S3Role, secrets: RoleSecrets | None
         return S3Access(settings.endpoint, settings.bucket, settings.prefix, settings.region, key, secret)
     state = role_state(installation.folder, "s3")
     if state is None or not isinstance(state.get("endpoint"), str):
-        raise Away("the embedded S3 server does not run", "start it with: nightsafe up")
+        raise OutOfReach("the embedded S3 server does not run", "start it with: nightsafe up")
     key, secret = sealed_credentials(secrets or role_secrets(installation, "s3"), role)
     return S3Access(state["endpoint"], settings.bucket, settings.prefix, settings.region, key, secret, embedded=True)
 
@@ -86,7 +87,7 @@ def file_credentials(installation: Installation, role: S3Role) -> tuple[str, str
             "s3.endpoint is set, but s3.credentials_file is not",
             "write a TOML file (mode 0600) with tables [writer], [reader] and [pruner], each with access_key and secret_key, and name it there",
         )
-    return _from_file(installation.path(named), role, ("access_key", "secret_key"))
+    return _from_file(installation.path(named), role, ("access_key", "secret_key"), "")
 
 
 def copy_credentials(installation: Installation, copy: str, role: S3Role, words: tuple[str, str]) -> tuple[str, str]:
@@ -97,11 +98,31 @@ def copy_credentials(installation: Installation, copy: str, role: S3Role, words:
             f"copies.{copy} has no credentials_file",
             f"write a TOML file (mode 0600) with tables [writer], [reader] and [pruner], each with {' and '.join(words)}, and name it there",
         )
-    return _from_file(installation.path(named), role, words)
+    return _from_file(installation.path(named), role, words, copy)
 
 
-def _from_file(path: Path, role: S3Role, words: tuple[str, str]) -> tuple[str, str]:
-    table = _read_private(path).get(role)
+def credential_tables(installation: Installation, roles: tuple[S3Role, ...]) -> dict[str, Any]:
+    """What the files of credentials, the first place's and the copies', hold for `roles`: the tables of a CREDENTIAL. Raises SettingsError."""
+    settings = installation.settings
+    found: dict[str, Any] = {"copies": {}}
+    if not settings.s3.is_embedded and settings.s3.credentials_file is not None:
+        tables = _read_private(installation.path(settings.s3.credentials_file))
+        found |= {role: dict(tables[role]) for role in roles if role in tables}
+    for name, copy in settings.copies.items():
+        if copy.credentials_file is not None:
+            tables = _read_private(installation.path(copy.credentials_file))
+            found["copies"][name] = {role: dict(tables[role]) for role in roles if role in tables}
+    return found
+
+
+def _from_file(path: Path, role: S3Role, words: tuple[str, str], copy: str) -> tuple[str, str]:
+    given = credential_file(CREDENTIAL)
+    tables = _read_private(given, own=False) if given is not None else {}
+    if copy:
+        tables = tables.get("copies", {}).get(copy, {})
+    if given is None or not tables:
+        tables = _read_private(path)
+    table = tables.get(role)
     if not isinstance(table, Mapping):
         raise SettingsError(f"{path} has no table [{role}]", f"it needs [writer], [reader] and [pruner], each with {' and '.join(words)}")
     return _pair(table, f"the table [{role}] of {path}", words)
@@ -119,7 +140,8 @@ def is_offsite(endpoint: str) -> bool:
     return not (address.is_loopback or address.is_unspecified)
 
 
-def _read_private(path: Path) -> Mapping[str, Any]:
+def _read_private(path: Path, *, own: bool = True) -> Mapping[str, Any]:
+    """`own`: the file must be closed to others; what the service manager shows us is."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
@@ -127,7 +149,7 @@ def _read_private(path: Path) -> Mapping[str, Any]:
             data = file.read(64 * 1024)
     except OSError as error:
         raise SettingsError(f"the credentials file {path} cannot be read: {error.strerror or error}", "check s3.credentials_file") from None
-    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
+    if not stat.S_ISREG(status.st_mode) or (own and status.st_mode & 0o077):
         raise SettingsError(f"the credentials file {path} can be read by other users", f"close it with: chmod 600 {path}")
     try:
         return tomllib.loads(data.decode("utf-8"))

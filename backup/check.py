@@ -96,7 +96,7 @@ def run_check(
         if catalog.repository(recorded_name("papers", copy)) is None:
             raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
         catalog.reconcile_runs("check")
-        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        secrets = secrets if secrets is not None else role_secrets(installation, "drill")
         part = next_part(checks_of(catalog, copy), parts)
         facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"whole": True} if whole else {"part": part, "parts": parts})}
         run = catalog.start_run("check", facts)

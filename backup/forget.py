@@ -13,6 +13,7 @@ from typing import Any
 from backup.access import RepositoryName
 from backup.check import CHECK_LOCK
 from backup.places import place, recorded_name
+from backup.processes import own_folder
 from backup.repository import PASSWORDS
 from backup.restic import Interrupted, Limits, Restic
 from backup.restic.arguments import Repository
@@ -61,7 +62,7 @@ def run_forget(
         if catalog.repository(recorded_name("papers", copy)) is None:
             raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
         catalog.reconcile_runs("forget")
-        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        secrets = secrets if secrets is not None else role_secrets(installation, "prune")
         facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"confirmed": confirmed} if confirmed else {})}
         run = catalog.start_run("forget", facts)
         try:
@@ -101,13 +102,13 @@ def _forget(installation: Installation, secrets: RoleSecrets, cancel: threading.
     there = place(installation, "pruner", secrets, copy)
     there.check()
     limits = Limits(settings.backup.timeout_seconds, settings.backup.stall_seconds)
-    runner = Runner(settings.backup.restic, installation.folder.cache / "restic-tmp", limits, cancel)
+    runner = Runner(settings.backup.restic, own_folder(installation.folder.cache, "restic-tmp"), limits, cancel)
     check_version(runner)
     facts: dict[str, Any] = {"forgotten": 0, "kept": 0}
     names: tuple[RepositoryName, ...] = ("papers", "keys")
     for number, name in enumerate(names):
         progress.update(number, len(names), f"pruning {name}")
-        where = Repository(there.url(name), installation.folder.cache / "restic")
+        where = Repository(there.url(name), own_folder(installation.folder.cache, "restic"))
         restic = Restic(runner, where, Secrets(secrets[PASSWORDS[name]], there.environment(name)))
         if there.names(name, "locks/", limit=1):
             restic.unlock()  # of a process that died

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from backup.line import Line, age_words
 from config.console import human_bytes
 from config.loading import Installation
-from config.roles import role_state
+from config.roles import missing_schedulers, role_state
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
@@ -23,8 +23,11 @@ SCAN_STATE = "scan.json"  # in run/, written by ingest
 
 def roles(installation: Installation) -> Line:
     """Whether all roles run."""
-    wanted = ["gateway", "keyd", "ingest", "scheduler", *(["s3"] if installation.settings.s3.is_embedded else [])]
+    wanted = ["gateway", "keyd", "ingest", *(["s3"] if installation.settings.s3.is_embedded else [])]
     missing = [role for role in wanted if role_state(installation.folder, role) is None]
+    if installation.settings.backup.started_by == "scheduler":
+        wanted.append("scheduler")
+        missing += missing_schedulers(installation.folder)
     if missing:
         return Line("roles", "red", f"not running: {', '.join(missing)}", "start them: nightsafe up")
     return Line("roles", "green", f"running: {', '.join(wanted)}")

@@ -15,6 +15,15 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.PyDLL(None, use_errno=True)  # PyDLL keeps the GIL: nothing else can run between fork and exec
 
 
+def own_folder(cache: Path, name: str) -> Path:
+    """`cache/NAME`, or one with our number where another user has that: restic closes its cache to others."""
+    path = cache / name
+    try:
+        return path if path.stat().st_uid == os.geteuid() else cache / f"{name}-{os.geteuid()}"
+    except FileNotFoundError:
+        return path
+
+
 def tied_to_us(umask: int = 0o077) -> Callable[[], None]:
     """For Popen's `preexec_fn`: the kernel kills the child when the thread that started it dies, `kill -9` of us included.
 

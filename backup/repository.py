@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from backup.access import RepositoryName
 from backup.places import Place, place, recorded_name
+from backup.processes import own_folder
 from backup.restic import Limits, RepositoryMissing, Restic, ResticError, WrongPassword
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
@@ -58,7 +59,7 @@ class Writer:
         """
         settings = installation.settings.backup
         limits = Limits(settings.timeout_seconds, settings.stall_seconds)
-        runner = Runner(settings.restic, installation.folder.cache / "restic-tmp", limits, cancel)
+        runner = Runner(settings.restic, own_folder(installation.folder.cache, "restic-tmp"), limits, cancel)
         check_version(runner)
         return cls(installation, secrets, place(installation, "writer", secrets, copy), runner, copy)
 
@@ -71,7 +72,7 @@ class Writer:
         return self._with_password(name, kit_password(self.installation, self.secrets))
 
     def _with_password(self, name: RepositoryName, password: bytes) -> Restic:
-        where = Repository(self.place.url(name), self.installation.folder.cache / "restic")
+        where = Repository(self.place.url(name), own_folder(self.installation.folder.cache, "restic"))
         return Restic(self.runner, where, Secrets(password, self.place.environment(name)))
 
 

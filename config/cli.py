@@ -17,6 +17,7 @@ import click
 
 from config.console import complain, end_output
 from config.errors import Exit, NightsafeError, OutOfReach, UsageError
+from config.files import UMASK
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,6 +125,7 @@ def _imported(place: str) -> click.Command:
 def run(command: click.Command, arguments: list[str] | None = None) -> int:
     """Run a command line and return its exit code; every error becomes a message, never a traceback (but with NIGHTSAFE_DEBUG=1)."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # commands hold keys too: no core dumps, here or in what they start
+    os.umask(UMASK)
     code = _outcome(command, arguments)
     unwritten = end_output()
     if unwritten is None or isinstance(unwritten, BrokenPipeError) or code != Exit.DONE:

@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+
+# What files and folders of the data folder are made with. It is the most that any installation allows: the umask of our processes (077) takes
+# the group's part away, or, where each role has its own user, the list of rights that the folder hands down decides (config.owners).
+FILE_MODE, FOLDER_MODE = 0o660, 0o770
+UMASK = 0o077
 
 
 def fsync_folder(folder: Path | int) -> None:
@@ -26,6 +31,22 @@ def fsync_folder(folder: Path | int) -> None:
         os.close(descriptor)
 
 
+def open_shared(path: Path, flags: int = 0) -> int:
+    """A descriptor of a file that several users share (a lock, say), made when it is not there yet; for reading alone where that is all we may.
+
+    Never O_CREAT on what is there: in a folder like /tmp the kernel refuses that for files of others (fs.protected_regular). Raises OSError.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.open(path, flags | os.O_RDWR)
+        except PermissionError:
+            return os.open(path, flags | os.O_RDONLY)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                return os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, FILE_MODE)
+
+
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data`; a short write is continued. Raises OSError (ENOSPC…)."""
     view = memoryview(data)
@@ -33,7 +54,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
+def write_whole(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     """Replace `path` by `data`: temporary name in the same folder, fsync, rename, fsync of the folder."""
     temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
@@ -50,7 +71,7 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     fsync_folder(path.parent)
 
 
-def make_folder(path: Path, mode: int = 0o700) -> None:
+def make_folder(path: Path, mode: int = FOLDER_MODE) -> None:
     """Make `path` and its missing parents, durably; an existing folder is left as it is."""
     missing = []
     current = path

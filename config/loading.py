@@ -20,6 +20,16 @@ ENVIRONMENT_PREFIX = "NIGHTSAFE_SET_"  # NIGHTSAFE_SET_GATEWAY__PORT=2022
 WORDS = {"extra_forbidden": "is not a known setting", "model_type": "must be a table", "model_attributes_type": "must be a table"}
 
 
+CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"  # systemd's LoadCredential: files that this process alone is shown
+
+
+def credential_file(name: str, environment: Mapping[str, str] | None = None) -> Path | None:
+    """The file of a credential that the service manager gave to this process; None when it gave none of that name."""
+    folder = (os.environ if environment is None else environment).get(CREDENTIALS_DIRECTORY)
+    path = Path(folder) / name if folder else None
+    return path if path is not None and path.exists() else None
+
+
 @dataclass(frozen=True)
 class Installation:
     """A data folder together with its settings: what every command starts from."""

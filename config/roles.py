@@ -12,15 +12,32 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from config.errors import Busy
-from config.files import make_folder, write_whole
+from config.files import make_folder, open_shared, write_whole
 from config.folder import DataFolder
+
+SCHEDULERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"backup": ("backup", "copy"), "drill": ("drill", "check"), "prune": ("forget",)}
+)  # the parts of the scheduler that run by themselves, each under its own user, and their kinds of jobs
+
+
+def scheduler_name(part: str | None) -> str:
+    """The role as it makes itself known."""
+    return f"scheduler-{part}" if part else "scheduler"
+
+
+def missing_schedulers(folder: DataFolder) -> list[str]:
+    """What does not run of the scheduler: it alone, or its parts."""
+    missing = [name for part in SCHEDULERS if role_state(folder, name := scheduler_name(part)) is None]
+    if role_state(folder, "scheduler") is not None:
+        return []
+    return ["scheduler"] if len(missing) == len(SCHEDULERS) else missing
 
 
 class RunningRole:
@@ -84,7 +101,7 @@ def together(folder: DataFolder, name: str, message: str, hint: str = "") -> Ite
 @contextmanager
 def _locked(folder: DataFolder, name: str, kind: int, message: str, hint: str) -> Iterator[None]:
     make_folder(folder.run)
-    descriptor = os.open(_lock_file(folder, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_shared(_lock_file(folder, name))
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -98,7 +115,7 @@ def _locked(folder: DataFolder, name: str, kind: int, message: str, hint: str) -
 def role_state(folder: DataFolder, name: str) -> dict[str, Any] | None:
     """What a running role announced; None when it does not run or is not ready yet."""
     try:
-        descriptor = os.open(_lock_file(folder, name), os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(_lock_file(folder, name), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:

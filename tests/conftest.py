@@ -7,6 +7,10 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from config.files import UMASK
+
+os.umask(UMASK)  # as every process of ours has it
+
 os.environ.setdefault("NIGHTSAFE_SET_DRILL__SELF_TEST", "false")  # five seconds with every full drill; test_drill_selftest.py has it
 
 # The machine may be busy with other tests: a slow example is no fault.

@@ -9,6 +9,7 @@ import click
 from config.cli import data_option
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
+from config.roles import SCHEDULERS, scheduler_name
 from gateway.keys.process import harden_process
 
 
@@ -22,11 +23,15 @@ def opened(data: Path | None, role: str) -> Installation:
 
 @click.command()
 @data_option
-def scheduler(data: Path | None) -> None:
-    """Backups and drills by the clock; a missed slot is caught up once."""
+@click.option("--only", type=click.Choice(list(SCHEDULERS)), help="Only these jobs: backups and copies; drills and checks; forgetting.")
+def scheduler(data: Path | None, only: str | None) -> None:
+    """Backups and drills by the clock; a missed slot is caught up once.
+
+    With --only it is one part of three, each of which may run under a user of its own, with its own secrets alone.
+    """
     from backup.scheduler import serve
 
-    serve(opened(data, "scheduler"))
+    serve(opened(data, scheduler_name(only)), part=only)
 
 
 @click.command()

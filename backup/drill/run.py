@@ -88,7 +88,7 @@ def run_drill(
         Catalog.open(folder.catalog) as live,
         AuditLog(folder.audit, "drill") as audit,
     ):
-        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        secrets = secrets if secrets is not None else role_secrets(installation, "drill")
         live.reconcile_runs("drill")
         facts: dict[str, Any] = {"kind": kind, **({"copy": copy} if copy else {})}
         run = live.start_run("drill", facts)

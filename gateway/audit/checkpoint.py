@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import NightsafeError
-from config.files import fsync_folder, write_all
+from config.files import fsync_folder, open_shared, write_all
 from gateway.audit.chain import Mark, check_segment
 from gateway.audit.events import Event
 from gateway.audit.lines import NO_LINE, canonical, line_hash, stamp
@@ -187,7 +187,7 @@ def _append(descriptor: int, chain: Checkpoints, heads: Mapping[str, Mark], sign
 @contextmanager
 def _locked(folder: Path) -> Iterator[int]:
     """The file of checkpoints, for appending, by one process at a time."""
-    descriptor = os.open(folder / CHECKPOINTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = open_shared(folder / CHECKPOINTS, os.O_APPEND)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from config.errors import OutOfReach
-from config.files import fsync_folder, make_folder
+from config.files import FILE_MODE, fsync_folder, make_folder
 from gateway.audit.events import Event
 from gateway.audit.lines import NO_LINE, OWN_FIELDS, encode_line, line_hash, stamp
 from gateway.audit.segments import new_segment_id, segment_path
@@ -112,7 +112,7 @@ class AuditLog:
         path = segment_path(self._folder, segment)
         old = self._segment, self._head, self._seq, self._size
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, 0o600)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_APPEND, FILE_MODE)
         except OSError as error:
             raise _unavailable(error) from error
         try:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from config.errors import SettingsError
-from config.files import fsync_folder
+from config.files import FILE_MODE, fsync_folder
 from gateway.catalog import schema
 from gateway.catalog.access import AccessQueries
 from gateway.catalog.checked import CheckQueries
@@ -45,7 +45,7 @@ class Catalog(
     @classmethod
     def create(cls, path: Path) -> Self:
         """Open the catalog, made or migrated to the newest revision first. Raises SettingsError when a newer program wrote it."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
         database = Database(path)
         with database.writing() as connection:
             schema.migrate(connection)
@@ -83,7 +83,7 @@ class Catalog(
         """A consistent copy of the catalog in `target`, whole or not at all, durable. Raises CatalogError."""
         temporary = target.with_name(target.name + ".new")
         temporary.unlink(missing_ok=True)
-        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
         try:
             self._database.dump(temporary)
             descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)

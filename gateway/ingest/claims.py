@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from config.files import make_folder
+from config.files import FILE_MODE, make_folder
 
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 CLIENTS = 2**60  # from here on lie the bytes of clients, behind those of papers
@@ -32,7 +32,7 @@ class Claims:
 
     def __init__(self, path: Path, lane: str = "", client_of: Callable[[str], str | None] = lambda _paper: None) -> None:
         make_folder(path.parent)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
         self._lane = lane
         self._client_of = client_of
         self._clients: set[str] = set()

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
+from config.files import FILE_MODE
+
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a planted FIFO must not wait for its other end. O_NOCTTY: nor may a planted terminal become ours.
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -59,8 +61,8 @@ def open_any(folder: int, name: bytes) -> tuple[int, os.stat_result]:
 
 
 def create_file(folder: int, name: bytes, data: bytes, *, mtime: float | None, durable: bool) -> None:
-    """Write a new file of mode 0600. On an error nothing is left behind."""
-    descriptor = os.open(name, _NEW_FILE_FLAGS, 0o600, dir_fd=folder)
+    """Write a new file. On an error nothing is left behind."""
+    descriptor = os.open(name, _NEW_FILE_FLAGS, FILE_MODE, dir_fd=folder)
     try:
         try:
             view = memoryview(data)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from config.files import FOLDER_MODE
 from config.files import make_folder as make_host_folder
 from gateway.jail.descriptors import (
     FOLDER_FLAGS,
@@ -164,7 +165,7 @@ class Tree:
         with translated:
             parent = self._parent(path)
             try:
-                os.mkdir(path.name.encode(), 0o700, dir_fd=parent)
+                os.mkdir(path.name.encode(), FOLDER_MODE, dir_fd=parent)
                 os.fsync(parent)
             finally:
                 os.close(parent)
@@ -313,7 +314,7 @@ class Tree:
         for part in parts:
             try:
                 with suppress(FileExistsError):
-                    os.mkdir(part.encode(), 0o700, dir_fd=current)
+                    os.mkdir(part.encode(), FOLDER_MODE, dir_fd=current)
                     os.fsync(current)
                 following = os.open(part.encode(), FOLDER_FLAGS, dir_fd=current)
             finally:

@@ -8,16 +8,16 @@ import secrets
 import stat
 from pathlib import Path
 
-from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
+from config.files import FILE_MODE, TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
 
 MAX_PIECE_BYTES = 256 * 1024
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Make `path` (0600) with `data`, whole and durable. Raises FileExistsError when it is there; what is there stays as it was."""
+    """Make `path` with `data`, whole and durable. Raises FileExistsError when it is there; what is there stays as it was."""
     make_folder(path.parent)
     temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
             write_all(descriptor, data)
@@ -34,7 +34,7 @@ def replace_piece(path: Path, data: bytes) -> None:
     """Put `data` in the place of what `path` holds, whole and durable, with the time that it has. Raises OSError when there is no such file."""
     time = path.stat().st_mtime_ns
     temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
             write_all(descriptor, data)

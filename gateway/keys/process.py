@@ -6,6 +6,8 @@ import ctypes
 import os
 import resource
 
+from config.files import UMASK
+
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
@@ -15,7 +17,7 @@ def harden_process() -> None:
     Inherited by nothing: RLIMIT_CORE goes on to children, the dumpable flag is reset by execve. Call it in each role's process.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o077)
+    os.umask(UMASK)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         error = ctypes.get_errno()

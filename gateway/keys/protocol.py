@@ -73,6 +73,11 @@ Request = PaperRequest | HeadersRequest
 Question = Request | CodeRequest
 
 
+def operation_of(request: Question) -> str:
+    """The `op` of its line."""
+    return {PaperRequest: "paper", HeadersRequest: "headers", CodeRequest: "code"}[type(request)]
+
+
 def encode_request(request: Question) -> bytes:
     """The request as a line with its newline."""
     if isinstance(request, CodeRequest):

@@ -43,6 +43,10 @@ ROLES: Mapping[str, tuple[str, ...]] = {
         names.CHECKPOINT_SIGNING,
         names.DESTRUCTION_SIGNING,
     ),
+    # the scheduler in three, each under its own user
+    "backup": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.RESTIC_KIT, names.S3_WRITER, names.CHECKPOINT_SIGNING),
+    "drill": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.S3_READER, names.EVIDENCE_SIGNING),
+    "prune": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.S3_PRUNER),
     "s3": (names.S3_WRITER, names.S3_READER, names.S3_PRUNER),
 }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import OutOfReach
+from config.files import FILE_MODE
 from gateway.notify.notices import Notice
 
 MOST_WAITING = 10_000  # notices for one receiver; what comes on top is counted
@@ -46,7 +47,7 @@ class Outbox:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
             self._connection = sqlite3.connect(path, timeout=30.0, check_same_thread=False, isolation_level=None)
             for pragma in ("journal_mode=WAL", "synchronous=FULL"):
                 self._connection.execute(f"PRAGMA {pragma}")

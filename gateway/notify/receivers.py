@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import SettingsError
-from config.loading import Installation
+from config.loading import Installation, credential_file
 from gateway.audit.events import Event
 
 MAX_BYTES = 64 * 1024
 MOST = 32  # addresses
+CREDENTIAL = "notify.toml"  # the file, where the service manager gives it
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def receivers(installation: Installation) -> list[Receiver]:
     if not settings.events:
         return []
     path = installation.path(settings.receivers_file)
-    tables = _read_private(path)
+    given = credential_file(CREDENTIAL)
+    tables = _read_private(given or path, own=given is None)
     found = []
     for name, patterns in sorted(settings.events.items()):
         urls = _urls(tables, name, path)
@@ -65,7 +67,7 @@ def _urls(tables: Mapping[str, Any], name: str, path: Path) -> tuple[str, ...]:
     return tuple(urls)
 
 
-def _read_private(path: Path) -> Mapping[str, Any]:
+def _read_private(path: Path, *, own: bool) -> Mapping[str, Any]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
@@ -73,7 +75,7 @@ def _read_private(path: Path) -> Mapping[str, Any]:
             data = file.read(MAX_BYTES)
     except OSError as error:
         raise SettingsError(f"the file of receivers {path} cannot be read: {error.strerror or error}", "check notify.receivers_file") from None
-    if not stat.S_ISREG(state.st_mode) or state.st_mode & 0o077:
+    if not stat.S_ISREG(state.st_mode) or (own and state.st_mode & 0o077):
         raise SettingsError(f"the file of receivers {path} can be read by other users", f"close it with: chmod 600 {path}")
     try:
         return tomllib.loads(data.decode("utf-8"))

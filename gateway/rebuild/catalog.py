@@ -14,7 +14,7 @@ from config.console import Progress
 from config.errors import Busy, NightsafeError, UsageError
 from config.files import fsync_folder
 from config.folder import DataFolder
-from config.roles import role_state
+from config.roles import SCHEDULERS, role_state, scheduler_name
 from gateway.audit.events import Event
 from gateway.catalog import Catalog, Client, ClientKey
 from gateway.catalog.rows import Hold
@@ -25,7 +25,7 @@ from gateway.rebuild.judge import Evidence, judge
 from gateway.rebuild.sources import SealedFile, Told, receipts_of, sealed_files, told_by
 from gateway.store import Vault
 
-ROLES = ("gateway", "keyd", "ingest", "scheduler")
+ROLES = ("gateway", "keyd", "ingest", "scheduler", *map(scheduler_name, SCHEDULERS))
 ENDS = ("", "-wal", "-shm")
 NEVER = (
     "people's SSH keys, passwords, second factors and staff assignments: add the people again",

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 from config.errors import OutOfReach
+from config.files import FILE_MODE
 from config.settings import GatewaySettings
 from gateway.catalog.networks import parse_address
 
@@ -83,7 +84,7 @@ class BanStore:
                 self._connection = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             for pragma in ("journal_mode=WAL", "synchronous=OFF"):

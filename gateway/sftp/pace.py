@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from config.files import FILE_MODE
 from gateway.store import locks
 
 log = structlog.get_logger()
@@ -33,7 +34,7 @@ class SharedTimes:
 
     def __init__(self, path: Path, boot: bytes | None = None) -> None:
         self._boot = (_BOOT.read_bytes() if boot is None else boot)[:36].ljust(36, b"\0")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
 
     def pay(self, way: int, nanoseconds: int, now: int) -> int:
         """Add to the time of `way` (UP or DOWN); what it is now. A file that another process holds for long is read and not changed."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from config.files import FILE_MODE
 from gateway.store import locks
 
 
@@ -20,7 +21,7 @@ class Places:
     def take(self, limit: int) -> int | None:
         """A place below `limit`, to be given back; None when all are taken. Raises OSError."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            self._descriptor = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         for number in range(limit):
             if number not in self._taken and locks.hold(self._descriptor, number):
                 self._taken.add(number)

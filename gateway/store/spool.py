@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
-from config.files import make_folder
+from config.files import FILE_MODE, make_folder
 from gateway.age import Identity, Recipient, new_header, unwrap
 from gateway.store import locks
 from gateway.store.arrival import Arrival
@@ -265,7 +265,7 @@ class Spool:
         """A held descriptor of an empty file."""
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            descriptor = os.open(paper, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=self._partial)
+            descriptor = os.open(paper, flags | os.O_CREAT | os.O_EXCL, FILE_MODE, dir_fd=self._partial)
             fresh = True
         except FileExistsError:
             descriptor = os.open(paper, flags, dir_fd=self._partial)

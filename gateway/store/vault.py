@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from config.errors import UsageError
-from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
+from config.files import FILE_MODE, TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
 from gateway.age import Identity, Recipient, SealedReader, header_mac, open_payload, open_sealed, read_header, seal
 from gateway.store import locks
 from gateway.store.errors import VaultGone, vault_failure
@@ -96,7 +96,7 @@ class Vault:
         digest = sha256()
         try:
             make_folder(target.parent)
-            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
             try:
                 locks.hold(descriptor)
                 while piece := source.read(1024 * 1024):
@@ -152,7 +152,7 @@ class VaultWriter:
     def __init__(self, target: Path, recipient: Recipient) -> None:
         self._target = target
         self._temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-        self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         self._digest = sha256()
         self._held = b""
         try:

@@ -314,7 +314,7 @@ def test_durable_means_fsync_of_file_and_folder_in_this_order(tree: Tree, tmp_pa
             arguments = re.sub(r"[0-9a-f]{16}", "TEMP", re.sub(r"\d+<([^>]*)>", r"\1", arguments))
             seen.append(f"{call} {arguments}")
     assert seen == [
-        'mkdir /inbox, "d", 0700',
+        'mkdir /inbox, "d", 0770',
         "fsync /inbox",
         "fsync /.tmp/TEMP",
         'rename /.tmp, "TEMP", /inbox/d, "first"',
@@ -322,7 +322,7 @@ def test_durable_means_fsync_of_file_and_folder_in_this_order(tree: Tree, tmp_pa
         'rename /inbox/d, "first", /outbox, "second"',
         "fsync /outbox",
         "fsync /inbox/d",
-        'mkdir /receipts, "today", 0700',
+        'mkdir /receipts, "today", 0770',
         "fsync /receipts",
         "fsync /.tmp/TEMP",
         'rename /.tmp, "TEMP", /receipts/today, "r"',

@@ -17,7 +17,7 @@ import pytest
 from config.errors import OutOfReach
 from gateway.audit.log import AuditLog
 from gateway.keys.client import KeydClient, KeydUnavailable, KeyLimited, KeyRefused, MasterAgent
-from gateway.keys.keyd import KeyServer
+from gateway.keys.keyd import ANYTHING, KeyServer
 from gateway.keys.paths import short_path
 from gateway.keys.protocol import MAX_LINE_BYTES
 from gateway.keys.service import CACHE_SECONDS, KeyService
@@ -153,9 +153,22 @@ def test_connections_are_bounded(house: House) -> None:
 
 def test_another_user_is_turned_away(house: House) -> None:
     paper, _ = house.seal("acme", b"content")
-    with served(house, users=frozenset({os.geteuid() + 4711})) as client, pytest.raises(KeydUnavailable):
+    with served(house, users={os.geteuid() + 4711: ANYTHING}) as client, pytest.raises(KeydUnavailable):
         client.paper_key("acme", paper, "vault", "acme", "r")
     assert house.audited()[-1]["why"] == f"a connection by the user {os.geteuid()}"
+
+
+def test_another_role_asks_for_what_is_its_own_alone(house: House) -> None:
+    """The gateway in the name of people, never of ops; the drill for what came back, never for what lies here."""
+    paper, _ = house.seal("acme", b"content")
+    with served(house, users={os.geteuid(): ("paper", "code")}) as gateway:
+        assert gateway.paper_key("acme", paper, "vault", "acme", "download")
+        for person, headers in (("ops:root", False), ("ops:root", True), ("acme", True)):
+            with pytest.raises(KeyRefused, match="may not ask"):
+                gateway.header_keys("acme", [(paper, b"x")], person, "r") if headers else gateway.paper_key("acme", paper, "vault", person, "r")
+        assert house.audited()[-1]["why"] == f"the user {os.geteuid()} asked for 'headers' in the name of 'acme'"
+    with served(house, users={os.geteuid(): ("headers",)}) as drill, pytest.raises(KeyRefused, match="may not ask"):
+        drill.paper_key("acme", paper, "vault", "acme", "download")
 
 
 def test_the_socket_is_private(house: House) -> None:

@@ -1,0 +1,88 @@
+"""`nightsafe credentials`: each role's secrets in files, for LoadCredential of the service manager."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from backup.access import CREDENTIAL as S3_CREDENTIAL
+from backup.access import S3Role, credential_tables
+from config.cli import data_option
+from config.console import say
+from config.errors import UsageError
+from config.files import make_folder
+from config.loading import Installation, open_installation
+from gateway.keys.keyring import Keyring
+from gateway.keys.master import load_master
+from gateway.keys.pieces import MAX_PIECE_BYTES
+from gateway.keys.secrets import secrets_for
+from gateway.notify.receivers import CREDENTIAL as RECEIVERS
+
+S3_PAIRS: Mapping[str, tuple[S3Role, ...]] = {"backup": ("writer",), "drill": ("reader",), "prune": ("pruner",)}
+HOLDERS = ("keyd", "ingest", *S3_PAIRS)  # the gateway gets none
+MEMORY = ("tmpfs", "ramfs")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@data_option
+def credentials(folder: Path, data: Path | None) -> None:
+    """Open each role's secrets with the master, and put them into FOLDER/ROLE/NAME, which must be on a RAM disk.
+
+    The units of the roles take them from there by LoadCredential, each its own. Run by root, by nightsafe-credentials.service.
+
+    Example: nightsafe credentials /run/nightsafe/credentials
+    """
+    if os.geteuid() != 0:
+        raise UsageError("only root may do that", "the service manager does it: systemctl restart nightsafe-credentials")
+    installation = open_installation(data)
+    make_folder(folder, 0o700)
+    _check_memory(folder)
+    for role in HOLDERS:
+        _put(folder / role, _values(installation, role))
+    say(f"The secrets of {', '.join(HOLDERS)} are in {folder}.")
+
+
+def _values(installation: Installation, role: str) -> dict[str, bytes]:
+    values = secrets_for(role, Keyring(installation.folder), load_master(installation))
+    if role in S3_PAIRS:
+        values[S3_CREDENTIAL] = _toml(credential_tables(installation, S3_PAIRS[role])).encode()
+    if role == "backup":
+        file = installation.path(installation.settings.notify.receivers_file)
+        values[RECEIVERS] = file.read_bytes()[:MAX_PIECE_BYTES] if file.exists() else b""
+    return values
+
+
+def _toml(tables: Mapping[str, object], prefix: str = "") -> str:
+    """Tables of texts, nested or not. A JSON string is a TOML string."""
+    lines = []
+    for name, value in tables.items():
+        if isinstance(value, Mapping):
+            path = f"{prefix}{json.dumps(name, ensure_ascii=False)}"
+            lines.append(f"[{path}]\n{_toml(value, path + '.')}")
+        else:
+            lines.append(f"{json.dumps(name)} = {json.dumps(str(value), ensure_ascii=False)}\n")
+    return "".join(lines)
+
+
+def _put(folder: Path, values: Mapping[str, bytes]) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)  # what a role no longer gets must not stay
+    folder.mkdir(0o700)
+    for name, value in values.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+        with open(descriptor, "wb") as file:
+            file.write(value)
+
+
+def _check_memory(folder: Path) -> None:
+    """A secret must not come to lie on a disk."""
+    done = subprocess.run(["stat", "-f", "-c", "%T", "--", folder], capture_output=True, text=True, check=False)
+    if done.stdout.strip() not in MEMORY:
+        raise UsageError(f"{folder} is not on a RAM disk", "name a folder below /run")
