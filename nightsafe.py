@@ -17,6 +17,7 @@ COMMANDS = {
     "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
     "access-review": ("gateway.commands.access_review:access_review", "Who can reach what, and what changed since the last review: done."),
+    "incident": ("gateway.commands.incident:incident", "Incidents: open (freeze at once), collect, list, show, close."),
     "files": ("gateway.commands.files:files", "Papers: list, find, get, put, export, versions, history."),
     "host-key": ("gateway.commands.hostkey:host_key", "The fingerprints by which clients know this server."),
     "sessions": ("gateway.commands.sessions:sessions", "Who is logged in now: list, kill."),

@@ -361,7 +361,7 @@ def test_strangers_certificates(desk: Desk, new_key: Callable[..., Path], tmp_pa
     assert answers == dict.fromkeys(tries, 255) | {"good": 0}
 
 
-@pytest.mark.parametrize("change", ["suspend", "off-board", "remove key", "from", "require", "certificate", "end"])
+@pytest.mark.parametrize("change", ["suspend", "incident", "off-board", "remove key", "from", "require", "certificate", "end"])
 def test_live_sessions_end_with_the_right_to_them(desk: Desk, new_key: Callable[..., Path], tmp_path: Path, change: str) -> None:
     name = change.replace(" ", "-") + "-live"
     key = new_key("live")
@@ -379,6 +379,8 @@ def test_live_sessions_end_with_the_right_to_them(desk: Desk, new_key: Callable[
     match change:
         case "suspend" | "off-board":
             desk("person", change, name)
+        case "incident":
+            assert desk("incident", "open", "--person", name, "--reason", "laptop stolen")["sessions"] == 1
         case "remove key":
             desk("person", "edit", name, "--remove-key", desk("person", "show", name)["keys"][0]["fingerprint"])
         case "from":
