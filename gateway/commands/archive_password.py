@@ -11,7 +11,6 @@ from config.cli import data_option
 from config.console import say
 from config.errors import UsageError
 from config.loading import open_installation
-from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -42,12 +41,13 @@ def archive_password(name: str, password_stdin: bool, remove: bool, data: Path |
         if catalog.client(name) is None:
             raise unknown_client(name)
         password = "" if remove else _asked(password_stdin)
-        with exclusive(installation.folder, "keyring", "another process makes keys", "try again in a moment"):
-            if remove:
-                if not remove_password(keyring, name):
-                    raise UsageError(f"no archive password was agreed with {name}", "there is nothing to remove")
-            else:
-                set_archive_password(keyring, name, password)
+        if remove:
+            with keyring.changing():
+                removed = remove_password(keyring, name)
+            if not removed:
+                raise UsageError(f"no archive password was agreed with {name}", "there is nothing to remove")
+        else:
+            set_archive_password(keyring, name, password)
         log.append(Event.ARCHIVE_PASSWORD_SET, durable=True, person=operator(), client=name, removed=remove)
         waiting = [] if remove else [paper for paper in catalog.held(name) if paper.code == LOCKED]
         for paper in waiting:
