@@ -36,10 +36,13 @@ from gateway.catalog.rows import RunKind
 from gateway.keys.secrets import RoleSecrets, role_secrets
 from gateway.notify.notifier import Notifier
 from gateway.notify.receivers import receivers
+from gateway.watch.watcher import watch_by_the_clock
 
 _TICK_SECONDS = 15.0  # a sleeping machine's clocks stand still: look at the time this often after it wakes
 _S3_WAIT_SECONDS = 60.0
 FULL = "full"  # the name of the full drill's job
+
+_WATCH_SECONDS = 5.0  # that the watch may take to end
 
 log = structlog.get_logger()
 
@@ -91,6 +94,9 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
             log.info("job.planned", job=job.label, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
         scheduler.start()
         notifier = _notifier(installation) if first else None
+        watch = threading.Thread(target=watch_by_the_clock, args=(installation, role.stop), name="watch", daemon=True)
+        if first and installation.settings.watch.enabled:
+            watch.start()
         role.announce()
         log.info("scheduler.ready")
         try:
@@ -101,6 +107,8 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
             scheduler.shutdown(wait=True)
             if notifier is not None:
                 notifier.stop()
+            if watch.is_alive():
+                watch.join(_WATCH_SECONDS)
 
 
 def _notifier(installation: Installation) -> Notifier | None:

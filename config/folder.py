@@ -83,6 +83,11 @@ class DataFolder:
         return self.root / "notify.sqlite3"
 
     @property
+    def watch(self) -> Path:
+        """What the watch over the audit log has learnt; never backed up, and made again when it is gone."""
+        return self.root / "watch.sqlite3"
+
+    @property
     def defender(self) -> Path:
         return self.root / "defender.sqlite3"
 

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from config.checks import ArchiveSettings, ChecksSettings, ScanSettings
 from config.section import Section as _Section
-from config.vigilance import IncidentSettings
+from config.vigilance import IncidentSettings, WatchSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 AlgorithmPolicy = Literal["modern", "strict", "nist"]
@@ -356,6 +356,7 @@ class Settings(_Section):
     forget: ForgetSettings = Field(default_factory=lambda: ForgetSettings())
     drill: DrillSettings = Field(default_factory=lambda: DrillSettings())
     notify: NotifySettings = Field(default_factory=lambda: NotifySettings())
+    watch: WatchSettings = Field(default_factory=lambda: WatchSettings())
     incident: IncidentSettings = Field(default_factory=lambda: IncidentSettings())
     metrics: MetricsSettings = Field(default_factory=lambda: MetricsSettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())

@@ -32,6 +32,7 @@ class Event(StrEnum):
     PERSON_RESUMED = "person.resumed"
     PERSON_OFF_BOARDED = "person.off_boarded"
     ACCESS_REVIEWED = "access.reviewed"
+    ANOMALY_FOUND = "anomaly.found"
     INCIDENT_OPENED = "incident.opened"
     INCIDENT_COLLECTED = "incident.collected"
     INCIDENT_CLOSED = "incident.closed"

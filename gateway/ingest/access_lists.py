@@ -17,6 +17,7 @@ import structlog
 from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.audit.read import Filter, Record, read
+from gateway.audit.segments import segment_ids, segment_path
 from gateway.audit.signatures import RECEIPT, sign
 from gateway.ingest.accesses import MOST_LISTED, WATCHED, Accesses, collect, concerns, list_body, list_path
 from gateway.ingest.handing import read_plain
@@ -50,7 +51,7 @@ def tell_accesses_by_the_clock(folder: Path, parts: Parts, stop: threading.Event
 def tell_accesses(folder: Path, parts: Parts, today: date, *, both: bool = True) -> int:
     """Write the lists of the running month, and with `both` of the one before, that are missing or out of date; how many.
 
-    Raises CatalogError, AuditUnavailable.
+    Raises CatalogError, AuditUnavailable, and OSError when a segment cannot be read.
     """
     this, before = today.replace(day=1), (today.replace(day=1) - timedelta(days=1)).replace(day=1)
     written = 0
@@ -63,6 +64,8 @@ def tell_accesses(folder: Path, parts: Parts, today: date, *, both: bool = True)
 
 def _month(folder: Path, parts: Parts, month: date, through: date) -> int:
     end = _midnight(through + timedelta(days=1))
+    for segment in segment_ids(folder):
+        segment_path(folder, segment).open("rb").close()  # a list that lacks what this user may not read would be a lie
     clients = [client.name for client in parts.catalog.clients() if client.created_at < end]
     counts: Counter[str] = Counter(client for record in _records(folder, month, through) if (client := concerns(record)))
     written = 0

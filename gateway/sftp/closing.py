@@ -89,6 +89,7 @@ class Closing:
             size=draft.file.size,
             state=draft.stage.value,
             seconds=seconds,
+            **({} if draft.own_name else {"replaces": True}),
         )
 
     async def _secure(self, draft: Draft) -> None:

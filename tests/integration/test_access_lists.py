@@ -96,6 +96,13 @@ def test_few_at_a_time_and_bounded(month: Month, monkeypatch: pytest.MonkeyPatch
     assert month.lying("zeta")["others_total"] == 1
 
 
+def test_a_segment_that_cannot_be_read_is_not_left_out(month: Month) -> None:
+    (month.world.folder.audit / "keyd-20261001T000000000000Z-00000000.jsonl").symlink_to("nowhere")
+    with pytest.raises(OSError, match="No such file"):
+        month.tell(date(2026, 11, 1))
+    assert not list(month.world.folder.jail("acme").rglob("access/*"))
+
+
 def test_a_jail_that_cannot_be_written_stops_nobody(month: Month) -> None:
     receipts = month.world.folder.jail("acme") / "receipts"
     receipts.rmdir()

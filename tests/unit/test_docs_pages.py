@@ -18,7 +18,7 @@ PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"])
 COMMAND = re.compile(r"(?:^|[`$|(;]|&& )\s*(?:\.venv/bin/)?(nightsafe [^`#\n]*)", re.MULTILINE)
 SETTING = re.compile(rf"`((?:{'|'.join(set(Settings.model_fields) - {'format'})})\.[a-z_]+)`")
 PACKAGES = {f"gateway.{name}" for name in ("age", "audit", "catalog", "ingest", "jail", "keys", "sftp", "store")} | {"backup.report"}
-NOT_SETTINGS = PACKAGES | {"s3.toml", "notify.toml"} | {event.value for event in Event}
+NOT_SETTINGS = PACKAGES | {"s3.toml", "notify.toml", "watch.sqlite3"} | {event.value for event in Event}
 NOT_COMMANDS = {"spool"}  # `nightsafe spool v1` is a label of the spool's keys
 
 
