@@ -35,6 +35,7 @@ _OPENED = bytearray(_LARGEST)
 _OPENED_VIEW = memoryview(_OPENED)
 _MADE = bytearray(_LARGEST)
 _SENT = memoryview(bytearray(512 * 1024))
+_PACKETS_AT_ONCE = 256  # of one connection in one turn of the event loop: tiny ones cost as much as large ones; then the others come
 _CORKED = 256 * 1024  # bytes that are gathered before they go to the kernel
 
 _GCM = frozenset((b"aes256-gcm@openssh.com", b"aes128-gcm@openssh.com"))
@@ -86,7 +87,8 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, gate: Gate) -> None:
         super().__init__(loop, options, gate)
-        self._rest = b""  # the beginning of a packet
+        self._rest = b""  # the beginning of a packet, or more of them than are handled in one turn
+        self._left_over = False
         self._receiving_by: Encryption | None = None
         self._receiver: PacketCipher | None = None
         self._sending_by: Encryption | None = None
@@ -145,12 +147,23 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
         end = len(self._rest) + nbytes
         self._rest = b""
         self._corked = []
+        self._left_over = False
         try:
             at = self._handle(end)
         finally:
             self._uncork()
         if at < end:
             self._keep(_RECEIVED_VIEW[at:end])
+        if self._left_over and self._rest:
+            self._stop_reading("turn")
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """The others have had their turn: handle what is left of what came."""
+        self._read_again("turn")
+        if self._transport is not None:
+            self.get_buffer(0)
+            self.buffer_updated(0)
 
     def _reclaim(self) -> None:
         """asyncssh holds the beginning of a packet, and nothing keeps it from this road: take it back."""
@@ -165,8 +178,11 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
 
     def _handle(self, end: int) -> int:
         """Handle packets; where the first one begins that is not whole, or not for this road."""
-        at = 0
+        at = count = 0
         while end - at >= HEAD:
+            if count >= _PACKETS_AT_ONCE:
+                self._left_over = True
+                return at
             cipher = self._fast_receiver()
             if cipher is None:
                 break
@@ -180,6 +196,7 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             if not (length <= _LARGEST and cipher.open_into(packet, _OPENED_VIEW[:length]) and self._handle_opened(cipher, length)):
                 self._take(bytes(packet))
             at += whole
+            count += 1
         return at
 
     def _keep(self, left: memoryview) -> None:

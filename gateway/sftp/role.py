@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 DESCRIPTORS = 65536  # connections, open papers and folders; the usual soft limit of 1024 stems from select(), which is not used here
 
+SWITCH_SECONDS = 0.001  # for which a thread may keep the event loop from going on; Python's own 0.005 is felt by everybody whenever folders are read
+
 
 def serve(installation: Installation, host: str | None = None, port: int | None = None, workers: int | None = None) -> None:
     """Serve SFTP until SIGTERM or SIGINT; `host`, `port` and `workers` stand above the settings.
@@ -49,6 +51,7 @@ def serve(installation: Installation, host: str | None = None, port: int | None 
     """
     harden_process()
     raise_descriptors()
+    sys.setswitchinterval(SWITCH_SECONDS)
     check_asyncssh()
     settings = installation.settings.gateway
     host, port = settings.host if host is None else host, settings.port if port is None else port

@@ -146,6 +146,7 @@ class Gateway:
         await self._clients.land_all()
         await self._tasks.drained(STOP_SECONDS)
         self._pool.close()
+        self._sessions.close()
         self._logins.close()
         self._reading.close()
         self._revocation.close()

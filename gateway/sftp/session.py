@@ -22,6 +22,7 @@ from gateway.sftp.protocol import Unpacker, decode
 from gateway.sftp.recording import SessionRecord
 from gateway.sftp.requests import Malformed
 from gateway.sftp.sftponly import SftpOnlySession
+from gateway.sftp.shares import Share
 from gateway.sftp.wire import Status
 
 log = structlog.get_logger()
@@ -29,7 +30,6 @@ log = structlog.get_logger()
 READ_AHEAD = 512 * 1024  # bytes of requests that may wait
 ANSWER_PIECE = 256 * 1024  # bytes of replies in one write
 TURN_BYTES = 1024 * 1024  # requests and replies of one session in one turn of the event loop; then the others come
-TURN_SECONDS = 0.002  # the same in time: a small request can be dear
 LONGEST_PAUSE = 5.0  # seconds; then a session that is held to a speed looks again
 
 
@@ -53,6 +53,7 @@ class SftpSession(SftpOnlySession):
         self._reading_paused = False
         self._ending = False  # the client has said that it sends no more
         self._closed = False
+        self.share = Share()  # of the event loop's time; the same one for all sessions of a person
         self._task: asyncio.Task[None] | None = None
         self.person: str | None = None
         self._record: SessionRecord | None = None
@@ -152,20 +153,24 @@ class SftpSession(SftpOnlySession):
         """Handle what can be handled now."""
         if self._operations is None or self._pumping or self._closed:
             return
+        if self.share.left <= 0:
+            self._go_on_later()
+            return
         self._pumping = True
+        began = time.monotonic()
         try:
-            self._handle_some(self._operations)
+            self._handle_some(self._operations, began + self.share.left)
         except Malformed as error:
             log.info("session.malformed", error=error.text)
             self._end(1)
         finally:
             self._pumping = False
+            self.share.left -= time.monotonic() - began
         self._steer_reading()
 
-    def _handle_some(self, operations: Operations | Desk) -> None:
+    def _handle_some(self, operations: Operations | Desk, until: float) -> None:
         ready: list[bytes] = []
         waiting = turn = 0
-        until = time.monotonic() + TURN_SECONDS
         while not self._held_up:
             if turn >= TURN_BYTES or time.monotonic() >= until:
                 self._go_on_later()
@@ -207,7 +212,7 @@ class SftpSession(SftpOnlySession):
     def _go_on_later(self) -> None:
         if not self._turn_is_over:
             self._turn_is_over = True
-            asyncio.get_running_loop().call_soon(self._next_turn)
+            self.share.later(self._next_turn)
 
     def _next_turn(self) -> None:
         self._turn_is_over = False

@@ -24,16 +24,20 @@ from gateway.sftp.guests import Guest
 from gateway.sftp.hello import Hello
 from gateway.sftp.operations import Operations
 from gateway.sftp.papers import Papers
+from gateway.sftp.pool import FairPool
 from gateway.sftp.publish import Tasks
 from gateway.sftp.recording import SessionRecord
 from gateway.sftp.relay import AnySession, RelaySession
 from gateway.sftp.remote import RemotePart
 from gateway.sftp.session import SftpSession
+from gateway.sftp.shares import Shares
 from gateway.sftp.stores import Stores
 from gateway.sftp.tallies import Tally
 from gateway.sftp.visitor import Visitor
 
 log = structlog.get_logger()
+
+LOOKING_THREADS = 2  # for reading folders and counting: work for a processor, of which more threads make no more
 
 
 class Sessions:
@@ -57,8 +61,14 @@ class Sessions:
         self._tasks = tasks
         self._look_up = look_up
         self._crew = crew
+        self._looking = FairPool(LOOKING_THREADS, "sftp-looking")
         self._by_person = tally("sessions")
+        self._shares = Shares()
         self.guests: set[Guest] = set()
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._looking.close()
 
     def new(self, login: Login) -> AnySession:
         """A session for somebody who has logged in; at the home of their client, which may be another worker."""
@@ -90,12 +100,14 @@ class Sessions:
             give_back()
             return None
         self._by_person.add(person.name)
+        session.share = self._shares.of(person.name)
         session.opened_as(person.name, record, give_back)
         return self._operations(papers, visitor, record) if client is not None else self._desk(account, visitor, record)
 
     def _operations(self, papers: Papers, visitor: Visitor, record: SessionRecord, number: int = 0) -> Operations:
         parts, most = self._parts, self._settings().max_handles
-        return Operations(papers, visitor, record, parts.pool.run, parts.space, most, role=visitor.role, number=number)
+        run = partial(self._looking.run, visitor.person)
+        return Operations(papers, visitor, record, run, parts.space, most, role=visitor.role, number=number)
 
     def _desk(self, account: Account, visitor: Visitor, record: SessionRecord) -> Desk:
         clients = {client.name: client for client in account.clients}
@@ -109,7 +121,8 @@ class Sessions:
 
         evidence = PlainShelf(self._stores.folder.evidence) if account.person.role == "auditor" else None
         most = self._settings().max_handles
-        return Desk(visitor, record, self._parts.pool.run, clients=list(clients), open_client=open_client, max_handles=most, evidence=evidence)
+        run = partial(self._looking.run, visitor.person)
+        return Desk(visitor, record, run, clients=list(clients), open_client=open_client, max_handles=most, evidence=evidence)
 
     def _leave(self, login: Login | Guest, session: AnySession) -> None:
         login.sessions.discard(session)
@@ -137,7 +150,7 @@ class Sessions:
         enter = partial(self.enter, guest) if guest.client is not None else partial(self._enter_part, guest, client, hello)
         return SftpSession(enter, partial(self._leave, guest), guest.touch)
 
-    def _enter_part(self, guest: Guest, client: Client, hello: Hello, _session: SftpSession) -> Operations | None:
+    def _enter_part(self, guest: Guest, client: Client, hello: Hello, session: SftpSession) -> Operations | None:
         """One client's folders, in a session that another worker has counted and recorded."""
         if guest.account is None:
             return None
@@ -148,6 +161,7 @@ class Sessions:
         except NightsafeError as error:
             log.warning("session.refused", person=person.name, error=error.message)
             return None
+        session.share = self._shares.of(person.name)
         return self._operations(papers, visitor, SessionRecord(self._stores.recorder, visitor), hello.number)
 
     def guest_gone(self, guest: Guest) -> None:

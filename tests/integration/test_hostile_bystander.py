@@ -15,13 +15,14 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncssh
 import paramiko
 import pytest
 
+from gateway.catalog import Catalog
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 from tests.integration.test_hostile_fuzz import INIT, Quiet, text
 from tests.integration.test_hostile_ssh import fuzz_messages
@@ -29,19 +30,29 @@ from tests.integration.test_hostile_ssh import fuzz_messages
 MOST = 2.0  # times the quiet value
 HARDLY = 0.2  # seconds: below that it passes in any case, since other tests share the machine; without the bounds on turns it was 0.6 and more
 ROUND_SECONDS, ROUNDS = 2.5, 4
+BYSTANDER = "bystander"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with running_server(tmp_path_factory.mktemp("bystander")) as running:
-        running.sftp(*(f"put {running.key}.pub /inbox/{number}" for number in range(50)))
+        prepare(running)
         yield running
+
+
+def prepare(server: Server) -> None:
+    """Fifty papers, and somebody else who may look at them: a person's own sessions share what that person gets."""
+    server.sftp(*(f"put {server.key}.pub /inbox/{number}" for number in range(50)))
+    with Catalog.open(server.folder.catalog) as catalog:
+        found = catalog.person(CLIENT)
+        assert found is not None
+        catalog.add_person(BYSTANDER, client=CLIENT, keys=found.keys)
 
 
 async def percentile(server: Server, seconds: float) -> float:
     """The 99th percentile of the time that a STAT takes, in a session that was open before."""
     waits = []
-    options = {"username": CLIENT, "client_keys": [str(server.key)], "known_hosts": None, "config": None}
+    options = {"username": BYSTANDER, "client_keys": [str(server.key)], "known_hosts": None, "config": None}
     async with asyncssh.connect("127.0.0.1", server.port, **options) as connection, connection.start_sftp_client() as sftp:
         await sftp.stat("/inbox")
         until = time.monotonic() + seconds
@@ -125,7 +136,71 @@ def reads(port: int, key: str) -> None:
     _requests(port, key, [opening, *[b"\x05\0\0\0\7" + text(struct.pack(">Q", 1)) + struct.pack(">QI", 0, 2**32 - 1)] * 19])
 
 
-ATTACKS: list[Callable[[int, str], None]] = [connects, ignores, garbage, messages, stats, listings, malformed, reads]
+def tiny(port: int, key: str) -> None:
+    """Requests of whom every eight bytes are an SSH packet of their own."""
+
+    async def main() -> None:
+        options = {"username": CLIENT, "client_keys": [key], "known_hosts": None, "config": None, "encryption_algs": ["aes128-gcm@openssh.com"]}
+        async with asyncssh.connect("127.0.0.1", port, **options) as connection:
+            channel, _ = await connection.create_session(Quiet, subsystem="sftp", encoding=None)
+            channel.write(INIT)
+            channel._send_pktsize = 8
+            while True:
+                channel.write(text(b"\x11\0\0\0\7" + text(b"/inbox/1")) * 500)
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def _sessions(port: int, key: str, connections: int, each: int, use: Callable[[asyncssh.SFTPClient, int], Awaitable[None]]) -> None:
+    """Sessions of one person, as many as it may have, each doing `use` for ever."""
+
+    async def one(connection: asyncssh.SSHClientConnection, number: int) -> None:
+        async with connection.start_sftp_client() as sftp:
+            while True:
+                await use(sftp, number)
+
+    async def main() -> None:
+        options = {"username": CLIENT, "client_keys": [key], "known_hosts": None, "config": None}
+        held = [await asyncssh.connect("127.0.0.1", port, **options) for _ in range(connections)]
+        await asyncio.gather(*(one(connection, number * each + n) for number, connection in enumerate(held) for n in range(each)))
+
+    asyncio.run(main())
+
+
+def many_stats(port: int, key: str) -> None:
+    async def use(sftp: asyncssh.SFTPClient, _: int) -> None:
+        await asyncio.gather(*(sftp.exists("/inbox" + "/a" * 60) for _ in range(50)))
+
+    _sessions(port, key, 3, 8, use)
+
+
+def many_listings(port: int, key: str) -> None:
+    async def use(sftp: asyncssh.SFTPClient, _: int) -> None:
+        await sftp.listdir("/inbox")
+
+    _sessions(port, key, 2, 12, use)
+
+
+def many_opens(port: int, key: str) -> None:
+    async def use(sftp: asyncssh.SFTPClient, number: int) -> None:
+        async with sftp.open(f"/inbox/open-{number}", "wb") as file:
+            await file.write(b"x")
+
+    _sessions(port, key, 1, 15, use)
+
+
+def many_writes(port: int, key: str) -> None:
+    async def use(sftp: asyncssh.SFTPClient, number: int) -> None:
+        async with sftp.open(f"/inbox/write-{number}", "wb") as file:
+            for _ in range(20):
+                await asyncio.gather(*(file.write(b"x" * 100, place * 70_000 % 3_000_000) for place in range(64)))
+
+    _sessions(port, key, 1, 8, use)
+
+
+ATTACKS: list[Callable[[int, str], None]] = [connects, ignores, garbage, messages, stats, listings, malformed, reads, tiny]
+ATTACKS += [many_stats, many_listings, many_opens, many_writes]
 
 
 def _lowly(attack: Callable[[int, str], None], port: int, key: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -9,11 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import asyncssh
 import pytest
 
 from gateway.sftp import fastpath
-from tests.integration.sftp_rig import Server, running_server
+from gateway.sftp.fastpath import FastConnection
+from tests.integration.sftp_rig import CLIENT, Server, running_server
 
 SIZE = 3 * 1024 * 1024 + 17
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
@@ -44,6 +48,45 @@ def test_what_goes_up_comes_back(server: Server, paper: Path, tmp_path: Path, ex
     back = tmp_path / "back.bin"
     server.sftp(f"put {paper} {name}", f"get {name} {back}", extra=extra)
     assert back.read_bytes() == paper.read_bytes()
+
+
+def test_many_tiny_packets_arrive_in_order(server: Server) -> None:
+    """More of them in one burst than a turn of the event loop takes."""
+    content = os.urandom(30_000)
+
+    async def work() -> bytes:
+        options = {"username": CLIENT, "client_keys": [str(server.key)], "known_hosts": None, "config": None}
+        async with (
+            asyncssh.connect("127.0.0.1", server.port, encryption_algs=["aes128-gcm@openssh.com"], **options) as connection,
+            connection.start_sftp_client() as sftp,
+        ):
+            sftp._handler._writer.channel._send_pktsize = 8
+            async with sftp.open("/inbox/tiny", "wb") as file:
+                await file.write(content)
+            return await _read_all(sftp, "/inbox/tiny")
+
+    assert asyncio.run(asyncio.wait_for(work(), 60)) == content
+
+
+async def _read_all(sftp: asyncssh.SFTPClient, path: str) -> bytes:
+    async with sftp.open(path, "rb") as file:
+        found = await file.read()
+        assert isinstance(found, bytes)
+        return found
+
+
+def test_many_tiny_packets_leave_turns_to_others() -> None:
+    taken: list[int] = []
+    connection = FastConnection.__new__(FastConnection)
+    connection._max_recv_pktlen = 256 * 1024
+    connection._left_over = False
+    connection._fast_receiver = lambda: SimpleNamespace(open_into=lambda *_: True)  # type: ignore[assignment, method-assign, return-value]
+    connection._handle_opened = lambda _, length: taken.append(length) is None  # type: ignore[method-assign]
+    packet = (16).to_bytes(4, "big") + bytes(16 + 16)
+    many = fastpath._PACKETS_AT_ONCE + 50
+    fastpath._RECEIVED[: many * len(packet)] = packet * many
+    assert connection._handle(many * len(packet)) == fastpath._PACKETS_AT_ONCE * len(packet)
+    assert (len(taken), connection._left_over) == (fastpath._PACKETS_AT_ONCE, True)
 
 
 def test_openssh_is_offered_what_is_fast(server: Server) -> None:
