@@ -34,6 +34,7 @@ COMMANDS = {
     "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, add a recovery key, move the master to a KMS."),
     "audit": ("gateway.commands.audit:audit", "The audit log: verify, show, export."),
     "kit": ("backup.commands.kit:kit", "The recovery kit: show, check."),
+    "web": ("backup.commands.roles:web", "The page for ops, read-only: serve it on loopback."),
     "gateway": ("gateway.commands.roles:gateway", "Role: the SFTP server."),
     "keyd": ("gateway.commands.roles:keyd", "Role: the key agent."),
     "ingest": ("gateway.commands.roles:ingest", "Role: from landed papers to sealed ones."),

@@ -331,6 +331,15 @@ class MetricsSettings(_Section):
     port: Port = Field(0, description="TCP port; 0: nothing is served.")
 
 
+class WebSettings(_Section):
+    """The page for ops: `nightsafe web`. Read-only. On loopback whoever has a login on this machine may look; elsewhere a token is needed."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Leave it on loopback and put a proxy with TLS before it.")
+    port: Port = Field(8090, description="TCP port; 0 takes a free one (written to the role's state file).")
+    token_file: Path | None = Field(None, description="File (0600) with a token of 32 characters or more that is asked for. Needed off loopback.")
+    public_host: str = Field("", max_length=253, description="Name by which a proxy with TLS serves the page; other names are refused.")
+
+
 class LogSettings(_Section):
     """What the roles print."""
 
@@ -359,6 +368,7 @@ class Settings(_Section):
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings())
     incident: IncidentSettings = Field(default_factory=lambda: IncidentSettings())
     metrics: MetricsSettings = Field(default_factory=lambda: MetricsSettings())
+    web: WebSettings = Field(default_factory=lambda: WebSettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())
 
     @field_validator("copies")

@@ -1,4 +1,4 @@
-"""`nightsafe scheduler | s3`: one role in the foreground, as a service manager runs it."""
+"""`nightsafe scheduler | s3 | web`: one role in the foreground, as a service manager runs it."""
 
 from __future__ import annotations
 
@@ -41,3 +41,15 @@ def s3(data: Path | None) -> None:
     from backup.embedded import serve
 
     serve(opened(data, "s3"))
+
+
+@click.command()
+@data_option
+def web(data: Path | None) -> None:
+    """The page for ops: status, clients, backups, drills, evidence, quarantine, sessions. Read-only.
+
+    On loopback, where web.port says; behind a proxy, with web.token_file.
+    """
+    from backup.web.role import serve
+
+    serve(opened(data, "web"))

@@ -14,6 +14,7 @@ from gateway.catalog.access import AccessQueries
 from gateway.catalog.checked import CheckQueries
 from gateway.catalog.database import Changes, Database
 from gateway.catalog.destructions import DestructionQueries
+from gateway.catalog.figures import FigureQueries
 from gateway.catalog.holds import HoldQueries
 from gateway.catalog.manifests import ManifestQueries
 from gateway.catalog.papers import PaperQueries
@@ -36,6 +37,7 @@ class Catalog(
     SearchQueries,
     DestructionQueries,
     RebuildQueries,
+    FigureQueries,
 ):
     """Clients, people, papers, versions, repositories and runs. Thread-safe. Every method raises CatalogError when the database cannot be used."""
 

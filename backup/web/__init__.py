@@ -1,0 +1,4 @@
+"""The page for ops: read-only, without scripts, on loopback or behind a proxy with a token.
+
+`facts` reads, `application` answers requests, `role` serves.
+"""
