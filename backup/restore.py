@@ -38,6 +38,9 @@ PIECE = 1024 * 1024
 LISTED = 1000
 SEALED_SUFFIX = ".age"
 PERSON = "ops:restore"
+EVERYBODY = "*"  # in the place of a client's name
+TO_DO, THERE, IN_THE_WAY = range(3)  # what a look at the target says of a name
+BAD_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.ELOOP)  # the target cannot have such a name
 
 
 @dataclass
@@ -47,6 +50,7 @@ class RestoreReport:
     snapshot: str
     taken_at: datetime
     restored: int = 0
+    verified: int = 0  # there already, from a restore that was stopped, and as it should be
     sealed: int = 0  # written as age files, because nothing here opens them
     restored_bytes: int = 0
     not_restored: int = 0
@@ -90,15 +94,37 @@ def restore_papers(
     copy: str = "",
 ) -> RestoreReport:
     """Restore papers of `client` (files or folders by virtual path; all when none are named) as they were in the newest snapshot, or the
-    newest at or before `at`, into `target`, which must be new or empty. `copy` names another place than the first.
+    newest at or before `at`, into `target`: new, empty, or begun by the same call before, which then goes on with the snapshot of that time.
+    `copy` names another place than the first.
 
-    Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable), OutOfReach.
+    Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable), OutOfReach, Busy.
     """
+    check_outside(installation, target)
+    order = {"client": client, "paths": list(paths), "at": at.isoformat() if at else "", "copy": copy}
+    with (
+        Target(target, order) as opened,
+        errand(installation, client, paths, at, secrets, check=lambda _live, _client: None, copy=copy, begun=opened.snapshot) as one,
+    ):
+        one.returned.fetch_names()
+        with one.returned.dump() as dump:
+            check_was_there(dump, client)
+            begin(opened, one)
+            Restore(one, agent, opened, progress or Silent(), dump).restore()
+    return one.report
+
+
+def check_outside(installation: Installation, target: Path) -> None:
+    """Raises UsageError for a folder inside the data folder, which never holds plaintext."""
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(installation.folder.root)):
         raise UsageError(f"{target} lies in the data folder, which never holds plaintext", "name a folder elsewhere")
-    with errand(installation, client, paths, at, secrets, check=lambda _live, _client: None, copy=copy) as one, Target(target) as opened:
-        _Restore(one, agent, opened, progress or Silent()).restore()
-    return one.report
+
+
+def begin(target: Target, one: Errand) -> None:
+    """Leave the mark in the target. Raises OutOfReach."""
+    try:
+        target.begin(one.report.snapshot)
+    except OSError as error:
+        raise full_disk(error) from error
 
 
 @contextmanager
@@ -111,15 +137,19 @@ def errand(
     *,
     check: Callable[[Catalog, str], None],
     copy: str = "",
+    begun: str | None = None,
     **facts: Any,
 ) -> Iterator[Errand]:
-    """What every restore shares: run, audit, scratch folder, snapshot. `facts` stand in the run and the audit log."""
-    check_name(client)
+    """What every restore shares: run, audit, scratch folder, snapshot (the one that it was `begun` with). `client` is EVERYBODY for all.
+    `facts` stand in the run and the audit log."""
+    if client != EVERYBODY:
+        check_name(client)
     wanted = tuple(wanted_parts(path) for path in paths)
     with ExitStack() as stack:
         live = stack.enter_context(Catalog.open(installation.folder.catalog))
         audit = stack.enter_context(AuditLog(installation.folder.audit, "restore"))
-        live.check_not_destroyed(client)
+        if client != EVERYBODY:
+            live.check_not_destroyed(client)
         check(live, client)
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         run = live.start_run("restore", {"client": client, "paths": list(paths), **facts})
@@ -129,7 +159,7 @@ def errand(
             scratch = stack.enter_context(scratch_folder(installation, "restore"))
             probe(installation, secrets, copy)
             source = open_for_reading(installation, "papers", secrets, scratch, copy=copy)
-            snapshot = pick_snapshot(source, installation.settings.backup.host, at)
+            snapshot = pick_snapshot(source, installation.settings.backup.host, at, begun)
             report = RestoreReport(snapshot.id, snapshot.time)
             wish = Wish(client, wanted, run)
             yield Errand(live, audit, Returned(source, snapshot, scratch / "restored", wish), wish, report)
@@ -138,53 +168,93 @@ def errand(
             live.finish_run(run, "failed", detail={"client": client, "cause": cause, **facts})
             audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, client=client, state="failed", **facts)
             raise
-        counted = {"papers": report.restored, "sealed": report.sealed, "bytes": report.restored_bytes, "not_restored": report.not_restored}
+        there = {"there_already": report.verified} if report.verified else {}
+        counted = {"papers": report.restored, **there, "sealed": report.sealed, "bytes": report.restored_bytes, "not_restored": report.not_restored}
         detail = {"client": client, **counted, **facts}
         state: RunState = "partial" if report.not_restored else "passed"
         audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, state=state, snapshot=report.snapshot, **detail)
         live.finish_run(run, state, snapshot=report.snapshot, detail=detail)
 
 
-class _Restore:
-    """One restore into an open target."""
+class Restore:
+    """The names of one client, into an open target, below the folders `prefix`. The names were fetched."""
 
-    def __init__(self, one: Errand, agent: KeyAgent, target: Target, progress: Progress) -> None:
+    def __init__(self, one: Errand, agent: KeyAgent, target: Target, progress: Progress, dump: Dump, prefix: tuple[str, ...] = ()) -> None:
         self._returned = one.returned
         self._wish = one.wish
         self._report = one.report
         self._agent = agent
         self._target = target
         self._progress = progress
-        self._deposit_only = False
+        self._dump = dump
+        self._prefix = prefix
+        self._deposit_only = check_was_there(dump, one.wish.client).custody == "deposit-only"
 
     def restore(self) -> None:
-        """Fetch, then write name by name."""
+        """Look what is there already, fetch the rest, then write name by name."""
         returned = self._returned
-        self._progress.update(0, 1, "fetching names")
-        returned.fetch_names()
-        names, total = returned.names(), sum(1 for _ in returned.names())
-        with returned.dump() as dump:
-            self._deposit_only = check_was_there(dump, self._wish.client).custody == "deposit-only"
-            for path in returned.unmatched():
-                self._report.miss(f"{path}: there was no such name at that time")
-            self._progress.update(0, 1, "fetching papers")
-            returned.fetch_papers(name.paper for name in returned.names())
-            done = 0
-            while batch := list(itertools.islice(names, BATCH)):
-                self._restore_batch(batch, dump)
-                done += len(batch)
-                self._progress.update(done, total, "papers")
+        for path in returned.unmatched():
+            self._report.miss(f"{path}: there was no such name at that time")
+        looks = self._look()  # a byte for each name
+        self._tell(0, 1, "fetching papers")
+        returned.fetch_papers(name.paper for name, look in zip(returned.names(), looks, strict=True) if look == TO_DO)
+        done, left = looks.count(THERE) + looks.count(IN_THE_WAY), (name for name, look in zip(returned.names(), looks, strict=True) if look == TO_DO)
+        while batch := list(itertools.islice(left, BATCH)):
+            self._restore_batch(batch)
+            done += len(batch)
+            self._tell(done, len(looks), "papers")
 
-    def _restore_batch(self, batch: Sequence[Name], dump: Dump) -> None:
+    def _look(self) -> bytearray:
+        looks = bytearray()
+        for name in self._returned.names():
+            looks.append(TO_DO)
+            paper = self._dump.paper(name)
+            if paper is None or paper.client != self._wish.client:
+                continue
+            try:
+                if self._is_there(name, paper):
+                    looks[-1] = THERE
+                    self._report.verified += 1
+            except ValueError as error:
+                looks[-1] = IN_THE_WAY
+                self._miss(name, f"{error}; it was left alone")
+            except OSError as error:
+                raise full_disk(error) from error
+            if len(looks) % BATCH == 0:
+                self._tell(len(looks), 0, "names looked at")
+        return looks
+
+    def _is_there(self, name: Name, paper: Paper) -> bool:
+        """Raises ValueError when what is there is something else."""
+        kinds = [(self._parts(name), paper.sha256), *([(self._parts(name, SEALED_SUFFIX), paper.sealed_sha256)] if self._deposit_only else [])]
+        for parts, sha256 in kinds:
+            with self._target.there(parts) as file:
+                if file is None:
+                    continue
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise ValueError("something else is in its place")
+                return True
+        return False
+
+    def _parts(self, name: Name, suffix: str = "") -> tuple[str, ...]:
+        return (*self._prefix, *name.parts[:-1], name.parts[-1] + suffix)
+
+    def _miss(self, name: Name, why: str, *, unsealed: bool = False) -> None:
+        self._report.miss(f"{' '.join((*self._prefix, name.path))}: {why}", unsealed=unsealed)
+
+    def _tell(self, done: int, total: int, what: str) -> None:
+        self._progress.update(done, total, ": ".join((*self._prefix, what)))
+
+    def _restore_batch(self, batch: Sequence[Name]) -> None:
         ready: list[tuple[Name, Paper, bytes]] = []
         for name in batch:
-            paper = dump.paper(name)
+            paper = self._dump.paper(name)
             if name.state != "whole" or paper is None:
-                self._report.miss(f"{name.path}: it was not sealed yet when the snapshot was taken", unsealed=True)
+                self._miss(name, "it was not sealed yet when the snapshot was taken", unsealed=True)
             elif paper.client != self._wish.client or paper.state != "accepted":
-                self._report.miss(f"{name.path}: it was not accepted ({paper.state})")
+                self._miss(name, f"it was not accepted ({paper.state})")
             elif (header := self._header(name.paper)) is None:
-                self._report.miss(f"{name.path}: its sealed file did not come back from the backup, or is damaged")
+                self._miss(name, "its sealed file did not come back from the backup, or is damaged")
             else:
                 ready.append((name, paper, header))
         keys = self._agent.header_keys(self._wish.client, [(name.paper, header) for name, _, header in ready], PERSON, f"restore {self._wish.run}")
@@ -194,7 +264,7 @@ class _Restore:
             elif self._deposit_only:
                 self._write_sealed(name, paper)
             else:
-                self._report.miss(f"{name.path}: no key of the client opens it")
+                self._miss(name, "no key of the client opens it")
 
     def _header(self, paper: str) -> bytes | None:
         try:
@@ -206,28 +276,30 @@ class _Restore:
     def _write(self, name: Name, paper: Paper, key: bytes) -> None:
         """Decrypt one paper into its place, or nothing."""
         try:
-            with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(name.parts, name.mtime) as file:
+            with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(self._parts(name), name.mtime) as file:
                 size = _copy(sealed, key, file, paper.sha256)
         except (_NotWhatArrived, AgeError, ValueError) as error:
-            self._report.miss(f"{name.path}: {error}")
+            self._miss(name, str(error))
         except OSError as error:
-            raise full_disk(error) from error
+            if error.errno not in BAD_NAMES:
+                raise full_disk(error) from error
+            self._miss(name, f"the target can have no such name beside the others: {error.strerror}")
         else:
             self._report.restored += 1
             self._report.restored_bytes += size
 
     def _write_sealed(self, name: Name, paper: Paper) -> None:
         """The age file of a paper that nothing here opens, under its name with `.age`."""
-        parts = (*name.parts[:-1], name.parts[-1] + SEALED_SUFFIX)
+        parts = self._parts(name, SEALED_SUFFIX)
         try:
             with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(parts, name.mtime) as file:
                 size = _copy_sealed(sealed, file, paper.sealed_sha256)
         except (_NotWhatArrived, ValueError) as error:
-            self._report.miss(f"{name.path}: {error}")
+            self._miss(name, str(error))
         except OSError as error:
-            if error.errno not in (errno.ENAMETOOLONG, errno.EEXIST):
+            if error.errno not in BAD_NAMES:
                 raise full_disk(error) from error
-            self._report.miss(f"{name.path}: its sealed file can have no name beside the others; nothing here opens it")
+            self._miss(name, "its sealed file can have no name beside the others; nothing here opens it")
         else:
             self._report.sealed += 1
             self._report.restored_bytes += size

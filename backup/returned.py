@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.scratch import remove_tree
 from backup.drill.verify import vault_path
 from backup.restic import DiskFull, Restic, Snapshot
 from backup.restic.arguments import literal
@@ -67,9 +68,17 @@ class Returned:
         self._wish = wish
         self.jail = root / "jails" / wish.client
 
+    def of(self, wish: Wish) -> Returned:
+        """The same for another wish. What was fetched so far stays."""
+        return Returned(self._source, self._snapshot, self._root, wish)
+
     def fetch_names(self, *more: str) -> None:
         """The catalog and the client's names; `more` are other folders of its jail."""
         self._fetch(["/dump", *(f"/jails/{literal(self._wish.client)}/{top}" for top in (*FOLDERS, *more))])
+
+    def fetch_all_names(self) -> None:
+        """The catalog and the names of all clients."""
+        self._fetch(["/dump", *(f"/jails/*/{top}" for top in FOLDERS)])
 
     def fetch_papers(self, papers: Iterable[str]) -> None:
         """Sealed files: those named when they are few, else the client's whole vault."""
@@ -77,8 +86,12 @@ class Returned:
         if patterns:
             self._fetch([f"/vault/{literal(self._wish.client)}"] if len(patterns) > PATTERNS else sorted(patterns))
 
+    def drop_papers(self) -> None:
+        """Make room: the sealed files that came go."""
+        remove_tree(self._root / "vault" / self._wish.client)
+
     def names(self) -> Iterator[Name]:
-        """The names that were asked for."""
+        """The names that were asked for; the same ones in the same order each time."""
         for top in FOLDERS:
             yield from (name for name in _walk(self.jail / top, (top,)) if self._wish.covers(name.parts))
 
@@ -114,6 +127,11 @@ class Dump:
         with _answering():
             return self._catalog.client(name)
 
+    def clients(self) -> list[Client]:
+        """All clients, by name."""
+        with _answering():
+            return self._catalog.clients()
+
     def paper(self, name: Name) -> Paper | None:
         """The paper behind a name."""
         if name.state == "damaged":
@@ -144,9 +162,13 @@ def opened_dump(folder: Path) -> Iterator[Catalog]:
         yield catalog
 
 
-def pick_snapshot(source: Restic, host: str, at: datetime | None) -> Snapshot:
-    """The newest snapshot, or the newest at or before `at`. Raises UsageError."""
+def pick_snapshot(source: Restic, host: str, at: datetime | None, begun: str | None = None) -> Snapshot:
+    """The newest snapshot, or the newest at or before `at`; the one that a restore was begun with. Raises UsageError."""
     there = source.snapshots(host=host)
+    if begun is not None:
+        if same := [snapshot for snapshot in there if snapshot.id == begun]:
+            return same[0]
+        raise UsageError(f"the snapshot {begun[:8]}, with which this restore was begun, is gone", "restore into a new folder")
     fitting = [snapshot for snapshot in there if at is None or snapshot.time <= at]
     if not fitting:
         oldest = f"the oldest is of {there[0].time:%Y-%m-%d %H:%M:%S} UTC" if there else "there is none at all"

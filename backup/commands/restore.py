@@ -25,22 +25,30 @@ SHOWN = 20
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", required=False)
 @click.argument("paths", nargs=-1, metavar="[PATH]…")
 @click.option(
     "--at", type=Moment(), metavar="TIME", help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default."
 )
-@click.option("--to", "target", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="A new folder, for plaintext.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A folder for plaintext: new, or one in which the same restore was stopped.",
+)
+@click.option("--all", "everybody", is_flag=True, help="With --to: every client, each in a folder of its name below DIR.")
 @click.option("--in-place", is_flag=True, help="Names and versions back into the client's folders; nothing is decrypted.")
 @click.option("--overwrite", is_flag=True, help="With --in-place: replace names that stand for something newer, without asking.")
 @from_option
 @data_option
 @json_option
 def restore(
-    client: str,
+    client: str | None,
     paths: Sequence[str],
     at: datetime | None,
     target: Path | None,
+    everybody: bool,
     in_place: bool,
     overwrite: bool,
     copy: str,
@@ -49,26 +57,29 @@ def restore(
 ) -> int:
     """Bring a client's papers back from a backup: in plaintext into a folder (--to), or sealed into the client's own folders (--in-place).
 
+    What was stopped goes on when the same is said again: what is in DIR already is compared with its hash, and the rest comes.
+
     PATH names papers or folders; without one, all come. Each paper is compared with its recorded hash. In place, a name that stands for
     something newer is replaced only if you agree, and the newer paper stays a version. Exit code 3: some did not come, and they are named.
     With --to, papers that nothing on this machine opens (custody deposit-only) come as sealed files, with .age at the end of their names.
 
-    Examples: nightsafe restore acme /inbox/2026 --to back; nightsafe restore acme /inbox --at 2026-01-31T08:00Z --in-place
+    Examples: nightsafe restore acme /inbox/2026 --to back; nightsafe restore acme /inbox --in-place; nightsafe restore --all --to back
     """
     from backup.restic import RepositoryMissing
 
     if (target is None) != in_place:
         raise UsageError("say where to: --to DIR, or --in-place", "nightsafe restore --help tells the difference")
+    if everybody == (client is not None) or (everybody and in_place):
+        raise UsageError("name a client, or say --all with --to DIR", "in place, clients are restored one by one")
     if overwrite and not in_place:
         raise UsageError("--overwrite belongs to --in-place", "with --to nothing is ever written over")
     installation = open_installation(data)
     try:
         with progress("restoring") as watched:
-            report = (
-                _to_folder(installation, client, paths, at, target, watched, as_json, copy)
-                if target is not None
-                else _in_place(installation, client, paths, at, overwrite, watched, as_json, copy)
-            )
+            if target is not None:
+                report = _to_folder(installation, client, paths, at, target, watched, as_json, copy)
+            else:
+                report = _in_place(installation, str(client), paths, at, overwrite, watched, as_json, copy)
     except RepositoryMissing as error:
         with Catalog.open(installation.folder.catalog) as catalog:
             if catalog.repository("papers") is None:
@@ -79,13 +90,23 @@ def restore(
 
 
 def _to_folder(
-    installation: Installation, client: str, paths: Sequence[str], at: datetime | None, target: Path, watched: Progress, quiet: bool, copy: str
+    installation: Installation,
+    client: str | None,
+    paths: Sequence[str],
+    at: datetime | None,
+    target: Path,
+    watched: Progress,
+    quiet: bool,
+    copy: str,
 ) -> RestoreReport:
+    from backup.everybody import restore_everybody
     from backup.restore import restore_papers
 
     agent = key_agent(installation)
     if not quiet:
         sys.stderr.write(f"Plaintext will be written to {target.absolute()}: keep that folder as safe as the papers are.\n")
+    if client is None:
+        return restore_everybody(installation, at, target, agent, watched, copy=copy)
     return restore_papers(installation, client, paths, at, target, agent, watched, copy=copy)
 
 
@@ -109,6 +130,7 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "snapshot": report.snapshot,
                 "taken_at": moment(report.taken_at),
                 "restored": report.restored,
+                "there_already": report.verified,
                 "sealed": report.sealed,
                 "bytes": report.restored_bytes,
                 "not_restored": report.not_restored,
@@ -123,6 +145,7 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "snapshot": report.snapshot[:8],
                 "taken": moment(report.taken_at),
                 "papers": report.restored,
+                **({"there already": f"{report.verified}, compared"} if report.verified else {}),
                 **({"sealed": f"{report.sealed}, as .age files that nothing here opens"} if report.sealed else {}),
                 "bytes": human_bytes(report.restored_bytes),
             }

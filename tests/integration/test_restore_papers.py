@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from backup.everybody import restore_everybody
 from backup.restore import RestoreReport, restore_papers
 from backup.returned import parse_pointer
-from config.errors import CheckFailed, Exit, OutOfReach, UsageError
+from backup.target import MARK, Target
+from config.errors import Busy, CheckFailed, Exit, OutOfReach, UsageError
 from gateway.age import Identity, open_bytes
 from gateway.audit.events import Event
 from gateway.catalog import Paper
@@ -54,7 +59,7 @@ def newest(house: DrillHouse, client: str) -> dict[str, Paper]:
 def below(target: Path) -> dict[str, bytes]:
     found = {}
     for folder, _, names in os.walk(target):
-        for name in names:
+        for name in set(names) - {MARK}:
             path = Path(folder) / name
             found["/" + path.relative_to(target).as_posix()] = path.read_bytes()
     return found
@@ -197,6 +202,125 @@ def test_a_dump_that_is_rubbish_and_an_s3_that_is_away(house: DrillHouse, tmp_pa
     )
     with house.agent() as agent, pytest.raises(OutOfReach):
         restore_papers(away, "acme", (), None, tmp_path / "away", agent)
+
+
+def everything(house: DrillHouse, target: Path, at: datetime | None = None) -> RestoreReport:
+    with house.agent() as agent:
+        report = restore_everybody(house.installation, at, target, agent)
+    assert list(house.installation.path(house.installation.settings.drill.scratch).iterdir()) == []
+    return report
+
+
+def test_everybody_comes_back_below_a_folder_each_and_a_second_run_compares(house: DrillHouse, tmp_path: Path) -> None:
+    house.catalog.add_client("empty", recipient=str(house.keyring.add_client("empty").recipient))
+    house.save()
+    report = everything(house, tmp_path / "back")
+    expected = {
+        f"/{client.name}{path}{'.age' if client.custody == 'deposit-only' and not path.startswith('/outbox') else ''}": paper
+        for client in house.catalog.clients()
+        for path, paper in newest(house, client.name).items()
+    }
+    found = below(tmp_path / "back")
+    missed = {line.split(": ")[0].replace(" ", "", 1) for line in [*report.problems, *report.unsealed]}
+    assert set(found) >= {path for path in expected if path.removesuffix(".age") not in missed} and found
+    assert all(data == house.contents[expected[path].id] for path, data in found.items() if not path.endswith(".age"))
+    # stopped, meddled with, and run again
+    names = sorted(path for path in found if path.startswith("/acme/"))
+    (tmp_path / "back" / names[0][1:]).unlink()
+    (tmp_path / "back" / names[1][1:]).write_bytes(b"something else")
+    (tmp_path / "back" / f"{MARK}-0123456789abcdef").write_bytes(b"half")
+    again = everything(house, tmp_path / "back")
+    assert (again.restored, again.verified) == (1, report.restored + report.sealed - 2)
+    assert [line for line in again.problems if "left alone" in line] == [
+        f"acme {names[1].removeprefix('/acme')}: something else is in its place; it was left alone"
+    ]
+    assert below(tmp_path / "back") == found | {names[1]: b"something else"}
+    run = house.catalog.runs("restore")[0]
+    assert (run.detail["client"], run.detail["there_already"]) == ("*", again.verified)
+
+
+def test_what_was_stopped_goes_on_with_the_snapshot_it_began_with(house: DrillHouse, tmp_path: Path) -> None:
+    house.save()
+    first = restore(house, tmp_path / "back", "/inbox/twice", "/inbox/secret")
+    (tmp_path / "back" / "inbox" / "secret").unlink()
+    house.add_paper("acme", "/inbox/twice", b"third, later still")
+    house.save()
+    again = restore(house, tmp_path / "back", "/inbox/twice", "/inbox/secret")
+    assert (again.snapshot, again.restored, again.verified) == (first.snapshot, 1, 1)
+    assert below(tmp_path / "back")["/inbox/twice"] == b"second, later"
+    for other in (("/inbox/twice",), ()):
+        with pytest.raises(UsageError, match="another restore"):
+            restore(house, tmp_path / "back", *other)
+    with pytest.raises(UsageError, match="another restore"):
+        everything(house, tmp_path / "back")
+
+
+def test_only_what_is_missing_is_fetched_again(house: DrillHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b")
+    fetched: list[str] = []
+    monkeypatch.setattr("backup.returned.Returned.fetch_papers", lambda _self, papers: fetched.extend(papers))
+    assert restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b").exit_code == Exit.DONE
+    assert fetched == []
+
+
+def test_links_in_a_target_that_was_begun_lead_nowhere(house: DrillHouse, tmp_path: Path) -> None:
+    restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "back" / "inbox" / "secret").unlink()
+    (tmp_path / "back" / "inbox" / "secret").symlink_to(outside / "x")
+    (tmp_path / "back" / "inbox" / "a b").rename(tmp_path / "moved")
+    (tmp_path / "back" / "inbox" / "a b").symlink_to(outside)
+    again = restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b")
+    assert (again.restored, again.verified, again.not_restored) == (0, 0, 2)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_target_is_one_restores_at_a_time(tmp_path: Path) -> None:
+    with Target(tmp_path / "back", {"client": "acme"}), pytest.raises(Busy):
+        Target(tmp_path / "back", {"client": "acme"})
+    with Target(tmp_path / "back", {"client": "acme"}) as target:
+        for parts in (("..", "x"), ("a", "..", "x"), ("", "x"), ("a/b",), (MARK,), (f"{MARK}-x",)):
+            with pytest.raises(ValueError), target.file(parts, 0):
+                pass
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "back"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"{", b"[]", b"null", b'{"nightsafe": 1}', b'{"nightsafe": 1, "client": "acme", "snapshot": "../x"}'])
+def test_a_mark_that_is_none_is_no_mark(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / MARK).write_bytes(mark)
+    with pytest.raises(UsageError):
+        Target(tmp_path, {"client": "acme"})
+
+
+@pytest.mark.long
+def test_killed_again_and_again_a_restore_ends_whole(house: DrillHouse, tmp_path: Path) -> None:
+    for number in range(40):
+        house.add_paper("zeta", f"/inbox/many/{number}", os.urandom(300_000))
+    house.save()
+    imports = (
+        "import sys; from pathlib import Path; from config.loading import open_installation as o; from backup.everybody import restore_everybody as r"
+    )
+    agent = "from gateway.keys.agent import key_agent as k"
+    code = f"{imports}; {agent}; i = o(sys.argv[1]); r(i, None, Path(sys.argv[2]), k(i))"
+    target, kills, seen = tmp_path / "back", 0, 0
+    for _ in range(60):
+        process = subprocess.Popen([sys.executable, "-c", code, str(house.folder.root), str(target)], stderr=subprocess.PIPE)
+        while process.poll() is None and len(below(target)) < seen + 8:
+            time.sleep(0.005)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+        seen = len(below(target))
+        if process.returncode == 0:
+            break
+    assert kills >= 3
+    report = everything(house, target)
+    assert report.restored == 0 and report.verified >= 40
+    assert not [name for name in os.listdir(target) if name.startswith(f"{MARK}-")]
+    assert {path: data for path, data in below(target).items() if path.startswith("/zeta/inbox/many/")} == {
+        f"/zeta{path}": house.contents[paper.id] for path, paper in newest(house, "zeta").items() if path.startswith("/inbox/many/")
+    }
 
 
 def test_pointers_are_read_as_the_gateway_writes_them() -> None:
