@@ -5,6 +5,7 @@ A restore that was stopped goes on in the same folder: a mark in it says what it
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -25,6 +26,7 @@ FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MARK = ".nightsafe-restore"
 MAX_MARK_BYTES = 1024 * 1024
 _HALF = re.compile(r"\.nightsafe-restore-[0-9a-f]{16}", re.ASCII)  # in the folder itself, where no name of a client ever is
+_NOT_THERE = (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)  # what this disk has no name for is not there
 _SNAPSHOT = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -86,11 +88,11 @@ class Target:
             raise ValueError("something else is in the place of its folder") from error
         try:
             descriptor = os.open(_plain(parts[-1]), FILE_FLAGS, dir_fd=folder)
-        except FileNotFoundError:
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise ValueError("something else is in its place") from error
             yield None
             return
-        except OSError as error:
-            raise ValueError("something else is in its place") from error
         finally:
             os.close(folder)
         with os.fdopen(descriptor, "rb") as file:
