@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from backup.drill.repositories import open_for_reading, probe
@@ -26,7 +26,7 @@ from gateway.catalog.rows import RunState
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 CHECK_LOCK = "check"
-RUNS = 1000
+RUNS = 10_000  # of all places: each may have a run for each of 256 parts
 BACKUPS_FAULT = (Damaged, RepositoryMissing, WrongPassword, UnknownFailure)
 
 
@@ -61,6 +61,16 @@ def coverage(checks: Sequence[Run], parts: int) -> Coverage:
         if run.state == "passed" and run.detail.get("parts") == parts:
             newest.setdefault(int(run.detail["part"]), run.started_at)
     return Coverage(len(newest), parts, min(newest.values(), default=None))
+
+
+def overdue(covered: Coverage, made_at: datetime, now: datetime, limit: timedelta) -> bool:
+    """Whether a pack may have gone unread for longer than `limit`; `made_at` is when the repository was. Pure."""
+    return now - (covered.since or made_at) > limit
+
+
+def newest_verdict(checks: Sequence[Run]) -> Run | None:
+    """The newest check that said something of the repository: one that could not reach it changes nothing. Pure."""
+    return next((run for run in checks if run.state in ("passed", "failed")), None)
 
 
 def next_part(checks: Sequence[Run], parts: int) -> int:

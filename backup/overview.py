@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from backup import premises
-from backup.check import checks_of, coverage
+from backup.check import checks_of, coverage, newest_verdict, overdue
 from backup.line import Colour, Line, age_words
 from backup.places import recorded_name
 from backup.status import NOT_OFFSITE, CopyStatus, backup_status, copies_status
@@ -51,7 +51,7 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
         *_last_drill(installation, now),
         _offsite(installation, found.offsite),
         *(_copy(one, now) for one in copies_status(installation, now)),
-        *_upkeep(installation),
+        *_upkeep(installation, now),
     ]
 
 
@@ -68,18 +68,23 @@ def _last_drill(installation: Installation, now: datetime) -> Iterator[Line]:
     yield Line("last drill", colour, text, "" if run.state == "passed" else f"nightsafe drill show {run.id}")
 
 
-def _upkeep(installation: Installation) -> Iterator[Line]:
+def _upkeep(installation: Installation, now: datetime) -> Iterator[Line]:
     """Checks and forgetting, for each place."""
     with Catalog.open(installation.folder.catalog) as catalog:
         for copy in ["", *sorted(installation.settings.copies)]:
-            if catalog.repository(recorded_name("papers", copy)) is None:
+            repository = catalog.repository(recorded_name("papers", copy))
+            if repository is None:
                 continue
             suffix, option = (f" {copy}", f" --from {copy}") if copy else ("", "")
             checks = checks_of(catalog, copy)
             covered = coverage(checks, installation.settings.check.parts)
-            if checks and checks[0].state == "failed":
+            verdict, limit = newest_verdict(checks), timedelta(days=installation.settings.check.max_age_days)
+            if verdict is not None and verdict.state == "failed":
                 todo = f"nightsafe drill run --full{option}"
-                yield Line(f"check{suffix}", "red", f"the newest check failed: {checks[0].detail.get('cause')}", todo)
+                yield Line(f"check{suffix}", "red", f"the newest check failed: {verdict.detail.get('cause')}", todo)
+            elif overdue(covered, repository.created_at, now, limit):
+                what = f"{covered}, longer ago than {limit.days} days: do checks run?"
+                yield Line(f"check{suffix}", "red", what, f"nightsafe backup check --whole{option}")
             else:
                 yield Line(f"check{suffix}", "green" if covered.whole else "yellow", str(covered), "" if covered.whole else "each check reads a part")
             forgets = [run for run in catalog.runs("forget", 200) if run.detail.get("copy", "") == copy and run.state != "running"]

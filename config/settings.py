@@ -259,6 +259,7 @@ class CheckSettings(_Section):
 
     schedule: str = Field("15 5 * * *", description="Cron expression of the check.")
     parts: int = Field(30, ge=1, le=256, description="Each check reads one of so many parts of all packs: a daily one reads all in so many days.")
+    max_age_days: float = Field(60.0, gt=0, description="Every pack is to be read within so many days; status turns red when one may not have been.")
 
     @field_validator("schedule")
     @classmethod

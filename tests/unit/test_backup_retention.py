@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from backup.check import coverage, next_part
+from backup.check import Coverage, coverage, newest_verdict, next_part, overdue
 from backup.restic import Snapshot
 from backup.retention import History, obstacles, superfluous
 from config.settings import ForgetSettings
@@ -124,3 +125,37 @@ def test_parts_are_read_in_turn_and_a_fault_begins_anew() -> None:
     assert str(coverage([run("check", "failed", hours(1)), *checks], 3)) == "nothing was read yet"
     whole = coverage([checks[0], run("check", "passed", hours(20), whole=True)], 3)
     assert (whole.whole, whole.since) == (True, NOON - hours(20))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7, 30, 100, 255, 256])
+def test_so_many_checks_read_every_pack_whatever_was_read_before(parts: int) -> None:
+    """restic's part n of t holds the packs whose id's first byte leaves n - 1 when divided by t; a pack's id is its hash, so any byte may come."""
+    checks: list[Run] = []
+    states = itertools.cycle(["passed", "inconclusive", "passed", "interrupted", "passed"])
+    for day in range(3 * parts):
+        detail = {"part": next_part(checks, parts), "parts": parts}
+        checks.insert(0, run("check", next(states), timedelta(days=3 * parts - day), **detail))
+    read: set[int] = set()  # from here on all goes well: any `parts` checks in a row are enough
+    for day in range(parts):
+        part = next_part(checks, parts)
+        read |= {byte for byte in range(256) if byte % parts == part - 1}
+        detail = {"part": part, "parts": parts}
+        checks.insert(0, run("check", "passed", timedelta(days=-day), **detail))
+    assert read == set(range(256))
+    found = coverage(checks, parts)
+    assert found.whole and found.since == NOON
+
+
+def test_a_check_that_reached_nothing_hides_no_fault() -> None:
+    failed, away = run("check", "failed", hours(5)), run("check", "inconclusive", hours(1))
+    assert newest_verdict([away, failed]) is failed
+    assert newest_verdict([run("check", "passed", hours(0)), away, failed]) is not failed
+    assert newest_verdict([away]) is None
+
+
+def test_packs_that_nobody_reads_are_overdue() -> None:
+    limit = timedelta(days=60)
+    assert not overdue(Coverage(3, 30, NOON - timedelta(days=59)), NOON - timedelta(days=400), NOON, limit)
+    assert overdue(Coverage(30, 30, NOON - timedelta(days=61)), NOON - timedelta(days=400), NOON, limit)
+    assert not overdue(Coverage(0, 30, None), NOON - timedelta(days=59), NOON, limit)
+    assert overdue(Coverage(0, 30, None), NOON - timedelta(days=61), NOON, limit)
