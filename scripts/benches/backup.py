@@ -1,0 +1,283 @@
+"""Backups and drills, beside restic and age by themselves, and the planning of a drill over a million papers.
+
+Repositories are folders, so that no S3 server is measured. `--folder` names the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from backup.drill.ledger import Ledger
+from backup.drill.run import run_drill
+from backup.drill.sample import Group, draw, state
+from backup.drill.selftest import self_test
+from backup.drill.sources import records
+from backup.plan import KEYS, PAPERS, excludes, sources
+from backup.report.evidence import Counts, DrawFacts, Evidence, Recovery, RepositoryFacts
+from backup.report.page import render
+from backup.run import run_backup
+from benches.frame import RAM, Page, Table, folder, pin, take
+from config.folder import DataFolder
+from config.loading import Installation
+from config.settings import Settings
+from gateway.age import Identity
+from gateway.catalog import Catalog, NewPaper
+from gateway.keys.generations import generations, open_generation
+from gateway.keys.keyring import Keyring
+from gateway.keys.master import load_master, make_master
+from gateway.keys.secrets import role_secrets
+from gateway.store import Vault, new_paper_id
+
+INTRO = (
+    "Repositories are folders on the same disk as the papers. Each pair of times is of one run, in rounds in which each has its turn; shown are "
+    "medians."
+)
+CLIENT, COPY = "acme", "bench"
+SMALL, LARGE, PIECE = 20_000, 64 << 20, 1 << 20  # bytes
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+SAMPLE = 300
+MIB = 1024 * 1024
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What this bench knows."""
+    parser.add_argument("--papers", type=int, default=3000, metavar="N", help="small papers of the backup (3000)")
+    parser.add_argument("--large", type=int, default=8, metavar="N", help="papers of 64 MiB beside them (8)")
+    parser.add_argument("--many", type=int, default=100_000, metavar="N", help="papers of which a sample is drawn (100000)")
+    parser.add_argument("--catalog", type=int, default=1_000_000, metavar="N", help="papers of the large catalog (1000000)")
+    parser.add_argument("--folder", type=Path, default=RAM, metavar="DIR", help="where everything is made (the RAM disk)")
+    parser.set_defaults(rounds=3)
+
+
+def run(arguments: argparse.Namespace) -> Page:
+    """All tables."""
+    pin(2)
+    tables = []
+    for bench in (backups_and_full_drill, sampled_drill, planning):
+        with folder(arguments.folder) as place:
+            tables += bench(place, arguments)
+    return Page("backup", INTRO, tables)
+
+
+class House:
+    """An installation with one client, whose only place is a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = DataFolder(root / "data")
+        made = (self.folder.jails / CLIENT, self.folder.vault, self.folder.audit, self.folder.evidence, self.folder.keys / "host", root / "offsite")
+        for path in made:
+            path.mkdir(parents=True)
+        self.folder.settings.write_text("")
+        self.folder.version_file.write_text("1\n")
+        settings = Settings.model_validate({"copies": {COPY: {"url": str(root / "offsite")}}, "drill": {"self_test": False, "sample": SAMPLE}})
+        self.installation = Installation(self.folder, settings)
+        master = make_master(root / "master.key", self.folder)
+        self.keyring = Keyring.create(self.folder, master.recipient, Identity.generate().recipient)
+        self.recipient = self.keyring.add_client(CLIENT).recipient
+        self.catalog = Catalog.create(self.folder.catalog)
+        self.catalog.add_client(CLIENT, recipient=str(self.recipient))
+        self.secrets = role_secrets(self.installation, "scheduler")
+
+    def fill(self, sizes: Iterator[int]) -> None:
+        """Sealed and catalogued papers of these sizes."""
+        vault, block, made = Vault(self.folder.vault), os.urandom(PIECE), 0
+        while batch := list(islice(sizes, 5000)):
+            rows = []
+            for size in batch:
+                paper, digest = new_paper_id(), sha256()
+                with vault.writer(CLIENT, paper, self.recipient) as writer:
+                    for start in range(0, size, PIECE):
+                        piece = block[: min(PIECE, size - start)]
+                        writer.write(piece)
+                        digest.update(piece)
+                    sealed = writer.commit()
+                file = (sealed.header_mac, sealed.sealed_sha256, sealed.sealed_size)
+                rows.append(row(paper, f"/inbox/{made % 100}/{made}.pdf", made, size, digest.hexdigest(), *file))
+                made += 1
+            self.catalog.record(rows)
+            _tell(f"{made} papers")
+        print(file=sys.stderr)
+
+    def back_up(self) -> None:
+        """Nightsafe's backup."""
+        if run_backup(self.installation, secrets=self.secrets, copy=COPY).state != "passed":
+            sys.exit("a backup failed: the measurement is void")
+
+    def drill(self, kind: str) -> None:
+        """A drill of the newest backup."""
+        done = run_drill(self.installation, kind, secrets=self.secrets, copy=COPY)  # type: ignore[arg-type]
+        if done.state != "passed":
+            sys.exit(f"a drill ended {done.state}: {done.detail.get('cause')}; the measurement is void")
+
+    def restic(self, repository: Path, *words: str) -> None:
+        """The program by itself."""
+        environment = {"PATH": os.environ["PATH"], "RESTIC_PASSWORD": self.secrets.text("restic-papers"), "HOME": str(self.root)}
+        command = ["restic", "--repo", str(repository), "--cache-dir", str(self.root / "cache-of-its-own"), *words]
+        subprocess.run(command, check=True, cwd=self.folder.root.resolve(), env=environment, stdout=subprocess.DEVNULL)
+
+
+def row(paper: str, path: str, number: int, size: int, digest: str, mac: str, sealed: str, sealed_size: int) -> NewPaper:
+    """A paper of long ago."""
+    moment = EPOCH + timedelta(seconds=number)
+    return NewPaper(
+        id=paper, client=CLIENT, path=path, person=CLIENT, state="accepted", reason="", size=size, sha256=digest, received_at=moment,
+        sealed_at=moment, modified_at=None, generation=1, header_mac=mac, sealed_sha256=sealed, sealed_size=sealed_size, session="bench",
+        address="192.0.2.7",
+    )  # fmt: skip
+
+
+# backup and full drill
+
+
+def backups_and_full_drill(place: Path, arguments: argparse.Namespace) -> list[Table]:
+    """Both over one tree of small and large papers."""
+    house = House(place)
+    house.back_up()  # makes the repositories, empty
+    pristine, offsite, bare = place / "pristine", place / "offsite", place / "bare"
+    shutil.copytree(offsite, pristine)
+    house.fill(iter([SMALL] * arguments.papers + [LARGE] * arguments.large))
+    words = [word for pattern in excludes(house.folder.root.resolve()) for word in ("--exclude", pattern)]
+    tree = sorted({*sources(PAPERS, house.folder.root), *sources(KEYS, house.folder.root)})
+    ours, theirs = [], []
+    for _ in range(arguments.rounds):
+        for there in (offsite, bare):
+            shutil.rmtree(there, ignore_errors=True)
+        shutil.copytree(pristine, offsite)
+        shutil.copytree(pristine / "papers", bare)
+        theirs.append(take(lambda: house.restic(bare, "backup", "--compression", "off", "--host", "bench", *words, "--", *tree)).wall)
+        ours.append(take(house.back_up).wall)
+    size = sum(path.stat().st_size for path in house.folder.vault.rglob("*.age")) / MIB
+    table = Table("A first backup", ("", "seconds", "ratio", "goal", "reached"))
+    table.note = (
+        f"{arguments.papers} papers of 20 kB and {arguments.large} of 64 MiB, {size:.0f} MiB in all, into repositories that hold nothing yet."
+    )
+    one, two = median(ours), median(theirs)
+    table.add("`restic backup` of the same tree", f"{two:.2f}")
+    table.add("`nightsafe backup`", f"{one:.2f}", f"{one / two:.2f}", "1.03, and a second", reached=one <= 1.03 * two + 1)
+    return [table, full_drill(house, arguments)]
+
+
+def full_drill(house: House, arguments: argparse.Namespace) -> Table:
+    """Restore, decrypt and compare everything, beside the programs that would do it by hand."""
+    identity = house.root / "identity"
+    [generation] = generations(house.folder.client_keys(CLIENT))
+    identity.write_text(open_generation(house.folder.client_keys(CLIENT), generation, load_master(house.installation)).encode() + "\n")
+
+    def by_hand() -> None:
+        target = house.root / "by-hand"
+        house.restic(house.root / "offsite" / "papers", "restore", "latest", "--no-lock", "--target", str(target))
+        line = f'find "$0" -name "*.age" -print0 | xargs -0 -P 2 -n 1 sh -c \'age -d -i {identity} "$0" | sha256sum\''
+        subprocess.run(["sh", "-c", line, str(target / "vault")], check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(target)
+
+    ours, theirs = [], []
+    for _ in range(arguments.rounds):
+        theirs.append(take(by_hand).wall)
+        ours.append(take(lambda: house.drill("full")).wall)
+    one, two = median(ours), median(theirs)
+    table = Table("A full drill", ("", "seconds", "ratio", "goal", "reached"))
+    table.note = (
+        "Of the same papers. By hand: `restic restore`, then `age -d | sha256sum` over all files with two jobs; nothing is compared with anything."
+    )
+    table.add("by hand", f"{two:.2f}")
+    table.add("`nightsafe drill run --full`", f"{one:.2f}", f"{one / two:.2f}", "1.00", reached=one <= two)
+    scratch = house.root / "scratch-of-its-own"
+    scratch.mkdir()
+    table.add("its self-test, before it", f"{take(lambda: self_test(house.installation, scratch)).wall:.2f}")
+    return table
+
+
+# sample
+
+
+def sampled_drill(place: Path, arguments: argparse.Namespace) -> list[Table]:
+    """A sample, beside a full drill of the same backup."""
+    house = House(place)
+    house.fill(iter([1000] * arguments.many))
+    house.back_up()
+    sample = take(lambda: house.drill("sample")).wall
+    full = take(lambda: house.drill("full")).wall
+    table = Table("A sampled drill", ("", "seconds", "of the full drill", "goal", "reached"))
+    table.note = f"{arguments.many:,} papers of 1 kB, measured once."
+    table.add("full", f"{full:.1f}")
+    table.add(f"sample of {SAMPLE}", f"{sample:.1f}", f"{sample / full:.1%}", "10%", reached=sample < 0.1 * full)
+    return [table]
+
+
+# planning
+
+
+def planning(place: Path, arguments: argparse.Namespace) -> list[Table]:
+    """What a drill does besides restoring and comparing, in a process of its own."""
+    catalog = Catalog.create(place / "catalog.sqlite3")
+    catalog.add_client(CLIENT, recipient=str(Identity.generate().recipient))
+    for start in range(0, arguments.catalog, 5000):
+        numbers = range(start, min(arguments.catalog, start + 5000))
+        catalog.record(
+            [row(f"{n:012x}{'0' * 8}{n:012x}", f"/inbox/{n % 1000}/{n}.pdf", n, SMALL, f"{n:064x}", "0" * 64, f"{n:064x}", SMALL) for n in numbers]
+        )
+        _tell(f"{numbers[-1] + 1} papers")
+    print(file=sys.stderr)
+    catalog.dump(place / "dump.sqlite3")
+    catalog.close()
+    root = Path(__file__).resolve().parent.parent.parent
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; from benches.frame import take\n"
+        "from benches.backup import plan_and_report\n"
+        "def peak(): return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
+        "print(take(lambda: plan_and_report(Path(sys.argv[3]))).wall, peak())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(root), str(root / "scripts"), str(place)], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, kib = done.stdout.split()
+    table = Table("Planning, sampling and reporting", ("", "measured", "goal", "reached"))
+    table.note = (
+        f"{arguments.catalog:,} papers in the live catalog and in the dump: both are read and joined, {SAMPLE} drawn, the evidence written as a page."
+    )
+    table.add("seconds", f"{float(seconds):.1f}", "10", reached=float(seconds) < 10)
+    table.add("MiB of memory at the most", f"{int(kib) / 1024:.0f}", "300", reached=int(kib) / 1024 < 300)
+    return [table]
+
+
+def _imagined(number: int) -> NewPaper:
+    name = f"{number:012x}{'0' * 8}{number:012x}"
+    return row(name, f"/inbox/{number % 1000}/{number}.pdf", number, SMALL, f"{number:064x}", "0" * 64, f"{number:064x}", SMALL)
+
+
+def plan_and_report(place: Path) -> None:
+    """Both catalogs into the ledger, the draw, the statement, the page."""
+    ledger = Ledger(place / "ledger")
+    for source, name in (("live", "catalog.sqlite3"), ("dump", "dump.sqlite3")):
+        with Catalog.open(place / name) as catalog:
+            ledger.add_records(source, records(catalog.papers(state="accepted"), source, lambda finding: sys.exit(str(finding))))  # type: ignore[arg-type]
+    count = ledger.count()
+    drawn = draw("bench", SAMPLE, ((paper, Group.NEVER) for paper, _, _ in ledger.seals()))
+    ledger.choose(drawn.papers)
+    entries = list(ledger.entries(chosen_only=True))
+    stated = state(drawn.shares, 0)
+    counts = Counts(of=count, drawn=len(entries), verified=len(entries))
+    groups = [{"group": share.group.value, "size": share.size, "drawn": share.drawn} for share in drawn.shares]
+    facts = DrawFacts(drawn.seed, "0" * 64, groups, drawn.papers)
+    now = datetime.now(UTC)
+    stated_values = {"text": stated.text, "at_most_percent": stated.at_most_percent}
+    evidence = Evidence(
+        run=1, drill="sample", verdict="passed", started_at=now, ended_at=now, installation={"host": "bench", "bucket": "", "prefix": ""},
+        papers=RepositoryFacts(), keys=RepositoryFacts(), causes=(), counts=counts, bad=(), bad_total=0, by_cause={}, draw=facts,
+        statement=stated_values, stages=(), recovery=Recovery(1, 2, 1, 2), tools={}, audit_head="",
+    )  # fmt: skip
+    (place / "evidence.html").write_text(render(evidence.values()))
+    ledger.close()
+
+
+def _tell(text: str) -> None:
+    print(f"\r{text}", end="", file=sys.stderr)
