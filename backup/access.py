@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from config.errors import OutOfReach, SettingsError
+from config.errors import Away, SettingsError
 from config.loading import Installation, credential_file
 from config.roles import role_state
 from gateway.keys.secrets import RoleSecrets, role_secrets
@@ -69,7 +69,7 @@ def access(installation: Installation, role: S3Role, secrets: RoleSecrets | None
         return S3Access(settings.endpoint, settings.bucket, settings.prefix, settings.region, key, secret)
     state = role_state(installation.folder, "s3")
     if state is None or not isinstance(state.get("endpoint"), str):
-        raise OutOfReach("the embedded S3 server does not run", "start it with: nightsafe up")
+        raise Away("the embedded S3 server does not run", "start it with: nightsafe up")
     key, secret = sealed_credentials(secrets or role_secrets(installation, "s3"), role)
     return S3Access(state["endpoint"], settings.bucket, settings.prefix, settings.region, key, secret, embedded=True)
 

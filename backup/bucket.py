@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 
 from backup.access import S3Access
-from config.errors import OutOfReach, SettingsError
+from config.errors import Away, OutOfReach, SettingsError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,7 +34,7 @@ _DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "IllegalLocationConstraintException"}
 
 
-class BucketUnreachable(OutOfReach):
+class BucketUnreachable(Away):
     """The endpoint does not answer, or not in its right mind."""
 
 

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from backup.access import RepositoryName, S3Access, S3Role, access, copy_credentials
 from backup.bucket import check_bucket, list_names, old_versions, remove_names, remove_versions
-from config.errors import OutOfReach, SettingsError
+from config.errors import Away, OutOfReach, SettingsError
 from config.loading import Installation
 from gateway.keys.secrets import RoleSecrets
 
@@ -115,7 +115,7 @@ class FolderPlace(_Plain):
 
     def check(self) -> None:
         if not self.root.is_dir():
-            raise OutOfReach(f"the folder {self.root} is not there", "is its disk mounted? it is never made here; or correct its url in the settings")
+            raise Away(f"the folder {self.root} is not there", "is its disk mounted? it is never made here; or correct its url in the settings")
 
     def names(self, repository: RepositoryName, start: str = "", limit: int = 1000) -> list[str]:
         return sorted(name for name in self._all(repository) if name.startswith(start))[:limit]
@@ -192,10 +192,10 @@ class RestPlace(_Plain):
                 raise SettingsError(
                     f"{self.base} refuses the credentials, or what we want to do with them ({error.code})", "check user and password"
                 ) from error
-            raise OutOfReach(f"{self.base} answers with an error: {error.code}", "try again later; if it lasts, look at the service") from error
+            raise Away(f"{self.base} answers with an error: {error.code}", "try again later; if it lasts, look at the service") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
-            raise OutOfReach(f"{self.base} cannot be reached: {reason}", "check the url of the copy in the settings and the network") from error
+            raise Away(f"{self.base} cannot be reached: {reason}", "check the url of the copy in the settings and the network") from error
 
 
 def place(installation: Installation, role: S3Role, secrets: RoleSecrets | None = None, copy: str = "") -> Place:

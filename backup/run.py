@@ -24,12 +24,14 @@ from backup import plan
 from backup.places import recorded_name
 from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
 from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
+from backup.schedule import limit_at
 from backup.weed import MIN_FREE_BYTES
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
 from config.loading import Installation
 from config.roles import exclusive
+from config.settings import BackupSettings
 from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -131,11 +133,11 @@ def _carry(
     head = sign_checkpoint(installation.folder.audit, signer, audit)
     outcome.detail["audit_head"] = head
     tags = plan.tags(run, head)
-    host = installation.settings.backup.host
+    settings = installation.settings.backup
 
-    saved = _save(papers, plan.PAPERS, root, host, tags, progress, outcome)
+    saved = _save(papers, plan.PAPERS, root, settings, tags, progress, outcome)
     outcome.snapshot = full_snapshot_id(writer.place, "papers", saved.summary.snapshot)
-    saved = _save(keys, plan.KEYS, root, host, tags, Silent(), outcome)
+    saved = _save(keys, plan.KEYS, root, settings, tags, Silent(), outcome)
     outcome.keys_snapshot = full_snapshot_id(writer.place, "keys", saved.summary.snapshot)
 
 
@@ -168,12 +170,18 @@ def _dump(catalog: Catalog, folder: Path) -> dict[str, Any]:
     return {"catalog_at": plan.iso(moment), "papers": papers}
 
 
-def _save(restic: Restic, what: plan.Plan, root: Path, host: str, tags: list[str], progress: Progress, outcome: _Outcome) -> BackupResult:
+def _save(
+    restic: Restic, what: plan.Plan, root: Path, settings: BackupSettings, tags: list[str], progress: Progress, outcome: _Outcome
+) -> BackupResult:
     def report(status: Status) -> None:
         progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {status.total_files} files")
 
     words = plan.sources(what, root)
-    done = restic.backup(words, cwd=root, host=host, tags=tags, excludes=plan.excludes(root), on_status=report)
+    limit = limit_at(settings.windows, settings.timezone, datetime.now(UTC))
+    if limit is not None:
+        outcome.detail["limit_upload_kib"] = limit
+    excluded = plan.excludes(root)
+    done = restic.backup(words, cwd=root, host=settings.host, tags=tags, excludes=excluded, limit_upload=limit, on_status=report)
     progress.update(done.summary.total_bytes, done.summary.total_bytes)  # a quick one is over before restic has told anything
     for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
         outcome.detail[name] = outcome.detail.get(name, 0) + value

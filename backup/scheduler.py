@@ -1,34 +1,34 @@
-"""The role 'scheduler': backups and sampled drills by the clock, unattended; or one of its parts, each with fewer secrets (`SCHEDULERS`).
+"""The role 'scheduler': backups, checks, forgetting and drills by the clock, unattended; or one of its parts, each with fewer secrets
+(`SCHEDULERS`).
 
-A slot that was missed because nothing ran, or because the machine slept, is caught up once. Jobs run one after another: a drill beside a
-backup would measure the traffic of both. A job that fails is logged (its own run records it, and the audit log), and the next slot comes.
+A slot that was missed because nothing ran, or because the machine slept, is caught up once. Drills have a lane of their own: a full one may take
+hours, and no backup waits for it. What must not run at once keeps itself apart by kernel locks; who finds one taken tries again.
 """
 
 from __future__ import annotations
 
 import threading
-import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 
-from backup.check import run_check
+from backup.agenda import Agenda, Patience
+from backup.check import CHECK_LOCK, run_check
 from backup.forget import run_forget
+from backup.lanes import FULL, TICK_SECONDS, Job, Lane
 from backup.metrics import serving
-from backup.restic import Interrupted
+from backup.pings import Pinger
 from backup.run import run_backup
-from backup.schedule import due, slot_after, trigger
+from backup.schedule import Timetable, offset_of
 from config.console import Silent
 from config.errors import Busy, NightsafeError
 from config.loading import Installation
-from config.roles import SCHEDULERS, role_state, running_role, scheduler_name
+from config.roles import SCHEDULERS, exclusive, role_state, running_role, scheduler_name
 from gateway.audit.log import AuditLog
 from gateway.audit.settings import record_settings
 from gateway.catalog import Catalog, Run
@@ -38,34 +38,13 @@ from gateway.notify.notifier import Notifier
 from gateway.notify.receivers import receivers
 from gateway.watch.watcher import watch_by_the_clock
 
-_TICK_SECONDS = 15.0  # a sleeping machine's clocks stand still: look at the time this often after it wakes
 _S3_WAIT_SECONDS = 60.0
-FULL = "full"  # the name of the full drill's job
+_DRILLS = "drills"
+_LOCKS: dict[str, tuple[RunKind, ...]] = {"backup": ("backup", "copy", "forget"), "drill": ("drill",), CHECK_LOCK: ("check",)}
 
 _WATCH_SECONDS = 5.0  # that the watch may take to end
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something that runs by the clock. `run` gets the event that ends it early."""
-
-    kind: RunKind
-    cron: str
-    run: Callable[[], Run]
-    name: str = ""  # which of several of a kind
-
-    @property
-    def label(self) -> str:
-        """For the log."""
-        return f"{self.kind}:{self.name}" if self.name else self.kind
-
-    def is_mine(self, run: Run) -> bool:
-        """Whether a run did this job, whoever began it."""
-        if (self.kind, self.name) == ("drill", FULL):
-            return run.detail.get("kind") == FULL and not run.detail.get("copy")
-        return bool(run.detail.get("copy", "") == self.name)
 
 
 def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: list[Job] | None = None, part: str | None = None) -> None:
@@ -79,20 +58,14 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
         secrets = secrets if secrets is not None else role_secrets(installation, part or "scheduler")
         with AuditLog(installation.folder.audit, "scheduler") as audit:
             record_settings(installation.folder.audit, installation.settings, audit, role.name)
-        zone = installation.settings.backup.timezone
         jobs = jobs if jobs is not None else usual_jobs(installation, secrets, role.stop, part)
-        scheduler = BackgroundScheduler(
-            timezone=zone,
-            executors={"default": ThreadPoolExecutor(max_workers=1)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        )
-        now = datetime.now(UTC)
-        for number, job in enumerate(jobs):
-            late = due(_last_run(installation, job), job.cron, now, zone)
-            extra = {"next_run_time": now + timedelta(seconds=number)} if late else {}  # in the order of the list: first save, then prove
-            scheduler.add_job(_guarded, trigger(job.cron, zone), args=(installation, job, role.stop), id=job.label, **extra)
-            log.info("job.planned", job=job.label, cron=job.cron, zone=zone, next=str(slot_after(now, job.cron, zone)), catching_up=late)
-        scheduler.start()
+        reconcile(installation, part)
+        labels = {job.label for job in jobs}
+        pings = installation.settings.pings
+        pinger = Pinger({job: url for job, url in pings.urls.items() if job in labels}, pings.seconds)
+        lanes = lanes_of(installation, jobs, role.stop, pinger)
+        for lane in lanes:
+            lane.start()
         notifier = _notifier(installation) if first else None
         watch = threading.Thread(target=watch_by_the_clock, args=(installation, role.stop), name="watch", daemon=True)
         if first and installation.settings.watch.enabled:
@@ -100,15 +73,52 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
         role.announce()
         log.info("scheduler.ready")
         try:
-            while not role.stop.wait(_TICK_SECONDS):
-                scheduler.wakeup()
+            while not role.stop.wait(TICK_SECONDS):
+                if not all(lane.is_alive() for lane in lanes):
+                    raise RuntimeError("a lane of the scheduler ended")  # the supervisor starts the role again
         finally:
             log.info("scheduler.stopping")
-            scheduler.shutdown(wait=True)
+            role.stop.set()
+            for lane in lanes:
+                lane.join()
+            pinger.stop()
             if notifier is not None:
                 notifier.stop()
             if watch.is_alive():
                 watch.join(_WATCH_SECONDS)
+
+
+def lanes_of(installation: Installation, jobs: Sequence[Job], stop: threading.Event, pinger: Pinger) -> list[Lane]:
+    """A lane for each that the jobs name, not started yet. Drills wait until what was missed is caught up: first save, then prove."""
+    settings = installation.settings.backup
+    patience = Patience(total_seconds=settings.retry_minutes * 60)
+    planned: dict[str, list[tuple[Job, Agenda]]] = {}
+    now = datetime.now(UTC)
+    for job in jobs:
+        table = Timetable(job.rule, settings.timezone, offset_of(_seed(installation), job.label, settings.jitter_seconds))
+        agenda = Agenda(table, _last_run(installation, job), patience)
+        planned.setdefault(job.lane, []).append((job, agenda))
+        late, following = agenda.is_due(now, time.monotonic()), table.after(now)
+        log.info("job.planned", job=job.label, schedule=job.rule, zone=settings.timezone, next=str(following), catching_up=late)
+    lanes: dict[str, Lane] = {}
+    for name, jobs_of_it in sorted(planned.items(), key=lambda pair: pair[0] == _DRILLS):
+        before = [lane.caught_up for lane in lanes.values()] if name == _DRILLS else []
+        lanes[name] = Lane(name, jobs_of_it, stop, pinger, before)
+    return list(lanes.values())
+
+
+def reconcile(installation: Installation, part: str | None = None) -> int:
+    """What a scheduler (or its `part`) that was killed left as 'running' becomes 'interrupted': all whose kernel lock nobody holds; how many."""
+    count = 0
+    with Catalog.open(installation.folder.catalog) as catalog:
+        for lock, kinds in _LOCKS.items():
+            ours = [kind for kind in kinds if part is None or kind in SCHEDULERS[part]]
+            if ours:
+                with suppress(Busy), exclusive(installation.folder, lock, ""):
+                    count += sum(catalog.reconcile_runs(kind) for kind in ours)
+    if count:
+        log.warning("runs.interrupted", count=count)
+    return count
 
 
 def _notifier(installation: Installation) -> Notifier | None:
@@ -127,21 +137,17 @@ def _notifier(installation: Installation) -> Notifier | None:
 
 
 def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event, part: str | None = None) -> list[Job]:
-    """The backup and its copies, the sampled drill, and for each place the check and the forgetting; of them those of a `part`."""
+    """The backup and its copies, the drills, and for each place the check and the forgetting; of them those of a `part`."""
 
-    def drill() -> Run:
+    def drill(kind: Any) -> Run:
         from backup.drill.run import run_drill
 
-        return run_drill(installation, "sample", Silent(), secrets=secrets, cancel=stop)
-
-    def full_drill() -> Run:
-        from backup.drill.run import run_drill
-
-        return run_drill(installation, "full", Silent(), secrets=secrets, cancel=stop)
+        return run_drill(installation, kind, Silent(), secrets=secrets, cancel=stop)
 
     def backup() -> Run:
         from backup.destruction.run import retry_pending
 
+        _wait_for_s3(installation, stop)
         try:
             return run_backup(installation, secrets=secrets, cancel=stop)
         finally:
@@ -153,47 +159,27 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
     means: dict[str, Any] = {"installation": installation, "secrets": secrets, "cancel": stop}
     jobs = [
         Job("backup", settings.backup.schedule, backup),
-        *(
-            Job("copy", copy.schedule, partial(run_backup, installation, secrets=secrets, cancel=stop, copy=name), name)
-            for name, copy in sorted(settings.copies.items())
-        ),
-        Job("drill", settings.drill.schedule, drill),
-        *([Job("drill", settings.drill.full_schedule, full_drill, FULL)] if settings.drill.full_schedule else []),
+        *(Job("copy", copy.schedule, partial(run_backup, **means, copy=name), name) for name, copy in sorted(settings.copies.items())),
         *(Job("check", settings.check.schedule, partial(run_check, **means, copy=name), name) for name in places),
         *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name) for name in places),
+        Job("drill", settings.drill.schedule, partial(drill, "sample"), lane=_DRILLS),
+        *([Job("drill", settings.drill.full_schedule, partial(drill, FULL), FULL, lane=_DRILLS)] if settings.drill.full_schedule else []),
     ]
     return [job for job in jobs if part is None or job.kind in SCHEDULERS[part]]
 
 
-def _guarded(installation: Installation, job: Job, stop: threading.Event) -> None:
-    """Run a job; whatever it raises ends here."""
-    _wait_for_s3(installation, stop)
-    if stop.is_set():
-        return
-    try:
-        done = job.run()
-    except Busy as error:
-        log.warning("job.skipped", job=job.label, reason=error.message)
-    except Interrupted:
-        log.info("job.stopped", job=job.label)
-    except NightsafeError as error:
-        log.error("job.failed", job=job.label, error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
-    except Exception as error:  # noqa: BLE001 - a defect in a job must not end the other
-        trace = traceback.format_exc()  # as text: some renderers print local variables, and among ours are secrets
-        log.error("job.failed", job=job.label, error=type(error).__name__, trace=trace)  # noqa: TRY400
-    else:
-        tell = log.info if done.state == "passed" else log.error
-        cause = done.detail.get("error", done.detail.get("cause"))
-        tell("job.finished", job=job.label, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
-
-
 def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:
-    """The embedded server starts beside us; a job that catches up at once gives it a moment."""
+    """The embedded server starts beside us; a backup that catches up at once gives it a moment."""
     if not installation.settings.s3.is_embedded:
         return
     for _ in range(int(_S3_WAIT_SECONDS / 0.25)):
         if role_state(installation.folder, "s3") is not None or stop.wait(0.25):
             return
+
+
+def _seed(installation: Installation) -> bytes:
+    """What tells this installation from others, and stays: when it was made."""
+    return str(installation.folder.version_file.stat().st_mtime_ns).encode()
 
 
 def _last_run(installation: Installation, job: Job) -> datetime:

@@ -64,3 +64,7 @@ class OutOfReach(NightsafeError):
     """A needed service or resource (S3, keyd, restic, disk space, a port) is not available."""
 
     exit_code = Exit.OUT_OF_REACH
+
+
+class Away(OutOfReach):
+    """A service did not answer, or said that it cannot now. The same may work some minutes later, without anybody's doing."""

@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from config.checks import ArchiveSettings, ChecksSettings, ScanSettings
 from config.section import Section as _Section
+from config.timing import Window, check_schedule, parse_window
 from config.vigilance import IncidentSettings, WatchSettings
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -186,8 +187,10 @@ class S3Settings(_Section):
 class BackupSettings(_Section):
     """Backups by restic."""
 
-    schedule: str = Field("15 * * * *", description="Cron expression (minute hour day month weekday) of the backup.")
-    timezone: str = Field("UTC", description="Time zone of both schedules, for example Asia/Shanghai.")
+    schedule: str = Field(
+        "15 * * * *", description="When: a cron expression (minute hour day month weekday), or an interval such as 'every 6 hours'."
+    )
+    timezone: str = Field("UTC", description="Time zone of all schedules and of `limit_upload`, for example Asia/Shanghai.")
     started_by: Literal["scheduler", "timers"] = Field(
         "scheduler", description="What starts backups, drills, checks and forgetting: the role `scheduler`, or timers of the service manager."
     )
@@ -196,6 +199,19 @@ class BackupSettings(_Section):
     timeout_seconds: float = Field(6 * 3600.0, gt=0, description="Time after which a backup is stopped and counts as failed.")
     stall_seconds: float = Field(300.0, gt=0, description="Time restic may take to find that the bucket cannot be reached.")
     max_age_hours: float = Field(26.0, gt=0, description="Age at which the newest backup counts as stale.")
+    jitter_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="Scheduled work begins less than this later than its schedule says: how much later is drawn once for each installation and job.",
+    )
+    retry_minutes: float = Field(
+        30.0, ge=0, le=1440, description="How long scheduled work is tried again after an outage (1, 2, 4 … 15 minutes apart). 0: not at all."
+    )
+    limit_upload: tuple[str, ...] = Field(
+        (),
+        description="Windows of the week in which less may be sent: ['Mon-Fri 08:00-18:00 = 2 MiB/s']. What holds when restic starts, holds on.",
+    )
     allowed_regions: list[str] = Field(
         [], description="Regions in which buckets may lie, asked of the bucket itself; one elsewhere is refused before the first byte. Empty: any."
     )
@@ -212,7 +228,19 @@ class BackupSettings(_Section):
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
-        return _cron(value)
+        return check_schedule(value)
+
+    @field_validator("limit_upload")
+    @classmethod
+    def _windows(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_window(text)
+        return value
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """`limit_upload`, read."""
+        return tuple(parse_window(text) for text in self.limit_upload)
 
 
 class CopySettings(_Section):
@@ -230,7 +258,7 @@ class CopySettings(_Section):
     offsite: bool | None = Field(
         None, description="Whether it is on another site. Taken from the url when not set; a folder is not, until you say so."
     )
-    schedule: str = Field("30 1 * * *", description="Cron expression of the copy.")
+    schedule: str = Field("30 1 * * *", description="Schedule of the copy.")
     max_age_hours: float = Field(50.0, gt=0, description="Age at which the newest copy counts as stale.")
 
     @field_validator("url")
@@ -251,26 +279,26 @@ class CopySettings(_Section):
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
-        return _cron(value)
+        return check_schedule(value)
 
 
 class CheckSettings(_Section):
     """Reading the repositories' packs, a part at a time."""
 
-    schedule: str = Field("15 5 * * *", description="Cron expression of the check.")
+    schedule: str = Field("15 5 * * *", description="Schedule of the check.")
     parts: int = Field(30, ge=1, le=256, description="Each check reads one of so many parts of all packs: a daily one reads all in so many days.")
     max_age_days: float = Field(60.0, gt=0, description="Every pack is to be read within so many days; status turns red when one may not have been.")
 
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
-        return _cron(value)
+        return check_schedule(value)
 
 
 class ForgetSettings(_Section):
     """Which snapshots are kept; the others are forgotten and pruned, unless something is odd. Days are counted back from the newest snapshot."""
 
-    schedule: str = Field("15 6 * * sun", description="Cron expression of forgetting.")
+    schedule: str = Field("15 6 * * sun", description="Schedule of forgetting.")
     keep_last: int = Field(10, ge=1, description="Newest snapshots that stay, whenever they were made.")
     keep_within_days: float = Field(14.0, ge=0, description="Every snapshot of so many days stays.")
     keep_daily: int = Field(60, ge=0, description="The newest snapshot of each of so many days.")
@@ -287,16 +315,16 @@ class ForgetSettings(_Section):
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
-        return _cron(value)
+        return check_schedule(value)
 
 
 class DrillSettings(_Section):
     """Rehearsed restores."""
 
-    schedule: str = Field("45 3 * * *", description="Cron expression of the sampled drill.")
+    schedule: str = Field("45 3 * * *", description="Schedule of the sampled drill.")
     sample: int = Field(300, ge=1, description="Papers that a sampled drill draws.")
     max_age_hours: float = Field(50.0, gt=0, description="Age at which the last passed drill counts as stale.")
-    full_schedule: str = Field("0 2 1 * *", description="Cron expression of the full drill; empty: only when a person runs it.")
+    full_schedule: str = Field("0 2 1 * *", description="Schedule of the full drill; empty: only when a person runs it.")
     self_test: bool = Field(True, description="Whether each full drill first has to fail on a backup with known faults.")
     scratch: Path = Field(Path("../scratch"), description="Where restored ciphertext is put for a while; plaintext is never written.")
     objective_recovery_point_hours: float = Field(24.0, gt=0, description="Recovery point objective: at most this much time may be lost.")
@@ -305,12 +333,12 @@ class DrillSettings(_Section):
     @field_validator("schedule")
     @classmethod
     def _schedule(cls, value: str) -> str:
-        return _cron(value)
+        return check_schedule(value)
 
     @field_validator("full_schedule")
     @classmethod
     def _full_schedule(cls, value: str) -> str:
-        return _cron(value) if value else value
+        return check_schedule(value) if value else value
 
 
 class NotifySettings(_Section):
@@ -324,6 +352,27 @@ class NotifySettings(_Section):
         description='TOML file (0600) with a table for each receiver, as in [ops] urls = ["mailtos://…"].',
     )
     every_seconds: float = Field(5.0, gt=0, le=3600, description="How often the audit log is read for new events.")
+
+
+class PingSettings(_Section):
+    """Watchdogs in the manner of healthchecks.io, told when scheduled work begins, went well, or failed."""
+
+    urls: dict[str, str] = Field(
+        {},
+        description='Addresses by job: { backup = "https://hc-ping.com/…", "copy:nas" = "…" }. Jobs: backup, copy:NAME, check, check:NAME, forget, '
+        "forget:NAME, drill, drill:full.",
+    )
+    seconds: float = Field(10.0, gt=0, le=60, description="Time a watchdog has to connect, and to answer. Nothing waits for it.")
+
+    @field_validator("urls")
+    @classmethod
+    def _urls(cls, value: dict[str, str]) -> dict[str, str]:
+        for job, url in value.items():
+            if not re.fullmatch(r"backup|drill(:full)?|copy:[a-z0-9-]+|(check|forget)(:[a-z0-9-]+)?", job):
+                raise ValueError(f"'{job}' is no job: backup, copy:NAME, check, check:NAME, forget, forget:NAME, drill, drill:full")
+            if not re.fullmatch(r"https?://[!-~]{1,500}", url) or "?" in url or "#" in url:
+                raise ValueError(f"{job}: must be a URL that starts with https:// (or http:// on a trusted network), without ? and #")
+        return value
 
 
 class MetricsSettings(_Section):
@@ -368,6 +417,7 @@ class Settings(_Section):
     notify: NotifySettings = Field(default_factory=lambda: NotifySettings())
     watch: WatchSettings = Field(default_factory=lambda: WatchSettings())
     incident: IncidentSettings = Field(default_factory=lambda: IncidentSettings())
+    pings: PingSettings = Field(default_factory=lambda: PingSettings())
     metrics: MetricsSettings = Field(default_factory=lambda: MetricsSettings())
     web: WebSettings = Field(default_factory=lambda: WebSettings())
     log: LogSettings = Field(default_factory=lambda: LogSettings())
@@ -381,14 +431,3 @@ class Settings(_Section):
             if not copy.url:
                 raise ValueError(f"copies.{name} has no url")
         return value
-
-
-def _cron(value: str) -> str:
-    """Check a cron expression by the parser that will run it. Raises ValueError."""
-    from apscheduler.triggers.cron import CronTrigger
-
-    try:
-        CronTrigger.from_crontab(value)
-    except ValueError as error:
-        raise ValueError(f"is not a cron expression ({error}); an example is '30 2 * * *'") from error
-    return value

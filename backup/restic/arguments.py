@@ -41,9 +41,22 @@ def cat_config() -> list[str]:
     return ["cat", "config", "--no-lock", "--quiet"]
 
 
-def backup(sources: Sequence[str], *, host: str, tags: Sequence[str], excludes: Sequence[str] = (), compression: str = "off") -> list[str]:
-    """Save `sources`, paths relative to the working directory. Sealed things do not compress: the default saves the attempt."""
+def backup(
+    sources: Sequence[str],
+    *,
+    host: str,
+    tags: Sequence[str],
+    excludes: Sequence[str] = (),
+    compression: str = "off",
+    limit_upload: int | None = None,
+) -> list[str]:
+    """Save `sources`, paths relative to the working directory, sending `limit_upload` KiB a second at the most.
+
+    Sealed things do not compress: the default saves the attempt.
+    """
     words = ["backup", "--json", "--host", host, "--compression", compression]
+    if limit_upload is not None:
+        words += ["--limit-upload", str(limit_upload)]
     for tag in tags:
         if "," in tag:
             raise ValueError("a comma separates tags")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from config.errors import Busy, CheckFailed, Exit, NightsafeError, OutOfReach
+from config.errors import Away, Busy, CheckFailed, Exit, NightsafeError, OutOfReach
 
 
 class ResticError(NightsafeError):
@@ -46,7 +46,7 @@ class CredentialsRefused(ResticError):
     exit_code = Exit.USAGE
 
 
-class Unreachable(ResticError, OutOfReach):
+class Unreachable(ResticError, Away):
     """The bucket cannot be reached, or the service stopped answering."""
 
 

@@ -55,11 +55,12 @@ class Restic:
         host: str,
         tags: Sequence[str],
         excludes: Sequence[str] = (),
+        limit_upload: int | None = None,
         on_status: OnStatus = _no_status,
     ) -> m.BackupResult:
-        """Save `sources` (relative to `cwd`, which must exist: restic passes over a missing one in silence)."""
+        """Save `sources` (relative to `cwd`, which must exist: restic passes over a missing one in silence), with `limit_upload` KiB a second."""
         ears = _BackupEars(on_status)
-        words = arguments.backup(sources, host=host, tags=tags, excludes=excludes)
+        words = arguments.backup(sources, host=host, tags=tags, excludes=excludes, limit_upload=limit_upload)
         finished = self._run("backing up", words, ears.hear, cwd)
         if ears.summary is None or finished.code not in (0, _PARTIAL):
             raise classify("backing up", finished.code, finished.stderr)

@@ -59,3 +59,10 @@ def test_literal_patterns_match_their_own_name_alone(name: str, tmp_path: Path) 
     restic("backup", "vault", cwd=tmp_path / "src")
     restic(*a.restore("latest", tmp_path / "out", includes=[pattern]))
     assert [path.name for path in (tmp_path / "out" / "vault").iterdir()] == [name]
+
+
+def test_a_limit_of_bandwidth_stands_before_the_sources() -> None:
+    words = a.backup(["vault"], host="h", tags=[], limit_upload=2048)
+    assert words[words.index("--limit-upload") + 1] == "2048"
+    assert words[-2:] == ["--", "vault"]
+    assert "--limit-upload" not in a.backup(["vault"], host="h", tags=[])
