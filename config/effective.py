@@ -13,6 +13,7 @@ from config.logging import HIDDEN
 from config.settings import Settings
 
 COMMANDS = frozenset({"keys.master_command", "scan.command"})  # arguments of a program may hold a password
+ADDRESSES = "pings.urls."  # whoever knows such an address can say that all is well
 _PASSWORD_IN_URL = re.compile(r"//[^/@\s]+@")
 
 
@@ -55,6 +56,8 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _shown(name: str, value: Any) -> Any:
     if name in COMMANDS and len(value) > 1:
         return [value[0], HIDDEN]
+    if name.startswith(ADDRESSES):
+        return "/".join([*value.split("/")[:3], HIDDEN])
     return _PASSWORD_IN_URL.sub(f"//{HIDDEN}@", value) if isinstance(value, str) else value
 
 

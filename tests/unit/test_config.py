@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from config.effective import flat
 from config.errors import Exit, SettingsError
 from config.example import render_example
 from config.loading import line_of, open_installation, parse_settings
@@ -94,3 +95,10 @@ def test_a_missing_data_folder_says_how_to_make_one(tmp_path: Path) -> None:
 def test_secrets_are_hidden_from_the_log() -> None:
     event = hide_secrets(None, "info", {"event": "x", "password": "p", "note": "AGE-SECRET-KEY-1ABC", "path": "/inbox"})
     assert event == {"event": "x", "password": HIDDEN, "note": HIDDEN, "path": "/inbox"}
+
+
+def test_an_address_that_is_pinged_is_shown_without_its_secret() -> None:
+    settings = parse_settings('[pings]\nurls = { backup = "https://hc-ping.com/secret-uuid", "copy:nas" = "http://[::1]:8000/ping/x" }\n', "x", {})
+    found = flat(settings)
+    assert [found[f"pings.urls.{job}"].shown for job in ("backup", "copy:nas")] == [f"https://hc-ping.com/{HIDDEN}", f"http://[::1]:8000/{HIDDEN}"]
+    assert not [value for value in found.values() if "secret-uuid" in str(value.shown)]
