@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from backup.access import S3_ROLES, access, sealed_credentials
 from config.folder import DataFolder
@@ -129,6 +130,20 @@ BEFORE_THE_FIRST_BACKUP = [
 ]
 
 
+# One of each kind runs by default, the others with --full.
+USUAL = {
+    "restic missing", "restic too old", "S3 unreachable", "bucket missing", "secret key wrong", "credentials open to others",
+    "drill without a backup", "restore without a backup", "repository gone", "S3 unreachable, drill", "get of an unknown path",
+    "get over a file", "restore into a full folder", "restore into DATA", "restore of no such time", "restore of no path",
+    "wrong password, backup", "wrong password, restore",
+}  # fmt: skip
+
+
+def parameters(cases: list[Case], usual: set[str]) -> list[ParameterSet]:
+    """The cases, those that are not `usual` marked as long."""
+    return [pytest.param(case, id=case.name, marks=[] if case.name in usual else [pytest.mark.long]) for case in cases]
+
+
 def refused(guest: House, case: Case) -> None:
     case.broken(guest)
     before = repositories_of(guest)
@@ -145,10 +160,14 @@ def repositories_of(guest: House) -> list[str]:
     return repositories(sound)
 
 
-@pytest.mark.parametrize("case", BEFORE_THE_FIRST_BACKUP, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(BEFORE_THE_FIRST_BACKUP, USUAL))
 def test_refused_and_no_repository_is_made(guest: House, case: Case) -> None:
     assert repositories_of(guest) == []
     refused(guest, case)
+
+
+def test_the_usual_cases_are_cases() -> None:
+    assert {case.name for case in (*BEFORE_THE_FIRST_BACKUP, *AFTER_A_BACKUP)} >= USUAL
 
 
 def test_up_is_running_already(guest: House) -> None:
@@ -241,7 +260,7 @@ AFTER_A_BACKUP = [
 ]
 
 
-@pytest.mark.parametrize("case", AFTER_A_BACKUP, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(AFTER_A_BACKUP, USUAL - {"S3 unreachable"}))
 def test_refused_and_the_backup_is_as_it_was(saved: House, guest: House, case: Case) -> None:
     try:
         refused(guest, case)
