@@ -6,7 +6,8 @@
 4. remove what the bucket keeps of deleted and overwritten objects;
 5. look: no snapshot names the client, the index knows none of its key files, the bucket has no old versions.
 
-Each step may be done twice. While it lasts no backup and no drill runs: one could carry the keys in again, or have them in its scratch folder.
+Each step may be done twice. While it lasts no backup and no drill runs: one could carry the keys in again, or have them in its scratch folder. No
+check does either.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from backup import plan
+from backup.check import CHECK_LOCK
 from backup.places import Place, place, split_name
 from backup.repository import Writer, full_snapshot_id, prepared
 from backup.restic import Restic
@@ -92,10 +94,11 @@ def shred(means: Means, name: str, client: str, hashes: Collection[str]) -> Shre
 
 @contextmanager
 def quiet(folder: DataFolder) -> Iterator[None]:
-    """No backup and no drill meanwhile. Raises Busy."""
+    """No backup, no drill and no check meanwhile: the last looks at packs without a lock, and would take those that go for lost. Raises Busy."""
     with (
         exclusive(folder, "backup", "a backup runs", "wait for it to end, then destroy again"),
         exclusive(folder, "drill", "a drill runs, and may have the keys in its scratch folder", "wait for it to end, then destroy again"),
+        exclusive(folder, CHECK_LOCK, "a check runs", "wait for it to end, then destroy again"),
     ):
         yield
 

@@ -196,3 +196,18 @@ def test_unknown_copies_and_missing_credentials(house: DrillHouse, tmp_path: Pat
     assert FolderPlace(tmp_path).names("papers") == []
     assert issubclass(RepositoryLost, CheckFailed)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_look_at_the_locks_of_a_folder_does_not_go_through_its_packs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("config", "locks/aa", "locks/ab", "data/00/ff", "snapshots/aabb"):
+        (tmp_path / "papers" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "papers" / name).write_text("x")
+    walked: list[str] = []
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda top: (walked.append(str(top)), walk(top))[1])
+    where = FolderPlace(tmp_path)
+    assert where.names("papers", "locks/", limit=1) == ["locks/aa"]
+    assert where.names("papers", "snapshots/aa") == ["snapshots/aabb"]
+    assert where.names("papers", "locks/none/") == []
+    assert [Path(top).name for top in walked] == ["locks", "snapshots", "none"]
+    assert where.names("papers") == ["config", "data/00/ff", "locks/aa", "locks/ab", "snapshots/aabb"]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from backup.check import CHECK_LOCK
+from backup.destruction.repositories import quiet
 from backup.repository import is_broken_init
+from config.errors import Busy
+from config.folder import DataFolder
+from config.roles import exclusive
 
 KEY = "keys/" + "a" * 64
 
@@ -25,3 +32,12 @@ KEY = "keys/" + "a" * 64
 )
 def test_only_key_files_alone_are_the_leftover_of_a_broken_init(names: list[str], broken: bool) -> None:
     assert is_broken_init(names) is broken
+
+
+@pytest.mark.parametrize("other", ["backup", "drill", CHECK_LOCK])
+def test_while_a_repository_is_cleaned_nobody_else_works_on_it(tmp_path: Path, other: str) -> None:
+    folder = DataFolder(tmp_path)
+    with exclusive(folder, other, "it runs"), pytest.raises(Busy), quiet(folder):
+        pass
+    with quiet(folder), pytest.raises(Busy), exclusive(folder, other, "it runs"):
+        pass
