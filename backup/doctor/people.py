@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backup.doctor.finding import Finding, named
 from config.loading import Installation
 from config.settings import GatewaySettings
+from gateway.audit.events import Event
+from gateway.audit.read import read
 from gateway.catalog import Catalog, Person
+from gateway.review.traces import traces
+
+UNUSED_DAYS = 90
 
 
 def check_people(installation: Installation, now: datetime) -> Iterator[Finding]:
@@ -19,6 +24,7 @@ def check_people(installation: Installation, now: datetime) -> Iterator[Finding]
     staff, clients = [one for one in active if one.role != "client"], [one for one in active if one.role == "client"]
     yield from _endless(staff, clients)
     yield from _single_factor(installation.settings.gateway, staff, clients)
+    yield from _unused(installation, active, now)
     shut_out = [one.name for one in active if not any(key.expires_at is None or key.expires_at > now for key in one.keys) and not one.password_hash]
     if shut_out:
         yield Finding(
@@ -51,6 +57,20 @@ def _single_factor(settings: GatewaySettings, staff: list[Person], clients: list
                 severity, "second factor", f"{len(single)} {whose} log in with one factor: {named(single)}",  # type: ignore[arg-type]
                 "one stolen key is enough", "see docs/how-to/ask-for-a-second-factor.md",
             )  # fmt: skip
+
+
+def _unused(installation: Installation, people: list[Person], now: datetime) -> Iterator[Finding]:
+    """Logins that nobody has used for a while, by the audit log, which is read through."""
+    logins = traces(read(installation.folder.audit, only=(Event.LOGIN_ACCEPTED,))).logins
+    since = now - timedelta(days=UNUSED_DAYS)
+    unused = [
+        one.name for one in people if one.created_at < since and ((last := logins.get(one.name)) is None or datetime.fromisoformat(last) < since)
+    ]
+    if unused:
+        yield Finding(
+            "warning", "unused logins", f"not used for {UNUSED_DAYS} days: {named(unused)}", "nobody would notice if a stranger used it",
+            f"nightsafe person suspend {unused[0]}; and see: nightsafe access-review",
+        )  # fmt: skip
 
 
 def _needs_two(combinations: tuple[str, ...]) -> bool:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from backup.doctor.finding import Finding, named
+from config.acl import get_acl
 from config.errors import SettingsError
 from config.loading import Installation
+from config.rights import faults, role_users
 from gateway.keys.master import load_master, master_source
 
-ROLE_USERS = "nightsafe"  # what the names of the roles' users begin with
+MOST_FAULTS = 1000  # that are counted
 WALKED = ("keys", "ingest-keys", "audit", "evidence", "run")  # looked at whole; of the others the folder itself
 OPEN = "anybody with a login on this machine can read or change it"
 
@@ -21,21 +23,20 @@ OPEN = "anybody with a login on this machine can read or change it"
 def check_folder(installation: Installation) -> Iterator[Finding]:
     """Modes and owners in the data folder. Content is not looked at, and folders that hold papers are not walked through."""
     root = installation.folder.root
-    owners = {root.stat().st_uid} | {user.pw_uid for user in pwd.getpwall() if user.pw_name.startswith(ROLE_USERS)}
-    several = len(owners) > 1
-    opened, strange, links = [], [], []
+    if (rights := get_acl(root)) is not None and rights.users:
+        yield from _check_rights(installation)
+        return
+    owner, opened, strange, links = root.stat().st_uid, [], [], []
     for path in _walk(root):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
             links.append(str(path))
-        elif status.st_mode & (0o007 if several else 0o077) and not (several and stat.S_ISSOCK(status.st_mode)):
+        elif status.st_mode & 0o077:
             opened.append(str(path))
-        if status.st_uid not in owners:
+        if status.st_uid != owner:
             strange.append(str(path))
     if opened:
-        yield Finding(
-            "bad", "modes", f"open to other users: {named(opened)}", OPEN, "chmod " + ("o-rwx" if several else "go-rwx") + f" {opened[0]} …"
-        )
+        yield Finding("bad", "modes", f"open to other users: {named(opened)}", OPEN, f"chmod go-rwx {opened[0]} …")
     if strange:
         yield Finding(
             "bad", "owners", f"belongs to a strange user: {named(strange)}", "a role that may not write there stops working, or somebody else can",
@@ -47,6 +48,16 @@ def check_folder(installation: Installation) -> Iterator[Finding]:
         )
     if not (opened or strange or links):
         yield Finding("good", "owners and modes", f"{root} is closed to other users")
+
+
+def _check_rights(installation: Installation) -> Iterator[Finding]:
+    """Where each role has a user of its own: the rights of everything, against the table."""
+    found = list(islice(faults(installation, role_users()), MOST_FAULTS))
+    if found:
+        why = "a role that may not do its work stops, and one that may do more is worth breaking into"
+        yield Finding("bad", "rights", f"other than they should be: {named(found)}", why, "nightsafe permissions apply")
+    else:
+        yield Finding("good", "rights", "each role's user has what the table says, and nothing more")
 
 
 def _walk(root: Path) -> Iterator[Path]:

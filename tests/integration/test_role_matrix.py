@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from backup.doctor import possessions
 from config.acl import READ, WRITE, Acl, get_acl, set_acl
 from config.files import FILE_MODE
 from config.owners import PLACES, ROLES, Place
@@ -117,7 +119,11 @@ def test_rights_that_are_too_wide_are_found_and_mended(camp: Barracks, where: st
     path = camp.installation.folder.root / where
     os.chmod(path, stat.S_IMODE(path.stat().st_mode) | stat.S_IROTH)
     assert [fault for fault in faults(camp.installation, NUMBERS) if str(path) in fault]
-    assert apply(camp.installation, NUMBERS, deep=True) == 1
+    with patch.object(possessions, "role_users", lambda: NUMBERS):
+        (finding,) = possessions.check_folder(camp.installation)
+        assert (finding.severity, finding.mend) == ("bad", "nightsafe permissions apply")
+        assert apply(camp.installation, NUMBERS, deep=True) == 1
+        assert [one.severity for one in possessions.check_folder(camp.installation)] == ["good"]
     assert list(faults(camp.installation, NUMBERS)) == []
 
 

@@ -16,6 +16,8 @@ from backup.line import Line
 from config.cli import run
 from config.errors import OutOfReach
 from config.loading import Installation, open_installation
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from nightsafe import cli
 
@@ -120,6 +122,19 @@ def test_people(house: Installation) -> None:
     assert "1 clients' people without an end: ann" in notes
     assert "1 clients' people log in with one factor: ann" in notes
     assert "no key and no password that is good: ann, sam, tom" in notes
+
+
+def test_logins_that_nobody_uses(house: Installation) -> None:
+    with Catalog.open(house.folder.catalog) as catalog, AuditLog(house.folder.audit, "gateway") as log:
+        catalog.add_client("acme", custody="managed", recipient="age1x")
+        for name in ("ann", "bob"):
+            catalog.add_person(name, role="client", client="acme", expires_at=datetime.now(UTC) + timedelta(days=9999))
+        log.append(Event.LOGIN_ACCEPTED, person="ann", address="192.0.2.1")
+    today = datetime.now(UTC)
+    assert found(people.check_people(house, today), "warning") == ""
+    later = today + timedelta(days=89)
+    assert found(people.check_people(house, later), "warning") == ""
+    assert found(people.check_people(house, today + timedelta(days=91)), "warning") == "unused logins: not used for 90 days: ann, bob"
 
 
 def test_places(house: Installation, tmp_path: Path) -> None:
