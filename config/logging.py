@@ -19,7 +19,7 @@ HIDDEN = "(hidden)"
 def hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A last net: values under telling names, and values that look like private keys, are replaced."""
     for name, value in event.items():
-        if _is_telling(name):
+        if is_telling(name):
             event[name] = HIDDEN
         elif isinstance(value, str) and may_hold_secret(value):
             event[name] = SECRET_VALUE.sub(HIDDEN, value)
@@ -34,7 +34,8 @@ def may_hold_secret(text: str | bytes) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _is_telling(name: str) -> bool:
+def is_telling(name: str) -> bool:
+    """Whether what is called so may be a secret."""
     return SECRET_KEY.search(name) is not None
 
 

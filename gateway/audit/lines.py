@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from config.logging import HIDDEN, SECRET_VALUE, hide_secrets, may_hold_secret
+from config.logging import HIDDEN, SECRET_VALUE, hide_secrets, is_telling, may_hold_secret
 
 MAX_LINE_BYTES = 16 * 1024
 NO_LINE = "0" * 64  # `prev` of a first line
 OWN_FIELDS = frozenset({"seq", "time", "role", "event", "prev"})
 _CUTS = (4096, 1024, 256, 64, 16)  # characters a text may have: each is tried until the line fits
 _MAX_NESTING = 6
+_SIMPLE = (int, bool, type(None))
+_NAME = 64  # characters of a field's name
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -36,6 +38,25 @@ def line_hash(line: bytes) -> str:
 
 def encode_line(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
     """A line of at most 16 KiB, without newline; long texts and lists are cut with a mark, and what looks like a secret is hidden."""
+    if all(map(_is_plain, fields, fields.values())):  # nearly every line: nothing is to be cut or hidden
+        line = canonical({**fields, **own})
+        if len(line) <= MAX_LINE_BYTES and not may_hold_secret(line):
+            return line
+    return _encode_with_care(own, fields)
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    """Whether a field stands in a line as it is, unless the line holds a secret or becomes too long."""
+    if type(value) is str:
+        fits = len(value) <= _CUTS[0]
+    elif type(value) is float:
+        fits = math.isfinite(value)
+    else:
+        fits = type(value) in _SIMPLE
+    return fits and len(name) <= _NAME and not is_telling(name)
+
+
+def _encode_with_care(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
     shown = hide_secrets(None, "", dict(fields))
     for limit in _CUTS:
         line = canonical({**_cut(shown, limit, 0), **own})
@@ -61,7 +82,8 @@ def decode_line(line: bytes) -> dict[str, Any] | None:
 
 def stamp(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and `Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    here = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return here.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _cut(value: Any, limit: int, depth: int) -> Any:
@@ -77,7 +99,7 @@ def _cut(value: Any, limit: int, depth: int) -> Any:
     if isinstance(value, Mapping | list | tuple | set | frozenset) and depth >= _MAX_NESTING:
         return "[cut: nested too deep]"
     if isinstance(value, Mapping):
-        return {_cut(str(name), 64, depth): _cut(item, limit, depth + 1) for name, item in islice(value.items(), limit)}
+        return {_cut(str(name), _NAME, depth): _cut(item, limit, depth + 1) for name, item in islice(value.items(), limit)}
     if isinstance(value, list | tuple | set | frozenset):
         items = [_cut(item, limit, depth + 1) for item in list(value)[:limit]]
         return items if len(value) <= limit else [*items, f"[cut: {len(value) - limit} more]"]

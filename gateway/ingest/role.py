@@ -30,7 +30,7 @@ from gateway.ingest.worker import Worker
 from gateway.jail.tree import Tree
 from gateway.keys.archive_password import archive_password
 from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
-from gateway.keys.process import harden_process
+from gateway.keys.process import harden_process, work_in_the_background
 from gateway.keys.resealing import retire_ingest_keys
 from gateway.keys.secrets import INGEST_IDENTITIES, role_secrets
 from gateway.store import Spool, Vault
@@ -48,6 +48,7 @@ def serve(installation: Installation, *, instance: int = 1, watch: Watch = watch
     """Run until SIGTERM or SIGINT. Several may run at once, each under a number of its own. Raises Busy when one of that number runs already,
     SettingsError when keys or stores are missing."""
     harden_process()
+    work_in_the_background()  # clients wait for the gateway, nobody for a receipt
     folder = installation.folder
     with running_role(folder, NAME if instance == 1 else f"{NAME}-{instance}") as role, ExitStack() as stack:
         role.stop_on_signals()

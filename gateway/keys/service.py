@@ -27,6 +27,8 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.limits import KeyLimits, TokenBucket
 from gateway.keys.protocol import OPS_PREFIX, CodeRequest, HeadersRequest, PaperRequest, Question, Request
 from gateway.store import Spool, SpoolDamaged, SpoolGone, Vault, VaultGone
+from gateway.store.format import SpoolHeader
+from gateway.store.paper_keys import file_key
 
 CACHE_SECONDS = 180.0
 CACHED_CLIENTS = 1000
@@ -169,9 +171,11 @@ class KeyService:
             raise KeyLimited("too many keys were asked for in a minute", f"try again in {wait:.0f} seconds", retry_seconds=wait)
 
     def _paper(self, request: PaperRequest, standing: Standing) -> bytes:
-        header = (self._spool_header if request.where == "spool" else self._vault_header)(request, standing)
         try:
-            key = unwrap(header, self._identities(request))
+            if request.where == "spool":
+                key = file_key(self._spool_header(request, standing), self._identities(request))
+            else:
+                key = unwrap(self._vault_header(request, standing), self._identities(request))
         except NoMatchError:
             raise KeyRefused(*(_DEPOSITED if standing.custody == "deposit-only" else _NO_KEY)) from None
         except AgeError as error:
@@ -201,7 +205,7 @@ class KeyService:
             return self._cache.get(self._folder.ingest_keys, lambda: self._keyring.ingest_identities(self._master))
         return self._cache.get(self._folder.client_keys(request.client), lambda: self._keyring.client_identities(request.client, self._master))
 
-    def _spool_header(self, request: PaperRequest, standing: Standing) -> bytes:
+    def _spool_header(self, request: PaperRequest, standing: Standing) -> SpoolHeader:
         try:
             state, header = self._open_spool().describe(request.paper)
         except SpoolGone:
@@ -214,7 +218,7 @@ class KeyService:
             raise KeyRefused(*_DEPOSITED)  # it opens still, until ingest has sealed it: the rule does not wait for that
         if state == "landed" and standing.is_staff:
             raise KeyRefused("the paper is not accepted yet: it is being checked, or held", "look at: nightsafe held list")
-        return header.age_header
+        return header
 
     def _open_spool(self) -> Spool:
         """Opened late: a restored data folder has no key for the spool, and its vault is to be read all the same."""

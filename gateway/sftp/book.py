@@ -18,6 +18,7 @@ from gateway.sftp.quota import Quota
 from gateway.sftp.recording import Recorder
 from gateway.sftp.sources import Archive
 from gateway.sftp.space import SpaceGuard
+from gateway.sftp.sync_cost import SyncCost
 from gateway.sftp.turns import Turns
 from gateway.store.spool import Spool
 
@@ -40,6 +41,7 @@ class Parts:
     settle: Callable[[VirtualPath], float]
     after: After
     most_names: Callable[[], int] = lambda: MOST_NAMES  # in one folder
+    sync_cost: SyncCost = field(default_factory=SyncCost)  # until it is measured: high
     ticks: Iterator[int] = field(default_factory=count)
 
 

@@ -38,7 +38,8 @@ class Clients:
         self._rooms = Rooms(stores.folder)
 
     def recover(self) -> int:
-        """Blocking, before anybody is let in: land what an earlier process had finished; how many papers."""
+        """Blocking, before anybody is let in: learn what a sync costs here, and land what an earlier process had finished; how many papers."""
+        self._parts.sync_cost.measure(self._stores.folder.spool_partial, self._stores.folder.jails)
         return recover(self._stores.spool, self._open_tree, self._stores.recorder.landed_at_start, self.is_home)
 
     def papers_of(self, client: Client) -> Papers:

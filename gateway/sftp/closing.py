@@ -25,6 +25,8 @@ from gateway.store.spool import SpoolFile
 
 log = structlog.get_logger()
 
+AT_ONCE_BYTES = 256 * 1024  # of a paper that is finished on the event loop: others wait meanwhile
+
 
 class Closing:
     """For one client."""
@@ -48,6 +50,41 @@ class Closing:
             self._record(handle, clean=clean)
         if handle.failed:
             raise Refused("failure", "the paper is not whole: a write was refused before; upload it again")
+
+    def close_at_once(self, handle: WritingHandle) -> bool:
+        """The same for a handle that its client closed, without waiting: False, and nothing is done, when somebody is in the way or the disk is
+        slow."""
+        draft, cost = handle.draft, self._book.parts.sync_cost
+        if not (cost.is_low and self._ends_cleanly(handle, draft)):
+            return False
+        began = time.monotonic()
+        draft.writers -= 1
+        draft.clean_tick = max(draft.clean_tick, handle.opened_tick)
+        draft.visitor = handle.visitor
+        try:
+            self._write_whole(draft)
+        except BaseException:
+            draft.lost_tick = self._book.tick()
+            self._break_off_at_once(draft)
+            self._record(handle, clean=False)
+            raise
+        finally:
+            cost.took(time.monotonic() - began)
+        self._is_finished(draft)
+        self._record(handle, clean=True)
+        return True
+
+    def _ends_cleanly(self, handle: WritingHandle, draft: Draft) -> bool:
+        """Whether the draft is whole with this handle's end, small, and nobody else's at this moment."""
+        return (
+            draft.stage is Stage.OPEN
+            and draft.writers == 1
+            and draft.base is None
+            and not (handle.failed or draft.name_removed or draft.content.locked() or draft.file.is_shared)
+            and max(draft.clean_tick, handle.opened_tick) > draft.lost_tick
+            and draft.file.size <= AT_ONCE_BYTES
+            and self._book.turns.free(str(draft.path))
+        )
 
     async def _close_held(self, handle: WritingHandle, *, clean: bool) -> None:
         draft = handle.draft
@@ -107,19 +144,21 @@ class Closing:
 
     async def _finish(self, draft: Draft) -> None:
         """Make the draft whole and durable, then let its name point at it, durably."""
-        book, path, arrival, modified = self._book, draft.path, _arrival(draft, draft.visitor), draft.modified_at
-
-        def work() -> None:
-            draft.file.finish(arrival)
-            book.tree.put(path, Pointer(draft.paper, draft.file.size, "whole"), mtime=modified, durable=True)
-
         try:
             await self.fill(draft)
-            await book.parts.pool.run(work)
+            await self._book.parts.pool.run(lambda: self._write_whole(draft))
         except BaseException:
-            draft.lost_tick = book.tick()
+            draft.lost_tick = self._book.tick()
             await self.break_off(draft)
             raise
+        self._is_finished(draft)
+
+    def _write_whole(self, draft: Draft) -> None:
+        """Blocking."""
+        draft.file.finish(_arrival(draft, draft.visitor))
+        self._book.tree.put(draft.path, Pointer(draft.paper, draft.file.size, "whole"), mtime=draft.modified_at, durable=True)
+
+    def _is_finished(self, draft: Draft) -> None:
         draft.own_name = True
         draft.stage = Stage.FINISHED
         draft.hold.shows(draft.file.size)
@@ -141,21 +180,35 @@ class Closing:
         if not draft.own_name:
             await self.drop(draft)
             return
-        book, path, modified = self._book, draft.path, draft.modified_at
-
-        def work() -> int:
-            draft.file.close()
-            size = book.parts.spool.prefix_size(draft.paper)
-            book.tree.put(path, Pointer(draft.paper, size, "partial"), mtime=modified, durable=False)
-            return size
-
         try:
-            draft.hold.shows(await book.parts.pool.run(work))
+            draft.hold.shows(await self._book.parts.pool.run(lambda: self._keep_partial(draft)))
         except NightsafeError as error:
             log.warning("partial.not_kept", paper=draft.paper, error=error.message)
         finally:
-            draft.hold.end(book.parts.spool.partial_bytes(draft.paper))
-            book.leave(draft, Stage.GONE)
+            self._is_broken_off(draft)
+
+    def _break_off_at_once(self, draft: Draft) -> None:
+        """The same, blocking."""
+        try:
+            if draft.own_name:
+                draft.hold.shows(self._keep_partial(draft))
+            else:
+                remove_file(draft.file)
+        except NightsafeError as error:
+            log.warning("partial.not_kept", paper=draft.paper, error=error.message)
+        finally:
+            self._is_broken_off(draft)
+
+    def _keep_partial(self, draft: Draft) -> int:
+        """Blocking: close the file, and let its name show how much of it is there; that size."""
+        draft.file.close()
+        size = self._book.parts.spool.prefix_size(draft.paper)
+        self._book.tree.put(draft.path, Pointer(draft.paper, size, "partial"), mtime=draft.modified_at, durable=False)
+        return size
+
+    def _is_broken_off(self, draft: Draft) -> None:
+        draft.hold.end(self._book.parts.spool.partial_bytes(draft.paper))
+        self._book.leave(draft, Stage.GONE)
 
     async def drop(self, draft: Draft) -> None:
         """Remove what nobody was promised."""

@@ -220,6 +220,8 @@ class Operations:
         if isinstance(handle, FolderHandle):
             handle.listing.close()
             return replies.ok(request.id)
+        if isinstance(handle, WritingHandle) and self._papers.closing.close_at_once(handle):
+            return replies.ok(request.id)
         return _done(request.id, self._release(handle, clean=True))
 
     async def _release(self, handle: Handle, *, clean: bool) -> None:

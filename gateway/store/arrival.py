@@ -62,4 +62,5 @@ def _time(value: Any) -> datetime:
 
 
 def _time_text(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    here = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return here.isoformat(timespec="microseconds")[:-6] + "Z"

@@ -1,7 +1,7 @@
 """The layout of a spool file: header page, slots, footer. Pure encoding and decoding; no keys, no I/O.
 
-    header page   4096 bytes: magic, version, paper, client, age header, zeros, MAC. What the processes that have a partial open together must
-                  know (see `shared`) lies in SHARED_SIZE of the zeros; the MAC sees zeros there
+    header page   4096 bytes: magic, version, paper, client, salt (see `paper_keys`), age header, zeros, MAC. What the processes that have a
+                  partial open together must know (see `shared`) lies in SHARED_SIZE of the zeros; the MAC sees zeros there
     slot n        at HEADER_SIZE + n * STRIDE, so that random access is a multiplication:
                   head (nonce, length, prefix, tail), ciphertext of `length` bytes, tag, echo of the nonce
     footer        once finished: nonce, sealed JSON, tag, trailer (size, length of the sealed part, magic)
@@ -29,6 +29,7 @@ NONCE = 12
 TAG = 16
 HEADER_SIZE = 4096
 MAC = 32
+SALT = 32
 SHARED = 2048
 SHARED_SIZE = 1536
 HEAD = 24
@@ -38,15 +39,17 @@ FOOTER_MAX = 64 * 1024
 MAX_SIZE = 1 << 40  # bytes of one paper: 1 TiB
 
 _MAGIC = b"NSSPOOL1"
-_VERSION = 1
+_VERSION = 2
+_OLD_VERSION = 1  # without a salt; papers that were in the spool when the program was renewed
 _HEADER = struct.Struct(">8sH16s32sH")
-_AGE_MAX = SHARED - _HEADER.size
+_AGE_MAX = SHARED - _HEADER.size - SALT
 SLOT_HEAD = struct.Struct(">12sIII")
 _TRAILER = struct.Struct(">QI8s")
 _END_MAGIC = b"NSFOOT01"
 _ASSOCIATED = struct.Struct(">8s16sQIII")
 BLOCK_DATA = b"block\0\0\1"
 ZERO_HEAD = bytes(HEAD)
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class FormatError(ValueError):
@@ -55,11 +58,12 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class SpoolHeader:
-    """What the header page says. Nothing of it is proven before its MAC was checked with the paper's key."""
+    """What the header page says. Nothing of it is proven before its MAC was checked with the paper's key. `salt` is empty in version 1."""
 
     paper: str
     client: str
     age_header: bytes
+    salt: bytes = b""
 
 
 def encode_header(header: SpoolHeader) -> bytes:
@@ -67,8 +71,9 @@ def encode_header(header: SpoolHeader) -> bytes:
     if len(header.age_header) > _AGE_MAX:
         raise FormatError("the age header does not fit into the header page")
     client = header.client.encode("ascii")
-    fixed = _HEADER.pack(_MAGIC, _VERSION, bytes.fromhex(header.paper), client, len(header.age_header))
-    return (fixed + header.age_header).ljust(HEADER_SIZE - MAC, b"\0")
+    version = _VERSION if header.salt else _OLD_VERSION
+    fixed = _HEADER.pack(_MAGIC, version, bytes.fromhex(header.paper), client, len(header.age_header))
+    return b"".join((fixed, header.salt, header.age_header)).ljust(HEADER_SIZE - MAC, b"\0")
 
 
 def decode_header(page: bytes) -> SpoolHeader:
@@ -78,15 +83,16 @@ def decode_header(page: bytes) -> SpoolHeader:
     magic, version, paper, client, age_length = _HEADER.unpack_from(page)
     if magic != _MAGIC:
         raise FormatError("this is not a spool file")
-    if version != _VERSION:
-        raise FormatError(f"the spool file has version {version}; this program knows {_VERSION}")
+    if version not in (_OLD_VERSION, _VERSION):
+        raise FormatError(f"the spool file has version {version}; this program knows {_VERSION} and {_OLD_VERSION}")
     if age_length > _AGE_MAX:
         raise FormatError("the header page is damaged")
     try:
         name = client.rstrip(b"\0").decode("ascii")
     except UnicodeDecodeError:
         raise FormatError("the header page is damaged") from None
-    return SpoolHeader(paper.hex(), name, page[_HEADER.size : _HEADER.size + age_length])
+    start = _HEADER.size + (SALT if version == _VERSION else 0)
+    return SpoolHeader(paper.hex(), name, page[start : start + age_length], page[_HEADER.size : start])
 
 
 class SlotHead(NamedTuple):
@@ -172,7 +178,7 @@ class Footer:
     def encode(self) -> bytes:
         """JSON."""
         values = {"size": self.size, "end": self.end, "root": self.root.hex(), "arrival": self.arrival.to_json()}
-        return json.dumps(values, separators=(",", ":")).encode("ascii")
+        return _JSON.encode(values).encode("ascii")
 
 
 def decode_footer(data: bytes) -> Footer:

@@ -24,8 +24,7 @@ TURN_SECONDS = 30.0  # no operation takes that long, unless a disk hangs or a pr
 JOIN_SECONDS = 10.0
 _PAUSE = 0.0005
 _WANT_PAUSE = 0.01
-_ROUND = 0.03  # seconds between two looks at who waits
-_PER_FILE = 0.0002  # and more of them the more files are open
+_ROUND = 0.03  # seconds between two looks whether anybody waits
 _LINGER = 30  # looks without an open file before the thread ends
 
 
@@ -89,14 +88,21 @@ def clear_record(descriptor: int) -> bool:
     return True
 
 
-def become_sole(descriptor: int) -> bool:
-    """For one who has ALIVE: wait until nobody keeps anything of the file in memory, and hold SOLE. False when that takes too long."""
+def become_sole(descriptor: int, folder: int) -> bool:
+    """For one who has ALIVE: wait until nobody keeps anything of the file in memory, and hold SOLE. False when that takes too long.
+
+    That somebody waits is told at the file and at its open `folder`: so those who have many files open need to look at one place.
+    """
     if locks.hold(descriptor, locks.SOLE):
         return True
-    locks.share(descriptor, locks.WANT)
+    # a descriptor of its own: threads that wait must not give up each other's lock
+    board = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
+        locks.share(descriptor, locks.WANT)
+        locks.share(board, locks.WANT)
         return locks.hold_within(descriptor, locks.SOLE, JOIN_SECONDS, _WANT_PAUSE)
     finally:
+        os.close(board)
         locks.release(descriptor, locks.WANT)
 
 
@@ -110,8 +116,11 @@ class Attended(Protocol):
 class Attendant:
     """A thread that looks, while there are open files, whether another process waits for one."""
 
-    def __init__(self, files: Callable[[], Iterable[Attended]]) -> None:
+    def __init__(self, files: Callable[[], Iterable[Attended]], is_wanted: Callable[[], bool], tidy: Callable[[], bool]) -> None:
+        """`is_wanted` tells whether anybody waits for any file; `tidy` is called in each round, and tells whether it has to be again."""
         self._files = files
+        self._is_wanted = is_wanted
+        self._tidy = tidy
         self._lock = threading.Lock()
         self._idle = 0
         self._runs = False
@@ -126,13 +135,15 @@ class Attendant:
 
     def _rounds(self) -> None:
         while True:
+            again = self._tidy()
             files = list(self._files())
-            for file in files:
-                with contextlib.suppress(Exception):  # its own users see what is wrong with it
-                    file.share_if_wanted()
+            if files and self._is_wanted():
+                for file in files:
+                    with contextlib.suppress(Exception):  # its own users see what is wrong with it
+                        file.share_if_wanted()
             with self._lock:
-                self._idle = 0 if files else self._idle + 1
+                self._idle = 0 if files or again else self._idle + 1
                 if self._idle > _LINGER:
                     self._runs = False
                     return
-            time.sleep(_ROUND + _PER_FILE * len(files))
+            time.sleep(_ROUND)

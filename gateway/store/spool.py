@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from config.files import FILE_MODE, make_folder
-from gateway.age import Identity, Recipient, new_header, unwrap
+from gateway.age import Identity, Recipient
 from gateway.store import locks
 from gateway.store.arrival import Arrival
 from gateway.store.blocks import PaperCipher
@@ -24,6 +24,7 @@ from gateway.store.file import SpoolFile
 from gateway.store.format import SpoolHeader
 from gateway.store.ids import check_client, check_paper
 from gateway.store.landed import LandedPaper
+from gateway.store.paper_keys import NewKeys, Unwrapper
 from gateway.store.registry import OpenFiles
 from gateway.store.resume import check_header, resume
 from gateway.store.scan import gap_free_prefix, read_trailer
@@ -42,10 +43,11 @@ class Spool:
         """Makes the folders when they are missing."""
         make_folder(partial)
         make_folder(landed)
-        self._recipient = recipient
+        self._keys = NewKeys(recipient)
+        self._unwrapper = Unwrapper()
         self._buffers = Buffers()
         self._open = OpenFiles()
-        self._attendant = Attendant(self._open.files)
+        self._attendant = Attendant(self._open.files, self._is_wanted, self._keys.forget_old)
         self._prefixes: dict[tuple[str, int, int], int] = {}
         self._partial = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -192,8 +194,7 @@ class Spool:
                 raise SpoolGone("the spool does not have this landed paper")
             try:
                 if file_key is None:
-                    header = read_header(paper, descriptor)
-                    file_key = unwrap(header.age_header, identities or ())
+                    file_key = self._unwrapper.file_key(read_header(paper, descriptor), identities or ())
                 cipher = PaperCipher(paper, file_key)
             except BaseException:
                 os.close(descriptor)
@@ -254,9 +255,9 @@ class Spool:
     # --- inside
 
     def _create(self, paper: str, client: str) -> SpoolFile:
-        sealed = new_header([self._recipient])
-        cipher = PaperCipher(paper, sealed.file_key)
-        page = cipher.header_page(SpoolHeader(paper, client, sealed.header))
+        key = self._keys.make(paper, client)
+        cipher = PaperCipher(paper, key.file_key)
+        page = cipher.header_page(key.header)
         descriptor = self._new_file(paper)
         store = SlotStore(descriptor, cipher, self._buffers, new_page=page)
         return SpoolFile(self, paper, client, descriptor, cipher, store, self._buffers)
@@ -275,7 +276,7 @@ class Spool:
                 raise _busy()
             if not fresh and not (has_nothing(descriptor) and same_file(self._partial, paper, descriptor)):
                 raise SpoolBusy("this paper exists already")
-            if not (become_sole(descriptor) and locks.share(descriptor)):
+            if not (become_sole(descriptor, self._partial) and locks.share(descriptor)):
                 raise _busy()
         except BaseException:
             os.close(descriptor)
@@ -287,7 +288,7 @@ class Spool:
         if descriptor is None:
             raise SpoolGone("the spool does not have this partial")
         try:
-            if not locks.share_within(descriptor, JOIN_SECONDS) or not become_sole(descriptor):
+            if not locks.share_within(descriptor, JOIN_SECONDS) or not become_sole(descriptor, self._partial):
                 raise _busy()
             cipher = PaperCipher(paper, file_key)
             sharing = Sharing(descriptor, cipher)
@@ -343,10 +344,18 @@ class Spool:
 
     def _move(self, paper: str) -> None:
         with translated("landing a paper"):
-            if exists(self._partial, paper):
+            try:
                 os.rename(paper, paper, src_dir_fd=self._partial, dst_dir_fd=self._landed)
-            elif not exists(self._landed, paper):
-                raise SpoolGone("the spool has this paper no longer")
+            except FileNotFoundError:
+                if not exists(self._landed, paper):
+                    raise SpoolGone("the spool has this paper no longer") from None
+
+    def _is_wanted(self) -> bool:
+        """Whether another process waits for a partial."""
+        try:
+            return self._partial < 0 or locks.is_held(self._partial, locks.WANT)
+        except OSError:
+            return True  # closed just now: the files know
 
     def _prefix(self, descriptor: int, key: tuple[str, int, int]) -> int:
         known = self._prefixes.get(key)

@@ -42,6 +42,7 @@ from gateway.sftp.space import SpaceGuard
 from gateway.sftp.visitor import Visitor
 from gateway.sftp.wire import OpenFlag, Status, Type
 from gateway.store.errors import SpoolGone, VaultGone
+from gateway.store.paper_keys import file_key
 from gateway.store.spool import Spool
 from gateway.store.vault import Vault
 from tests.integration.conftest import make_installation
@@ -66,7 +67,7 @@ class LocalKeys:
         self.asked.append((where, person, reason))
         try:
             if where == "spool":
-                return unwrap(self._spool.header(paper)[1], [self._ingest])
+                return file_key(self._spool.describe(paper)[1], [self._ingest])
             return unwrap(self._vault.header(client, paper), [self._client])
         except (SpoolGone, VaultGone) as error:
             raise KeyGone("gone") from error

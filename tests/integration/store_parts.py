@@ -6,9 +6,10 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.age import Identity, unwrap
+from gateway.age import Identity
 from gateway.store import Arrival, Spool, SpoolFile, new_paper_id
 from gateway.store.buffers import Buffers
+from gateway.store.paper_keys import file_key
 
 CLIENT = "acme"
 
@@ -27,7 +28,7 @@ class Place:
         self.spool = Spool(self.partial, self.landed, self.identity.recipient)
 
     def key(self, paper: str) -> bytes:
-        return unwrap(self.spool.header(paper)[1], [self.identity])
+        return file_key(self.spool.describe(paper)[1], [self.identity])
 
     def reopen(self, paper: str) -> SpoolFile:
         return self.spool.reopen(paper, self.key(paper))

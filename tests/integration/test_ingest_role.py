@@ -199,3 +199,8 @@ def test_a_client_checks_its_receipt_as_the_guide_says(world: World, tmp_path: P
     (place / receipt.name).write_bytes((place / receipt.name).read_bytes().replace(b"accepted", b"refused"))
     assert run("for receipt in").stdout == f"NOT GOOD: {receipt.name}\n"
     assert run("grep -L").stdout == f"{receipt.name}\n"
+
+
+def test_it_comes_after_the_gateway_where_processors_are_short(world: World) -> None:
+    with serving(world) as process:
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) > os.getpriority(os.PRIO_PROCESS, 0)

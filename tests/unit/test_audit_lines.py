@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.audit.lines import MAX_LINE_BYTES, canonical, decode_line, encode_line, stamp
+from gateway.audit.lines import MAX_LINE_BYTES, _encode_with_care, canonical, decode_line, encode_line, stamp
 from gateway.audit.segments import new_segment_id, role_of, started_at
 
 OWN = {"seq": 1, "time": "2024-05-06T07:08:09.000001Z", "role": "gateway", "event": "paper.read", "prev": "0" * 64}
@@ -28,6 +28,16 @@ def test_any_fields_make_one_line(fields: dict[str, object]) -> None:
     record = decode_line(line)
     assert record is not None
     assert {name: record[name] for name in OWN} == OWN
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=70) | st.sampled_from(["password", "token", "path"]), VALUES | st.sampled_from(["AGE-SECRET-KEY-1QQ", "x" * 5000])
+    )
+)
+def test_the_short_way_makes_the_same_line(fields: dict[str, object]) -> None:
+    assert encode_line(OWN, fields) == _encode_with_care(OWN, fields)
 
 
 def test_names_of_any_kind_survive() -> None:
