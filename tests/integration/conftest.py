@@ -23,6 +23,7 @@ from gateway.age import Identity
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import make_master
+from gateway.sftp.sync_cost import SyncCost
 from tests.integration.audit_roles import roles_held
 
 SERVE_S3 = "import sys; from config.loading import open_installation; from backup.embedded import serve; serve(open_installation(sys.argv[1]))"
@@ -117,3 +118,9 @@ def audit_roles() -> Iterator[None]:
     """Every event is written by the role that the reference names."""
     with roles_held():
         yield
+
+
+@pytest.fixture(params=["in threads", "in place"])
+def closing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test on a slow disk, whose syncs threads wait for, and on a quick one, where small papers are finished on the event loop."""
+    monkeypatch.setattr(SyncCost, "is_low", request.param == "in place")

@@ -10,6 +10,7 @@ import pytest
 from gateway.sftp.wire import OpenFlag
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
+pytestmark = pytest.mark.usefixtures("closing")
 BIG = os.urandom(300_000)
 
 

@@ -14,6 +14,7 @@ from gateway.sftp import requests as ask
 from gateway.sftp.wire import OpenFlag, Status
 from tests.integration.sftp_rig import WRITE, Desk, Refusal, run
 
+pytestmark = pytest.mark.usefixtures("closing")
 BIG = os.urandom(300_000)
 
 

@@ -11,6 +11,7 @@ from gateway.jail import parse
 from gateway.sftp.closing import _arrival
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
+pytestmark = pytest.mark.usefixtures("closing")
 BIG = os.urandom(300_000)
 
 
