@@ -14,6 +14,7 @@ from gateway.age import Identity, NoMatchError, open_bytes, parse_identities, un
 from gateway.age.errors import AgeError
 from gateway.audit.read import read
 from gateway.catalog import Paper
+from gateway.commands.welcome import Language, welcome_sheet
 from gateway.keys.errors import KeyRefused
 from gateway.keys.secrets import INGEST_IDENTITIES, ROLES, secrets_for
 from gateway.store import Arrival, Spool, new_paper_id
@@ -142,6 +143,23 @@ def test_custody_is_shown(firm: Firm, ask: Any) -> None:
     keys = {name: [key["kind"] for key in ask("client", "show", name)[1]["keys"]] for name in ("acme", "deposits", "closed")}
     assert keys == {"acme": ["managed"], "deposits": ["recovery", "managed"], "closed": ["external", "managed"]}
     assert ask("client", "show", "closed")[1]["keys"][0]["opened_by"] == "its holder alone"
+
+
+REFUSED = {"en": "What you put into inbox cannot be read back", "zh": "放进 inbox 的文件不能读回"}
+OWN_KEY = {"en": "your own age key alone", "zh": "您自己的 age 密钥"}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_welcome_sheet_says_that_nothing_can_be_read_back(firm: Firm, language: Language) -> None:
+    people = {client: firm.catalog.add_person(f"{client}-{language}", client=client) for client in ("acme", "deposits", "closed")}
+    sheets = {client: "\n".join(welcome_sheet(firm.installation, person, language)) for client, person in people.items()}
+    assert {client: (REFUSED[language] in sheet, OWN_KEY[language] in sheet) for client, sheet in sheets.items()} == {
+        "acme": (False, False),
+        "deposits": (True, False),
+        "closed": (True, True),
+    }
+    staff = firm.catalog.add_person(f"sue-{language}", role="staff", clients=["acme", "closed"])
+    assert any(line.endswith((": closed", "：closed")) for line in welcome_sheet(firm.installation, staff, language))
 
 
 @pytest.mark.parametrize(

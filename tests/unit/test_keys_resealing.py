@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,14 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it, and nothing cleans up after it."""
 
 
-def build(root: Path) -> tuple[Keyring, KeptInFile]:
+def opened(root: Path) -> tuple[Keyring, KeptInFile]:
     folder = DataFolder(root / "data")
-    source = KeptInFile(root / "master.key", folder)
-    keyring = Keyring.create(folder, source.make().recipient, RECOVERY.recipient)
+    return Keyring(folder), KeptInFile(root / "master.key", folder)
+
+
+def build(root: Path) -> tuple[Keyring, KeptInFile]:
+    keyring, source = opened(root)
+    Keyring.create(keyring.folder, source.make().recipient, RECOVERY.recipient)
     keyring.add_client("acme")
     keyring.add_deposit_client("closed", None)
     keyring.seal_totp("ann", b"seed")
@@ -104,13 +109,14 @@ def steps_killed(monkeypatch: pytest.MonkeyPatch, stop: int, work: Callable[[], 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_change_of_the_master_that_is_killed_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: bool) -> None:
+    made, _ = build(tmp_path / "made")
+    for path in sorted((made.folder.keys / "secrets").glob("*.age"))[2:]:
+        path.unlink()  # two stand for all
     stop = 0
     while True:
         root = tmp_path / str(stop)
-        root.mkdir()
-        keyring, source = build(root)
-        for path in sorted((keyring.folder.keys / "secrets").glob("*.age"))[2:]:
-            path.unlink()  # two stand for all
+        shutil.copytree(tmp_path / "made", root)
+        keyring, source = opened(root)
         old = source.load()
         place = KeptInFile(root / "new.key", keyring.folder) if elsewhere else None
 
