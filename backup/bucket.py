@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -48,6 +50,22 @@ class BucketRefused(SettingsError):
 
 class RegionForbidden(SettingsError):
     """The bucket lies where it must not, or does not say where."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of an object, by the object's name and the version's id."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Locked:
+    """An object of which an object lock keeps a version: until when; None for a legal hold, which has no end."""
+
+    name: str
+    until: datetime | None
 
 
 def check_bucket(access: S3Access, regions: Sequence[str] = ()) -> None:
@@ -106,30 +124,55 @@ def remove_names(access: S3Access, names: Sequence[str]) -> None:
             client.delete_object(Bucket=access.bucket, Key=name)
 
 
-def old_versions(access: S3Access, folder: str, limit: int = 1_000_000) -> list[tuple[str, str]]:
-    """(name, version id) of everything below `folder` that is not the current state of an object: older versions and marks of deletion.
+def old_versions(access: S3Access, folder: str, limit: int = 1_000_000) -> list[Version]:
+    """Everything below `folder` that is not the current state of an object: older versions first, marks of deletion behind them all.
 
     Empty where the service keeps no versions, or does not know of them.
     """
-    found: list[tuple[str, str]] = []
+    older: list[Version] = []
+    marks: list[Version] = []
     with _foreign(access) as client:
         try:
             for page in client.get_paginator("list_object_versions").paginate(Bucket=access.bucket, Prefix=folder):
-                found += [(one["Key"], one["VersionId"]) for one in page.get("Versions", []) if not one.get("IsLatest") and "VersionId" in one]
-                found += [(one["Key"], one["VersionId"]) for one in page.get("DeleteMarkers", []) if "VersionId" in one]
-                if len(found) >= limit:
+                older += [Version(one["Key"], one["VersionId"]) for one in page.get("Versions", []) if not one.get("IsLatest") and "VersionId" in one]
+                marks += [Version(one["Key"], one["VersionId"]) for one in page.get("DeleteMarkers", []) if "VersionId" in one]
+                if len(older) + len(marks) >= limit:
                     break
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "NotImplemented":
                 raise
-    return found
+    return older + marks
 
 
-def remove_versions(access: S3Access, versions: Sequence[tuple[str, str]]) -> None:
-    """Delete these versions for good, one by one. Raises BucketRefused where a lock or the credential forbids it."""
+def remove_versions(access: S3Access, versions: Sequence[Version]) -> list[Locked]:
+    """Delete these versions for good, one by one, in the order of `old_versions`; those that an object lock keeps are returned, and of each of
+    their objects whatever comes behind stays too: without its mark of deletion an older version would be the current one again.
+
+    Raises BucketRefused where it is the credential that may not.
+    """
+    kept: dict[str, Locked] = {}
     with _foreign(access) as client:
-        for name, version in versions:
-            client.delete_object(Bucket=access.bucket, Key=name, VersionId=version)
+        for one in versions:
+            if one.name in kept:
+                continue
+            try:
+                client.delete_object(Bucket=access.bucket, Key=one.name, VersionId=one.id)
+            except ClientError as error:
+                locked = _lock(client, access.bucket, one) if error.response.get("Error", {}).get("Code") in _DENIED else None
+                if locked is None:
+                    raise
+                kept[one.name] = locked
+    return list(kept.values())
+
+
+def _lock(client: S3Client, bucket: str, version: Version) -> Locked | None:
+    """What keeps a version from being deleted; None when it is no lock. Asked of its head, which whoever may read it may ask for."""
+    try:
+        head = client.head_object(Bucket=bucket, Key=version.name, VersionId=version.id)
+    except ClientError:
+        return None
+    held, until = head.get("ObjectLockLegalHoldStatus") == "ON", head.get("ObjectLockRetainUntilDate")
+    return Locked(version.name, None if held else until) if held or until else None
 
 
 def ensure_embedded_bucket(access: S3Access) -> None:

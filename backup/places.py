@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from backup.access import RepositoryName, S3Access, S3Role, access, copy_credentials
-from backup.bucket import check_bucket, list_names, old_versions, remove_names, remove_versions
+from backup.bucket import Locked, Version, check_bucket, list_names, old_versions, remove_names, remove_versions
 from config.errors import Away, OutOfReach, SettingsError
 from config.loading import Installation
 from gateway.keys.secrets import RoleSecrets
@@ -48,11 +48,11 @@ class Place(Protocol):
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         """Delete these objects."""
 
-    def old_versions(self, repository: RepositoryName, limit: int = 1_000_000) -> list[tuple[str, str]]:
-        """(name, version) of what the place keeps of deleted and overwritten objects; see `backup.bucket`."""
+    def old_versions(self, repository: RepositoryName, start: str = "", limit: int = 1_000_000) -> list[Version]:
+        """What the place keeps of deleted and overwritten objects whose names begin with `start`; see `backup.bucket`."""
 
-    def remove_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Delete these versions for good."""
+    def remove_versions(self, versions: Sequence[Version]) -> list[Locked]:
+        """Delete these versions for good; what a lock keeps."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,21 @@ class BucketPlace:
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         remove_names(self.s3, [self.s3.folder(repository) + name for name in names])
 
-    def old_versions(self, repository: RepositoryName, limit: int = 1_000_000) -> list[tuple[str, str]]:
-        return old_versions(self.s3, self.s3.folder(repository), limit)
+    def old_versions(self, repository: RepositoryName, start: str = "", limit: int = 1_000_000) -> list[Version]:
+        return old_versions(self.s3, self.s3.folder(repository) + start, limit)
 
-    def remove_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        remove_versions(self.s3, versions)
+    def remove_versions(self, versions: Sequence[Version]) -> list[Locked]:
+        return remove_versions(self.s3, versions)
 
 
 class _Plain:
     """A place that keeps nothing of what was deleted, as far as it can be asked."""
 
-    def old_versions(self, repository: RepositoryName, limit: int = 1_000_000) -> list[tuple[str, str]]:  # noqa: ARG002
+    def old_versions(self, repository: RepositoryName, start: str = "", limit: int = 1_000_000) -> list[Version]:  # noqa: ARG002
         return []
 
-    def remove_versions(self, versions: Sequence[tuple[str, str]]) -> None:
-        """Nothing to do."""
+    def remove_versions(self, versions: Sequence[Version]) -> list[Locked]:  # noqa: ARG002
+        return []
 
 
 @dataclass(frozen=True)

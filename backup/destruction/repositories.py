@@ -4,7 +4,10 @@
 2. forget every snapshot that holds a key of the client;
 3. prune to the last blob (by default restic leaves an unreferenced key inside a pack that is still used);
 4. remove what the bucket keeps of deleted and overwritten objects;
-5. look: no snapshot names the client, the index knows none of its key files, the bucket has no old versions.
+5. look: no snapshot names the client, the index knows none of its key files, the bucket has no old versions of packs.
+
+A key can only be in a pack. What an object lock keeps of the rest (restic's lock files, lists, indexes) holds none and hinders nothing: every try
+makes new ones, and under a bucket's default retention they would never come to an end.
 
 Each step may be done twice. While it lasts no backup and no drill runs: one could carry the keys in again, or have them in its scratch folder. No
 check does either.
@@ -13,11 +16,13 @@ check does either.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC
 
 from backup import plan
+from backup.bucket import Locked
 from backup.check import CHECK_LOCK
 from backup.places import Place, place, split_name
 from backup.repository import Writer, full_snapshot_id, prepared
@@ -36,6 +41,13 @@ from gateway.keys.secrets import RoleSecrets
 def key_repositories(catalog: Catalog) -> list[str]:
     """Every repository that ever held keys, those of copies included, by the name that the catalog knows: `keys`, `keys@NAME`."""
     return [one.name for one in catalog.repositories() if split_name(one.name)[0] == "keys"]
+
+
+PACKS = "data/"  # names of objects that hold content; see restic's design document
+
+
+class UnderLock(CheckFailed):
+    """The bucket's object lock keeps packs in which keys may be."""
 
 
 class StillThere(CheckFailed):
@@ -80,16 +92,17 @@ def secret_hashes(destruction: Destruction) -> set[str]:
 def shred(means: Means, name: str, client: str, hashes: Collection[str]) -> Shredded:
     """Clean repository `name` of the client. `hashes` are the SHA-256 of its key files.
 
-    Raises what stands in the way: Busy, OutOfReach, SettingsError, ResticError, StillThere. Then the repository is pending.
+    Raises what stands in the way: Busy, OutOfReach, SettingsError, ResticError, UnderLock, StillThere. Then the repository is pending.
     """
     with quiet(means.installation.folder):
         opened = _open(means, name)
         gone = _forget(means, opened, client)
         opened.pruning.prune_all()
         versions = opened.place.old_versions("keys")
-        opened.place.remove_versions(versions)
+        locked = opened.place.remove_versions(versions)
+        _check_unlocked([one for one in locked if f"/{PACKS}" in one.name])
         check_clean(opened.pruning, opened.place, client, hashes)
-        return Shredded(gone, len(versions))
+        return Shredded(gone, len(versions) - len(locked))
 
 
 @contextmanager
@@ -110,8 +123,21 @@ def check_clean(restic: Restic, where: Place, client: str, hashes: Collection[st
             raise StillThere(f"the snapshot {snapshot.short} of the keys still holds keys of '{client}'", "destroy again")
     if left := restic.holds_blobs(hashes):
         raise StillThere(f"the repository of the keys still holds {len(left)} key files of '{client}' in its packs", "destroy again")
-    if versions := where.old_versions("keys", limit=1):
-        raise StillThere(f"the bucket keeps old versions, such as {versions[0][0]}", "remove them, with a credential that may")
+    if versions := where.old_versions("keys", PACKS, limit=1):
+        raise StillThere(f"the bucket keeps old versions, such as {versions[0].name}", "remove them, with a credential that may")
+
+
+def _check_unlocked(packs: Sequence[Locked]) -> None:
+    """Raises UnderLock when there are any."""
+    if not packs:
+        return
+    held = [one for one in packs if one.until is None]
+    until = max((one.until for one in packs if one.until is not None), default=None)
+    ends = "a legal hold of the bucket" if held or until is None else f"an object lock until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    raise UnderLock(
+        f"{len(packs)} deleted packs are under {ends}, such as {packs[0].name}",
+        "it is tried again by itself; nothing can delete them before, and the key repositories should have no object lock",
+    )
 
 
 def _open(means: Means, name: str) -> Opened:
