@@ -131,10 +131,13 @@ def _check_identity(installation: Installation, identity: Identity) -> Iterator[
         return
     yield Check("A", "identity", "good", str(identity.recipient))
     with Catalog.open(installation.folder.catalog) as catalog:
-        names = [client.name for client in catalog.clients()]
+        destroyed = {one.client for one in catalog.destructions()}
+        names = [client.name for client in catalog.clients() if client.name not in destroyed]
     opened, closed, external = 0, [], 0
     for name in names:
         found = {generation.kind: generation for generation in reversed(generations(installation.folder.client_keys(name)))}
+        if not found:
+            closed.append(f"{name} (its keys are gone)")
         external += found.pop("external", None) is not None
         for generation in found.values():
             try:

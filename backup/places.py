@@ -63,28 +63,36 @@ class BucketPlace:
     regions: tuple[str, ...] = ()
 
     def url(self, repository: RepositoryName) -> str:
+        """See Place."""
         return self.s3.url(repository)
 
     def shown(self, repository: RepositoryName) -> str:
+        """See Place."""
         return self.s3.place(repository)
 
     def environment(self, repository: RepositoryName) -> dict[str, str]:  # noqa: ARG002 - the same for both
+        """See Place."""
         return self.s3.environment()
 
     def check(self) -> None:
+        """See Place."""
         check_bucket(self.s3, self.regions)
 
     def names(self, repository: RepositoryName, start: str = "", limit: int = 1000) -> list[str]:
+        """See Place."""
         folder = self.s3.folder(repository)
         return [name.removeprefix(folder) for name in list_names(self.s3, folder + start, limit)]
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
+        """See Place."""
         remove_names(self.s3, [self.s3.folder(repository) + name for name in names])
 
     def old_versions(self, repository: RepositoryName, start: str = "", limit: int = 1_000_000) -> list[Version]:
+        """See Place."""
         return old_versions(self.s3, self.s3.folder(repository) + start, limit)
 
     def remove_versions(self, versions: Sequence[Version]) -> list[Locked]:
+        """See Place."""
         return remove_versions(self.s3, versions)
 
 
@@ -92,9 +100,11 @@ class _Plain:
     """A place that keeps nothing of what was deleted, as far as it can be asked."""
 
     def old_versions(self, repository: RepositoryName, start: str = "", limit: int = 1_000_000) -> list[Version]:  # noqa: ARG002
+        """See Place."""
         return []
 
     def remove_versions(self, versions: Sequence[Version]) -> list[Locked]:  # noqa: ARG002
+        """See Place."""
         return []
 
 
@@ -105,23 +115,29 @@ class FolderPlace(_Plain):
     root: Path
 
     def url(self, repository: RepositoryName) -> str:
+        """See Place."""
         return str(self.root / repository)
 
     def shown(self, repository: RepositoryName) -> str:
+        """See Place."""
         return self.url(repository)
 
     def environment(self, repository: RepositoryName) -> dict[str, str]:  # noqa: ARG002
+        """See Place."""
         return {}
 
     def check(self) -> None:
+        """See Place."""
         if not self.root.is_dir():
             raise Away(f"the folder {self.root} is not there", "is its disk mounted? it is never made here; or correct its url in the settings")
 
     def names(self, repository: RepositoryName, start: str = "", limit: int = 1000) -> list[str]:
+        """See Place."""
         below = start.rpartition("/")[0]  # a look at the locks does not go through all packs
         return sorted(name for name in self._all(repository, below) if name.startswith(start))[:limit]
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
+        """See Place."""
         for name in names:
             (self.root / repository / name).unlink(missing_ok=True)
 
@@ -141,9 +157,11 @@ class RestPlace(_Plain):
     password: str = field(repr=False)
 
     def url(self, repository: RepositoryName) -> str:
+        """See Place."""
         return "" if self.user else self.shown(repository)
 
     def shown(self, repository: RepositoryName) -> str:
+        """See Place."""
         return f"rest:{self.base}/{repository}/"
 
     def environment(self, repository: RepositoryName) -> dict[str, str]:
@@ -155,9 +173,11 @@ class RestPlace(_Plain):
         return {"RESTIC_REPOSITORY": f"rest:{urlunsplit(parts._replace(netloc=login))}/{repository}/"}
 
     def check(self) -> None:
+        """See Place."""
         self._listed("papers", "keys")
 
     def names(self, repository: RepositoryName, start: str = "", limit: int = 1000) -> list[str]:
+        """See Place."""
         kinds = [kind for kind in _KINDS if kind.startswith(start) or start.startswith(kind + "/")]
         found = [f"{kind}/{name}" for kind in kinds for name in self._listed(repository, kind)]
         if "config".startswith(start) and self._ask("HEAD", f"{repository}/config") is not None:
@@ -165,6 +185,7 @@ class RestPlace(_Plain):
         return [name for name in found if name.startswith(start)][:limit]
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
+        """See Place."""
         for name in names:
             self._ask("DELETE", f"{repository}/{name}")
 

@@ -135,7 +135,7 @@ def _check_unlocked(packs: Sequence[Locked]) -> None:
     until = max((one.until for one in packs if one.until is not None), default=None)
     ends = "a legal hold of the bucket" if held or until is None else f"an object lock until {until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     raise UnderLock(
-        f"{len(packs)} deleted packs are under {ends}, such as {packs[0].name}",
+        f"deleted packs of keys are under {ends}: {len(packs)}, such as {packs[0].name}",
         "it is tried again by itself; nothing can delete them before, and the key repositories should have no object lock",
     )
 

@@ -32,6 +32,7 @@ def papers_in(folder: int) -> list[str]:
 
 
 def open_file(folder: int, paper: str, flags: int) -> int | None:
+    """A descriptor of the paper's file, which no link stands for; None when there is none. Raises OSError."""
     try:
         return os.open(paper, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
@@ -59,6 +60,7 @@ def has_nothing(descriptor: int) -> bool:
 
 
 def exists(folder: int, paper: str) -> bool:
+    """Whether there is something under the paper's name. Raises OSError."""
     try:
         os.stat(paper, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -75,5 +77,6 @@ def same_file(folder: int, paper: str, descriptor: int) -> bool:
 
 
 def unlink(folder: int, paper: str) -> None:
+    """Remove the paper's file, not durably; nothing when there is none. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(paper, dir_fd=folder)

@@ -121,7 +121,7 @@ def test_what_is_under_a_lock_is_pending_until_the_lock_ends(house: DrillHouse, 
     outcome = destroy_client(house.installation, "acme", Order("R. Keller", "contract ended", "ops:test"))
     assert outcome.proof is None and "under an object lock until 20" in outcome.obstacle
     first = state()
-    assert first[0] == "pending" and f"{len(before)} deleted packs" in first[1] and first[2:] == ("yellow", 1)
+    assert first[0] == "pending" and f": {len(before)}, such as" in first[1] and first[2:] == ("yellow", 1)
     assert json.loads(outcome.certificate.read_bytes())["repositories"][0]["cause"] == first[1]
     assert set(before) <= set(packs(owner)), "the bucket keeps them"
     assert tried_again() == first, "and no older snapshot came back because its mark of deletion went"
@@ -129,7 +129,7 @@ def test_what_is_under_a_lock_is_pending_until_the_lock_ends(house: DrillHouse, 
     hold(owner, *before[0], "ON")
     for pack in before:
         lock(owner, *pack, seconds=2)
-    wait_for(lambda: "1 deleted packs are under a legal hold" in tried_again()[1])
+    wait_for(lambda: "under a legal hold of the bucket: 1, such as" in tried_again()[1])
     assert not set(before[1:]) & set(packs(owner)), "the others went meanwhile"
     hold(owner, *before[0], "OFF")
     assert tried_again() == ("done", "", "", 1)

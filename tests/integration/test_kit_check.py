@@ -128,6 +128,14 @@ def test_a_kit_of_another_installation(house: DrillHouse, ask: Ask, pages: tuple
         key.write_bytes(whole)
 
 
+def test_a_client_whose_keys_are_gone(house: DrillHouse, ask: Ask, pages: tuple[str, str]) -> None:
+    house.catalog.add_client("lost", recipient=str(Identity.generate().recipient))
+    code, result = ask(pages[0])
+    assert code == 1 and "lost (its keys are gone)" in result["checks"][1]["text"]
+    house.catalog.begin_destruction("lost", ordered_by="x", reason="y", keys=[])  # with a destruction that is how it should be
+    assert ask(pages[0])[0] == 0
+
+
 def test_a_bucket_that_is_away(house: DrillHouse, pages: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "kit.txt"
     page.write_text("\n".join(pages).replace(access(house.installation, "reader").endpoint, "http://127.0.0.1:1"))
