@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -33,6 +33,7 @@ _CONFIG = Config(
 _MISSING = {"NoSuchBucket", "404"}
 _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
+_LOCKED = _DENIED | {"InvalidRequest"}  # what services say of a lock; MinIO the last
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "IllegalLocationConstraintException"}
 
 
@@ -158,7 +159,7 @@ def remove_versions(access: S3Access, versions: Sequence[Version]) -> list[Locke
             try:
                 client.delete_object(Bucket=access.bucket, Key=one.name, VersionId=one.id)
             except ClientError as error:
-                locked = _lock(client, access.bucket, one) if error.response.get("Error", {}).get("Code") in _DENIED else None
+                locked = _lock(client, access.bucket, one) if error.response.get("Error", {}).get("Code") in _LOCKED else None
                 if locked is None:
                     raise
                 kept[one.name] = locked
@@ -172,7 +173,9 @@ def _lock(client: S3Client, bucket: str, version: Version) -> Locked | None:
     except ClientError:
         return None
     held, until = head.get("ObjectLockLegalHoldStatus") == "ON", head.get("ObjectLockRetainUntilDate")
-    return Locked(version.name, None if held else until) if held or until else None
+    if held:
+        return Locked(version.name, None)
+    return Locked(version.name, until) if until and until > datetime.now(UTC) else None
 
 
 def ensure_embedded_bucket(access: S3Access) -> None:
