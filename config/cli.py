@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from config.console import complain, end_output
 from config.errors import Exit, NightsafeError, OutOfReach, UsageError
@@ -109,6 +110,11 @@ class LazyGroup(click.Group):
             for name, place in self._grafts.get(cmd_name, {}).items():
                 command.add_command(_imported(place), name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so, without importing anything."""
+        names = [CompletionItem(name, help=line) for name, (_, line) in self._lazy.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's shape
         """The overview, without importing anything."""

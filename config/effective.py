@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from config.loading import line_of, overlays
 from config.logging import HIDDEN
 from config.settings import Settings
 
@@ -35,6 +37,24 @@ def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> dict[str
     """[old, new] by name of what differs; None where there was, or is, nothing."""
     names = [name for name in {**before, **after} if _mark_of(before, name) != _mark_of(after, name)]
     return {name: [_shown_of(before, name), _shown_of(after, name)] for name in sorted(names)}
+
+
+def origins(settings: Settings, text: str, name: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each of the names of `flat` comes from: `NAME:LINE` of the settings file with this `text`, `environment VARIABLE`, or `default`."""
+    from_file = {one for one, _ in _flat(tomllib.loads(text), "")}
+    variables = {".".join(keys): variable for variable, keys in overlays(environment).items()}
+    return {one: _origin(one, text, name, from_file, variables) for one in flat(settings)}
+
+
+def _origin(one: str, text: str, name: str, from_file: Collection[str], variables: Mapping[str, str]) -> str:
+    laid = next((variable for dotted, variable in variables.items() if one == dotted or one.startswith(f"{dotted}.")), None)
+    if laid is not None:
+        return f"environment {laid}"
+    if one not in from_file:
+        return "default"
+    keys = one.split(".")
+    line = next((found for length in range(len(keys), 0, -1) if (found := line_of(text, keys[:length]))), None)
+    return f"{name}:{line}" if line else name
 
 
 def _mark_of(values: Mapping[str, Value], name: str) -> str:

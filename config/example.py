@@ -13,6 +13,9 @@ from pydantic.fields import FieldInfo
 from config.settings import Settings
 
 HEAD = """\
+#:schema ./nightsafe.schema.json
+# The line above is for editors that know taplo: 'nightsafe config schema --out nightsafe.schema.json' makes that file.
+#
 # Settings of Nightsafe. Every line that begins with '# ' and a name shows a default: remove the '#' to change it.
 # The unit of a number is in its name. Relative paths are relative to the data folder.
 # Any setting can be laid over by the environment: NIGHTSAFE_SET_GATEWAY__PORT=2022

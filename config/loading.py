@@ -112,12 +112,15 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str] | None =
         raise SettingsError(f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the settings:\n" + "\n".join(lines)) from None
 
 
+def overlays(environment: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
+    """The variables that lie over settings, each with the keys that it stands for."""
+    found = os.environ if environment is None else environment
+    return {name: tuple(name[len(ENVIRONMENT_PREFIX) :].lower().split("__")) for name in found if name.startswith(ENVIRONMENT_PREFIX)}
+
+
 def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tuple[str, ...]]:
     laid: set[tuple[str, ...]] = set()
-    for variable, value in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
-        *sections, key = variable[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+    for variable, (*sections, key) in overlays(environment).items():
         table = values
         for section in sections:
             inner = table.setdefault(section, {})
@@ -125,7 +128,7 @@ def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tup
                 break  # the file has no table there, which is a mistake of its own
             table = inner
         else:
-            table[key] = value
+            table[key] = environment[variable]
             laid.add((*sections, key))
     return laid
 

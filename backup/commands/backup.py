@@ -83,6 +83,8 @@ def check(whole: bool, copy: str, data: Path | None, as_json: bool) -> None:
     """Check both repositories: their structure, and the next part of all packs, so that every byte is read in turn.
 
     Exit code 1: a repository is bad. 5: it could not be reached, nothing was shown.
+
+    Example: nightsafe backup check --whole
     """
     from backup.check import run_check
 
@@ -128,7 +130,10 @@ def forget(confirmed: str, copy: str, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def status(data: Path | None, as_json: bool) -> int:
-    """Is the newest backup good? Exit code 1 when it is stale, failed, or was never proven."""
+    """Is the newest backup good? Exit code 1 when it is stale, failed, or was never proven.
+
+    Example: nightsafe backup status
+    """
     installation = open_installation(data)
     lines = backup_lines(installation, datetime.now(UTC))
     with Catalog.open(installation.folder.catalog) as catalog:
@@ -148,7 +153,10 @@ def status(data: Path | None, as_json: bool) -> int:
 @data_option
 @json_option
 def snapshots(copy: str, data: Path | None, as_json: bool) -> None:
-    """The snapshots that are in the bucket now, or in a copy."""
+    """The snapshots that are in the bucket now, or in a copy.
+
+    Example: nightsafe backup snapshots
+    """
     from backup.run import snapshots as in_bucket
 
     found = in_bucket(open_installation(data), copy=copy)

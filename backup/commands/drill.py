@@ -78,7 +78,10 @@ def _test_itself(installation: Installation, as_json: bool) -> None:
 @data_option
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
-    """The drills of the past, newest first."""
+    """The drills of the past, newest first.
+
+    Example: nightsafe drill list
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         found = catalog.runs("drill")
@@ -99,7 +102,10 @@ def list_(data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def show(number: int, data: Path | None, as_json: bool) -> None:
-    """One drill: verdict, papers, times, evidence."""
+    """One drill: verdict, papers, times, evidence.
+
+    Example: nightsafe drill show 12
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         found = catalog.run(number)

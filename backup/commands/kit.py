@@ -64,6 +64,8 @@ def show(data: Path | None, as_json: bool) -> None:
     """Print part B: where the backups are, a credential that can only read, and the script. Part A was shown by `init`, once.
 
     Print it again after every change of the bucket. It opens no paper without part A.
+
+    Example: nightsafe kit show > part-b.txt
     """
     installation = open_installation(data)
     keyring = Keyring(installation.folder)

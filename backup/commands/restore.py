@@ -63,7 +63,7 @@ def restore(
     something newer is replaced only if you agree, and the newer paper stays a version. Exit code 3: some did not come, and they are named.
     With --to, papers that nothing on this machine opens (custody deposit-only) come as sealed files, with .age at the end of their names.
 
-    Examples: nightsafe restore acme /inbox/2026 --to back; nightsafe restore --all --to back; nightsafe restore acme /inbox --in-place
+    Example: nightsafe restore acme /inbox/2026 --to back
     """
     from backup.restic import RepositoryMissing
 

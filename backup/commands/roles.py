@@ -28,6 +28,8 @@ def scheduler(data: Path | None, only: str | None) -> None:
     """Backups and drills by the clock; a missed slot is caught up once.
 
     With --only it is one part of three, each of which may run under a user of its own, with its own secrets alone.
+
+    Example: nightsafe scheduler --data /srv/nightsafe/data
     """
     from backup.scheduler import serve
 
@@ -37,7 +39,10 @@ def scheduler(data: Path | None, only: str | None) -> None:
 @click.command()
 @data_option
 def s3(data: Path | None) -> None:
-    """The embedded S3 server: good for a look, never offsite."""
+    """The embedded S3 server: good for a look, never offsite.
+
+    Example: nightsafe s3 --data /srv/nightsafe/data
+    """
     from backup.embedded import serve
 
     serve(opened(data, "s3"))
@@ -49,6 +54,8 @@ def web(data: Path | None) -> None:
     """The page for ops: status, clients, backups, drills, evidence, quarantine, sessions. Read-only.
 
     On loopback, where web.port says; behind a proxy, with web.token_file.
+
+    Example: nightsafe web --data /srv/nightsafe/data
     """
     from backup.web.role import serve
 

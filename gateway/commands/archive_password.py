@@ -32,6 +32,8 @@ def archive_password(name: str, password_stdin: bool, remove: bool, data: Path |
     """Keep the password that was agreed with a client for its encrypted zip archives, in place of an older one.
 
     Rules with `archives = true` look into such archives with it. Archives that are held because they were locked are looked at again.
+
+    Example: nightsafe client archive-password acme
     """
     if remove and password_stdin:
         raise UsageError("--remove and --password-stdin exclude each other")

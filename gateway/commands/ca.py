@@ -71,7 +71,10 @@ def made_ca(installation: Installation) -> str:
 @data_option
 @json_option
 def show(data: Path | None, as_json: bool) -> None:
-    """The CA's public key; it is made when it is first wanted."""
+    """The CA's public key; it is made when it is first wanted.
+
+    Example: nightsafe ca show
+    """
     line = made_ca(open_installation(data))
     if as_json:
         emit({"public_key": line, "fingerprint": fingerprint(line)}, as_json)
@@ -131,7 +134,10 @@ def sign(person: str, public_key: Path, valid: timedelta, networks: str, key_id:
 @data_option
 @json_option
 def list_(person: str | None, data: Path | None, as_json: bool) -> None:
-    """The certificates that were signed."""
+    """The certificates that were signed.
+
+    Example: nightsafe ca list --person ann
+    """
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = catalog.certificates(person)
     if as_json:

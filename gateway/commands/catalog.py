@@ -31,6 +31,8 @@ def rebuild_(over: bool, data: Path | None, as_json: bool) -> int:
 
     Clients, papers, versions, names, hashes and legal holds come back; what does not is listed. A newer catalog out of a backup is the better
     way: this one is for the day when there is none. Nothing else may run meanwhile. Exit code 3 when papers are missing or unexplained.
+
+    Example: nightsafe catalog rebuild
     """
     folder = open_installation(data).folder
     with exclusive(folder, "backup", "a backup runs", "try again when it has ended"), progress("rebuild") as shown:

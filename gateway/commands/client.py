@@ -120,7 +120,10 @@ def _add(
 @data_option
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
-    """All clients, with their papers."""
+    """All clients, with their papers.
+
+    Example: nightsafe client list --json
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         rows = [(client, *catalog.count_papers(client.name, "accepted")) for client in catalog.clients()]
@@ -143,7 +146,10 @@ def list_(data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def show(name: str, data: Path | None, as_json: bool) -> None:
-    """One client: keys, people, papers, what it may have and what it has of that."""
+    """One client: keys, people, papers, what it may have and what it has of that.
+
+    Example: nightsafe client show acme
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         found = catalog.client(name)
@@ -209,6 +215,8 @@ def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
     """Let nobody of this client in: new logins are refused, live ones end within a second, no key of its papers is handed out to its people.
 
     Papers that were acknowledged are sealed and backed up all the same. Undo it with `client resume`.
+
+    Example: nightsafe client suspend acme --reason "unpaid since May"
     """
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=False)
@@ -221,7 +229,10 @@ def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def resume(name: str, data: Path | None, as_json: bool) -> None:
-    """Let a suspended client's people in again."""
+    """Let a suspended client's people in again.
+
+    Example: nightsafe client resume acme
+    """
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=True)
     _record(folder, Event.CLIENT_RESUMED, client=name)

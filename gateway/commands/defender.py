@@ -34,7 +34,10 @@ def defender() -> None:
 @data_option
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
-    """The bans that hold now."""
+    """The bans that hold now.
+
+    Example: nightsafe defender list
+    """
     with _store(open_installation(data).folder) as store:
         found = sorted(store.bans(time.time()).values(), key=lambda ban: ban.until)
     if as_json:
@@ -71,7 +74,10 @@ def ban(address: str, length: timedelta, data: Path | None, as_json: bool) -> No
 @data_option
 @json_option
 def unban(address: str, data: Path | None, as_json: bool) -> None:
-    """Take connections from an address again, and forget what was held against it."""
+    """Take connections from an address again, and forget what was held against it.
+
+    Example: nightsafe defender unban 203.0.113.9
+    """
     folder, group = open_installation(data).folder, _group(address)
     with _store(folder) as store:
         found = store.unban(group)

@@ -48,7 +48,10 @@ files.add_command(handover.put)
 @data_option
 @json_option
 def list_(client: str, data: Path | None, as_json: bool) -> None:
-    """The names in a client's jail now, with size and state."""
+    """The names in a client's jail now, with size and state.
+
+    Example: nightsafe files list acme
+    """
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog:
         known(catalog, client)

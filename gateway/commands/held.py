@@ -31,7 +31,10 @@ def held() -> None:
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
-    """What waits, and what for."""
+    """What waits, and what for.
+
+    Example: nightsafe held list acme
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         if client is not None and catalog.client(client) is None:
@@ -66,7 +69,10 @@ def release(paper: str, reason: str, data: Path | None) -> None:
 @reason_option
 @data_option
 def refuse(paper: str, reason: str, data: Path | None) -> None:
-    """Refuse a held paper: it goes into quarantine."""
+    """Refuse a held paper: it goes into quarantine.
+
+    Example: nightsafe held refuse 018f88b0c5e10123456789abcdef0123 --reason "not for us"
+    """
     _decide(paper, "refuse", reason, data)
 
 
@@ -75,7 +81,10 @@ def refuse(paper: str, reason: str, data: Path | None) -> None:
 @reason_option
 @data_option
 def again(paper: str, reason: str, data: Path | None) -> None:
-    """Check a held paper again, after the settings or an agreement have changed."""
+    """Check a held paper again, after the settings or an agreement have changed.
+
+    Example: nightsafe held again 018f88b0c5e10123456789abcdef0123 --reason "the rule was changed"
+    """
     _decide(paper, "again", reason, data)
 
 

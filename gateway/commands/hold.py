@@ -59,7 +59,10 @@ def set_(client: str, path: str | None, paper: str | None, reason: str, ordered_
 @data_option
 @json_option
 def release(number: int, reason: str, ordered_by: str, data: Path | None, as_json: bool) -> None:
-    """Lift one hold. Others on the same papers go on."""
+    """Lift one hold. Others on the same papers go on.
+
+    Example: nightsafe hold release 3 --reason "the trial is over" --by "Ms Keller"
+    """
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog:
         lifted = catalog.release_hold(number, reason=reason, released_by=ordered_by)
@@ -77,7 +80,10 @@ def release(number: int, reason: str, ordered_by: str, data: Path | None, as_jso
 @data_option
 @json_option
 def list_(client: str | None, everything: bool, data: Path | None, as_json: bool) -> None:
-    """The holds that are active now."""
+    """The holds that are active now.
+
+    Example: nightsafe hold list
+    """
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = catalog.holds(client, active_only=not everything)
     if as_json:

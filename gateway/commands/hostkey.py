@@ -21,7 +21,10 @@ from gateway.keys.keyring import Keyring
 @data_option
 @json_option
 def host_key(nist: bool, data: Path | None, as_json: bool) -> None:
-    """The host keys and their fingerprints."""
+    """The host keys and their fingerprints.
+
+    Example: nightsafe host-key
+    """
     folder = open_installation(data).folder
     keyring = Keyring(folder)
     if nist:

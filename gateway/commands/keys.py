@@ -40,7 +40,10 @@ def keys() -> None:
 @data_option
 @json_option
 def report(data: Path | None, as_json: bool) -> None:
-    """Every key: its algorithm, its age, who opens it, and how many papers are sealed to it."""
+    """Every key: its algorithm, its age, who opens it, and how many papers are sealed to it.
+
+    Example: nightsafe keys report
+    """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         found = key_report(Keyring(folder), [client.name for client in catalog.clients()], catalog.count_by_key())
@@ -72,6 +75,8 @@ def rotate_master_(new_master: Path | None, data: Path | None, as_json: bool) ->
 
     keyd, and 'nightsafe up', must not run meanwhile; it takes seconds. When it was interrupted, run it again: it goes on. With --new-master
     everything opens with both until you have installed FILE and run the command again.
+
+    Example: nightsafe keys rotate-master
     """
     installation = open_installation(data)
     keyring = Keyring(installation.folder)
@@ -108,6 +113,8 @@ def add_recovery_(recipient: Recipient, identity: Any, data: Path | None, as_jso
     """Seal everything to one more recovery key, whose identity somebody else made and keeps: age-keygen -o FILE.
 
     Exit code 3: keys of deposit-only clients were left, because only a recovery identity opens them; give it with --identity.
+
+    Example: nightsafe keys add-recovery age1…
     """
     installation = open_installation(data)
     recovery = _read_identity(identity) if identity else None
@@ -134,6 +141,8 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
 
     gateway and ingest, and 'nightsafe up', must not run meanwhile. An older key is destroyed once nothing in the spool is sealed to it: now, or
     by ingest within the hour after.
+
+    Example: nightsafe keys rotate-ingest
     """
     installation = open_installation(data)
     folder, keyring = installation.folder, Keyring(installation.folder)
@@ -171,6 +180,8 @@ def to_kms(data: Path | None, as_json: bool) -> None:
     """Put the present master, encrypted by AWS KMS, into the file that keys.kms_file names.
 
     Set keys.kms_key and keys.kms_region first. Afterwards set keys.master_source to "kms", see that Nightsafe starts, and delete the old file.
+
+    Example: nightsafe keys to-kms
     """
     from gateway.keys.kms import KmsKey
 

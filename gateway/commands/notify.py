@@ -24,7 +24,10 @@ def notify() -> None:
 @data_option
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
-    """The receivers, the events they are told of, and what waits for them. Addresses are not shown."""
+    """The receivers, the events they are told of, and what waits for them. Addresses are not shown.
+
+    Example: nightsafe notify list
+    """
     installation = open_installation(data)
     known = receivers(installation)
     standings = {receiver.name: Standing(0, 0, 0, "", "") for receiver in known}
@@ -50,7 +53,10 @@ def list_(data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def test(receiver: str | None, data: Path | None, as_json: bool) -> None:
-    """Send a test message to one receiver, or to all; exit code 5 when one did not take it."""
+    """Send a test message to one receiver, or to all; exit code 5 when one did not take it.
+
+    Example: nightsafe notify test
+    """
     known = receivers(open_installation(data))
     chosen = [one for one in known if receiver in (None, one.name)]
     if not chosen:

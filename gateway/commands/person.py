@@ -108,7 +108,10 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, languag
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
-    """All people, and whose papers they see."""
+    """All people, and whose papers they see.
+
+    Example: nightsafe person list --client acme
+    """
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = [one for one in catalog.people() if client is None or one.sees(client)]
     if as_json:
@@ -126,7 +129,10 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def show(name: str, data: Path | None, as_json: bool) -> None:
-    """One person: role, factors, keys, certificates."""
+    """One person: role, factors, keys, certificates.
+
+    Example: nightsafe person show zoe
+    """
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = catalog.existing_person(name)
         certificates = catalog.certificates(name)
@@ -188,7 +194,10 @@ def edit(name: str, data: Path | None, as_json: bool, **given: Any) -> None:
 @data_option
 @json_option
 def suspend(name: str, data: Path | None, as_json: bool) -> None:
-    """Let this person in no more, until `person resume`. Live connections end within a second."""
+    """Let this person in no more, until `person resume`. Live connections end within a second.
+
+    Example: nightsafe person suspend zoe
+    """
     _switch(name, data, as_json, active=False)
 
 
@@ -197,7 +206,10 @@ def suspend(name: str, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def resume(name: str, data: Path | None, as_json: bool) -> None:
-    """Let a suspended person in again."""
+    """Let a suspended person in again.
+
+    Example: nightsafe person resume zoe
+    """
     _switch(name, data, as_json, active=True)
 
 
@@ -209,6 +221,8 @@ def off_board(name: str, data: Path | None, as_json: bool) -> None:
     """Take a login away for good, and tell what the person had access to and touched, from the audit log.
 
     Keys, password, second factor and certificates go; live connections end within a second. The name stays taken. It can be run again.
+
+    Example: nightsafe person off-board zoe
     """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:

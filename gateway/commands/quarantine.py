@@ -34,7 +34,10 @@ def quarantine() -> None:
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
-    """What lies in the quarantine, and why."""
+    """What lies in the quarantine, and why.
+
+    Example: nightsafe quarantine list acme
+    """
     with _opened(data) as (store, catalog):
         if client is not None and catalog.client(client) is None:
             raise unknown_client(client)
@@ -54,7 +57,10 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def show(paper: str, data: Path | None, as_json: bool) -> None:
-    """Everything that is known of one refused paper. Its content is not shown."""
+    """Everything that is known of one refused paper. Its content is not shown.
+
+    Example: nightsafe quarantine show 018f88b0c5e10123456789abcdef0123
+    """
     with _opened(data) as (store, _):
         one = store.paper(paper)
         found = _facts(one)
@@ -90,7 +96,10 @@ def release(paper: str, reason: str, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def delete(paper: str, reason: str, yes: bool, data: Path | None, as_json: bool) -> None:
-    """Delete a refused paper for good. The client gets a new receipt that says so; snapshots keep it until they are forgotten."""
+    """Delete a refused paper for good. The client gets a new receipt that says so; snapshots keep it until they are forgotten.
+
+    Example: nightsafe quarantine delete 018f88b0c5e10123456789abcdef0123 --reason "a virus"
+    """
     if not yes:
         click.confirm(f"Delete the paper {paper}?", abort=True, err=True)
     with _opened(data, to_change=True) as (store, _):

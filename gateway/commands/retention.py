@@ -33,7 +33,10 @@ def retention() -> None:
 @data_option
 @json_option
 def report(client: str | None, at: datetime | None, limit: int, data: Path | None, as_json: bool) -> None:
-    """What is due, what keeps it nevertheless, and the newest snapshot that holds it. Nothing is changed."""
+    """What is due, what keeps it nevertheless, and the newest snapshot that holds it. Nothing is changed.
+
+    Example: nightsafe retention report
+    """
     installation = open_installation(data)
     settings = installation.settings.retention
     with Catalog.open(installation.folder.catalog) as catalog:
@@ -66,6 +69,8 @@ def run(data: Path | None, as_json: bool) -> None:
     """Let everything expire that is due and that nothing keeps. Ingest does the same by itself every `retention.every_hours`.
 
     The sealed files go from the vault and their names from the clients' folders; the catalog and the audit log keep the record.
+
+    Example: nightsafe retention run
     """
     installation = open_installation(data)
     with Catalog.open(installation.folder.catalog) as catalog, AuditLog(installation.folder.audit, "ops") as audit:

@@ -24,7 +24,10 @@ def opened(data: Path | None, role: str) -> Installation:
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port, instead of the setting; 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), metavar="N", help="Processes that share the port, instead of the setting.")
 def gateway(data: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
-    """The SFTP server: the only role that faces the internet."""
+    """The SFTP server: the only role that faces the internet.
+
+    Example: nightsafe gateway --data /srv/nightsafe/data --workers 2
+    """
     from gateway.sftp.role import serve
 
     serve(opened(data, "gateway"), host, port, workers)
@@ -33,7 +36,10 @@ def gateway(data: Path | None, host: str | None, port: int | None, workers: int 
 @click.command()
 @data_option
 def keyd(data: Path | None) -> None:
-    """The key agent: opens one paper's key a request, and records it."""
+    """The key agent: opens one paper's key a request, and records it.
+
+    Example: nightsafe keyd --data /srv/nightsafe/data
+    """
     from gateway.keys.keyd import serve
 
     serve(opened(data, "keyd"))
@@ -43,7 +49,10 @@ def keyd(data: Path | None) -> None:
 @data_option
 @click.option("--instance", type=click.IntRange(1, 64), default=1, show_default=True, help="A number of its own for each, where several run.")
 def ingest(data: Path | None, instance: int) -> None:
-    """The pipeline from landed papers to checked, sealed, catalogued, receipted ones."""
+    """The pipeline from landed papers to checked, sealed, catalogued, receipted ones.
+
+    Example: nightsafe ingest --data /srv/nightsafe/data
+    """
     from gateway.ingest.role import serve
 
     serve(opened(data, "ingest"), instance=instance)

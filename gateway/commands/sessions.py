@@ -22,7 +22,10 @@ from gateway.sftp.control import ask_all
 @json_option
 @click.pass_context
 def sessions(context: click.Context, data: Path | None, as_json: bool) -> None:
-    """Who is logged in now."""
+    """Who is logged in now.
+
+    Example: nightsafe sessions
+    """
     if context.invoked_subcommand is None:
         _list(data, as_json)
 
@@ -31,7 +34,10 @@ def sessions(context: click.Context, data: Path | None, as_json: bool) -> None:
 @data_option
 @json_option
 def list_(data: Path | None, as_json: bool) -> None:
-    """Who is logged in now, from where, since when."""
+    """Who is logged in now, from where, since when.
+
+    Example: nightsafe sessions list
+    """
     _list(data, as_json)
 
 
