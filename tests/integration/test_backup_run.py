@@ -28,6 +28,7 @@ from backup.repository import PlaceTaken, RepositoryLost
 from backup.restic import CredentialsRefused, Interrupted, Locked, Unreachable, WrongPassword
 from backup.run import run_backup, snapshots
 from backup.status import NOT_OFFSITE, backup_status
+from config.cli import run as run_command
 from config.errors import Busy, Exit, NightsafeError, OutOfReach, SettingsError
 from config.loading import Installation
 from config.roles import exclusive
@@ -37,6 +38,7 @@ from gateway.catalog import Catalog, CatalogError, Run
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
 from gateway.keys.secrets import RoleSecrets, role_secrets
+from nightsafe import cli
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.ready_repositories import prepare
 from tests.integration.s3_parts import proxy
@@ -181,6 +183,18 @@ def test_a_snapshot_is_pinned_and_tagged_with_the_head_of_the_audit_chain(ready:
     assert oldest.tag("audit") == run.detail["audit_head"]
     assert ready.events(Event.CHECKPOINT_SIGNED)[0]["checkpoint"] == run.detail["audit_head"]
     assert ready.events(Event.BACKUP_FINISHED)[0]["snapshot"] == run.snapshot
+
+
+def test_the_log_is_compared_with_the_tags_of_snapshots(ready: House, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints = ready.installation.folder.audit / "checkpoints.jsonl"
+    words = ["audit", "verify", "--snapshots", "--data", str(ready.installation.folder.root)]
+    kept = checkpoints.read_bytes()
+    try:
+        checkpoints.write_bytes(b"")
+        assert run_command(cli, words) == Exit.BAD
+    finally:
+        checkpoints.write_bytes(kept)
+    assert "the tag of snapshot" in capsys.readouterr().err
 
 
 def test_the_counts_are_restics_own(ready: House) -> None:
