@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-BENCHES = ("vault", "gateway", "ingest", "backup")
+BENCHES = ("vault", "gateway", "ingest", "backup", "turns")
 
 
 def main() -> int:
