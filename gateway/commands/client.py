@@ -26,7 +26,7 @@ from gateway.commands.client_keys import NewKeys, custody_options, key_facts, ma
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.commands.logins import facts_added, person_facts, read_public_key
 from gateway.commands.operators import operator
-from gateway.commands.welcome import Language, welcome_sheet
+from gateway.commands.welcome import Language, not_ready, welcome_sheet
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
 from gateway.sftp.quota import Usage
@@ -275,7 +275,7 @@ def _told(installation: Installation, client: Client, person: Person | None, lan
     lines = [f"Client {client.name} was added. Custody: {client.custody}.", ""]
     if person is None:
         return [*lines, f"Nobody can log in yet. Add somebody: nightsafe person add NAME --client {client.name} --public-key FILE"]
-    return [*lines, "What to send to the client:", "", *welcome_sheet(installation, person, language)]
+    return [*lines, *not_ready(installation), "What to send to the client:", "", *welcome_sheet(installation, person, language)]
 
 
 def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:

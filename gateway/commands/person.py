@@ -31,7 +31,7 @@ from gateway.commands.logins import (
     state_of,
 )
 from gateway.commands.traces import Traces, traces_of
-from gateway.commands.welcome import Language, welcome_sheet
+from gateway.commands.welcome import Language, not_ready, welcome_sheet
 from gateway.keys.keyring import Keyring
 
 KEY_OPTION = click.option(
@@ -98,6 +98,8 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, languag
         return
     if not added.keys and added.password_hash is None:
         say(f"{name} has no key yet. Give a certificate: nightsafe ca sign {name} --public-key FILE")
+    for line in not_ready(installation):
+        say(line)
     say("What to send:")
     for line in ["", *welcome_sheet(installation, added, language)]:
         say(line)

@@ -21,6 +21,13 @@ Language = Literal["en", "zh"]
 RECEIPTS = {"client": "/receipts", "staff": "/CLIENT/receipts", "auditor": "/clients/CLIENT/receipts"}
 
 
+def not_ready(installation: Installation) -> list[str]:
+    """What whoever sends the sheet should do before, line by line."""
+    if installation.settings.gateway.public_host:
+        return []
+    return ["The sheet does not name your server yet: set public_host in the section [gateway] of nightsafe.toml."]
+
+
 def welcome_sheet(installation: Installation, person: Person, language: Language = "en") -> list[str]:
     """The sheet for `person`, line by line."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # a quarter of a second, for this alone
@@ -60,4 +67,6 @@ def _named(ways: Iterable[Combination], names: Mapping[str, str]) -> list[str]:
 
 
 def _has(person: Person, combination: Combination) -> bool:
-    return ("password" not in combination or person.password_hash is not None) and ("totp" not in combination or person.totp)
+    """Whether the person can show all of it. Somebody without a key and a password is to get a certificate, which is shown as a key."""
+    key = "publickey" not in combination or bool(person.keys) or person.password_hash is None
+    return key and ("password" not in combination or person.password_hash is not None) and ("totp" not in combination or person.totp)

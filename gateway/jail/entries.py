@@ -68,6 +68,7 @@ class Listing(Iterator[Entry]):
 
 
 def read_entry(parent: int, name: str, *, plain: bool) -> Entry:
+    """The entry `name` of an open folder; with `plain` a file is what it is, and no pointer. Raises OSError."""
     descriptor, state = open_any(parent, name.encode())
     try:
         if stat.S_ISDIR(state.st_mode):
@@ -81,15 +82,18 @@ def read_entry(parent: int, name: str, *, plain: bool) -> Entry:
 
 
 def folder_entry(name: str, state: os.stat_result) -> Entry:
+    """The entry of a folder in this state."""
     return Entry(name, "folder", 0, state.st_mtime, None)
 
 
 def top_entries(root: int) -> Generator[Entry, None, None]:
+    """The three folders of a jail's root. Raises OSError."""
     for name in TOP_FOLDERS:
         yield read_entry(root, name, plain=False)
 
 
 def entries(folder: int, *, plain: bool) -> Generator[Entry, None, None]:
+    """What is in an open folder, one by one; names that are no UTF-8, and what goes meanwhile, are left out."""
     for found in scan(folder):
         name = text_name(found)
         if name is None:
@@ -99,10 +103,12 @@ def entries(folder: int, *, plain: bool) -> Generator[Entry, None, None]:
 
 
 def read_pointer_at(parent: int, name: bytes) -> Pointer | None:
+    """The pointer in a file of an open folder; None when it is damaged. Raises OSError."""
     return read_pointer(parent, name)[0]
 
 
 def read_pointer(parent: int, name: bytes) -> tuple[Pointer | None, os.stat_result]:
+    """The same, and the file's state."""
     descriptor, state = open_regular(parent, name)
     try:
         return _pointer_in(descriptor), state

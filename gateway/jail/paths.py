@@ -41,6 +41,7 @@ class VirtualPath:
 
     @property
     def is_root(self) -> bool:
+        """Whether this is `/`."""
         return not self.parts
 
     @property

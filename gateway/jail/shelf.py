@@ -41,6 +41,7 @@ class PlainShelf:
         self._root = root
 
     def stat(self, path: VirtualPath) -> Entry:
+        """See Shelf."""
         with translated:
             folder = self._walk(path.parts[:-1])
             try:
@@ -49,11 +50,13 @@ class PlainShelf:
                 os.close(folder)
 
     def list(self, path: VirtualPath) -> Listing:
+        """See Shelf."""
         with translated:
             folder = self._walk(path.parts)
         return Listing(folder, entries(folder, plain=True))
 
     def open_plain(self, path: VirtualPath) -> int:
+        """See Shelf."""
         with translated:
             folder = self._walk(path.parts[:-1])
             try:
@@ -77,16 +80,19 @@ class NamesShelf:
         self._mtime = mtime
 
     def stat(self, path: VirtualPath) -> Entry:
+        """See Shelf."""
         if path.parts not in self._folders:
             raise Refused("no_such_file", "no such file or folder")
         return self._entry(path.name)
 
     def list(self, path: VirtualPath) -> Listing:
+        """See Shelf."""
         self.stat(path)
         nothing = os.open("/", FOLDER_FLAGS)  # a listing owns a descriptor; this one reads none
         return Listing(nothing, self._entries(path.parts))
 
     def open_plain(self, path: VirtualPath) -> int:
+        """See Shelf."""
         self.stat(path)
         raise Refused("failure", "this is a folder")
 

@@ -125,11 +125,13 @@ class Login(asyncssh.SSHServer):
         return self.account.clients[0] if self.account is not None and self.account.person.role == "client" else None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Called by asyncssh, as those below."""
         self._connection = cast(GuardedConnection, conn)
         peer = conn.get_extra_info("peername")
         self.address = str(peer[0]) if peer else "unknown"
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The end; whoever tried and did not get in is told of."""
         failures = self._connection.failures if self._connection is not None else 0
         self.attempts = max(self.attempts, failures)
         self._connection = None
@@ -170,15 +172,19 @@ class Login(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
+        """Whether a key is taken next."""
         return "publickey" in self._following
 
     def password_auth_supported(self) -> bool:
+        """Whether a password is taken next."""
         return "password" in self._following
 
     def kbdint_auth_supported(self) -> bool:
+        """Whether a code is taken next."""
         return "totp" in self._following
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether this key leads on; asked with a signature, which the connection checks, and without."""
         asked_at = self._now()
         account = await self._account(username)
         if account is not None and strong(key) and key_of(account.person, key.public_data, self.address, datetime.now(UTC)) is not None:
@@ -195,6 +201,7 @@ class Login(asyncssh.SSHServer):
         return await self._refuse(asked_at)
 
     async def validate_password(self, username: str, password: str) -> bool:
+        """Whether this is the password of that name, asked for at this point."""
         asked_at = self._now()
         account = await self._account(username)
         kept = account.person.password_hash if account is not None and self._leads_on("password") else None
@@ -203,9 +210,11 @@ class Login(asyncssh.SSHServer):
         return await self._refuse(asked_at)
 
     def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> asyncssh.auth.KbdIntChallenge:  # noqa: ARG002
+        """What is asked for: one code."""
         return "", "", "", [(PROMPT, False)]
 
     async def validate_kbdint_response(self, username: str, responses: asyncssh.auth.KbdIntResponse) -> bool:
+        """Whether this is the next code of that name."""
         asked_at = self._now()
         account = await self._account(username)
         if account is not None and len(responses) == 1 and await self._host.check_code(account.person.name, responses[0]):
@@ -222,6 +231,7 @@ class Login(asyncssh.SSHServer):
         return suffices(self._host.wanted(self._found.person), self.shown.factors)
 
     def auth_completed(self) -> None:
+        """All that is wanted was shown. Raises PermissionDenied when it was not."""
         if self._found is None or self._connection is None or not suffices(self._host.wanted(self._found.person), self.shown.factors):
             raise asyncssh.PermissionDenied("no such login")
         self.account = self._found
@@ -275,6 +285,7 @@ class Login(asyncssh.SSHServer):
     # what follows
 
     def session_requested(self) -> AnySession:
+        """A channel for one more session. Raises ChannelOpenError when there are too many."""
         if len(self.sessions) >= MAX_CHANNELS:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, "too many sessions on one connection")
         session = self._host.new_session(self)

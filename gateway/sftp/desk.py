@@ -39,11 +39,17 @@ class Part(Protocol):
     """Who serves one folder of the tree."""
 
     @property
-    def handles(self) -> Sized: ...
+    def handles(self) -> Sized:
+        """Those that are open."""
+        ...
 
-    def answer(self, request: Any) -> Reply: ...
+    def answer(self, request: Any) -> Reply:
+        """The reply to a request; see `Operations.answer`."""
+        ...
 
-    async def abandon(self) -> None: ...
+    async def abandon(self) -> None:
+        """Give up every handle as lost."""
+        ...
 
 
 class Desk:

@@ -54,6 +54,7 @@ class Guest(asyncio.Protocol):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Somebody knocks: only another process of ours is let in."""
         self._pipe = cast(asyncio.Transport, transport)
         if not _is_ours(transport.get_extra_info("socket")):
             log.warning("guest.stranger")
@@ -62,6 +63,7 @@ class Guest(asyncio.Protocol):
         asyncio.get_running_loop().call_later(HELLO_SECONDS, self._expect_hello)
 
     def data_received(self, data: bytes) -> None:
+        """The hello, and then requests."""
         if self._session is not None:
             self._session.data_received(data, None)
             return
@@ -76,6 +78,7 @@ class Guest(asyncio.Protocol):
                 self.abort()
 
     def eof_received(self) -> bool:
+        """Nothing more comes."""
         self._ended = True
         if self._session is not None:
             self._session.eof_received()
@@ -84,14 +87,17 @@ class Guest(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
+        """The other worker takes no more for now."""
         if self._session is not None:
             self._session.pause_writing()
 
     def resume_writing(self) -> None:
+        """It does again."""
         if self._session is not None:
             self._session.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The session has ended."""
         self._pipe = None
         if self._session is not None:
             self._session.connection_lost(exc)
@@ -127,21 +133,26 @@ class Guest(asyncio.Protocol):
     # what the session calls: the part of a channel that it needs
 
     def set_write_buffer_limits(self, high: int) -> None:
+        """Bytes of replies that may wait."""
         if self._pipe is not None:
             self._pipe.set_write_buffer_limits(high=high)
 
     def write(self, data: bytes) -> None:
+        """Send replies."""
         if self._pipe is not None:
             self._pipe.write(data)
 
     def is_closing(self) -> bool:
+        """Whether nothing can be sent any more."""
         return self._pipe is None or self._pipe.is_closing()
 
     def pause_reading(self) -> None:
+        """Take no requests for now."""
         if self._pipe is not None and not self._pipe.is_closing():
             self._pipe.pause_reading()
 
     def resume_reading(self) -> None:
+        """Take them again."""
         if self._pipe is not None and not self._pipe.is_closing():
             self._pipe.resume_reading()
 

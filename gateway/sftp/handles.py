@@ -103,6 +103,7 @@ class HandleTable:
 
     @property
     def limit(self) -> int:
+        """How many may be open."""
         return self._limit
 
     def check_room(self, coming: int = 0) -> None:

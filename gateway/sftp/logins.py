@@ -69,12 +69,15 @@ class Logins:
 
     @property
     def notice(self) -> str:
+        """The banner."""
         return self._settings().notice
 
     async def look_up(self, name: str) -> Account | None:
+        """Who may log in under `name`; None as well when the catalog cannot be read."""
         return await look_up(self._stores.catalog, name, self._pool.run)
 
     async def first_factors(self) -> Combination:
+        """With which factors anybody may begin; asked of the catalog once a second at the most."""
         loop = asyncio.get_running_loop()
         if loop.time() >= self._first_until:
             self._first_until = loop.time() + FIRST_FACTORS_SECONDS
@@ -87,14 +90,17 @@ class Logins:
         return self._first
 
     def wanted(self, person: Person) -> tuple[Combination, ...]:
+        """What suffices for this person: their own rule, or their role's."""
         settings = self._settings()
         of_role = {"client": settings.require_client, "staff": settings.require_staff, "auditor": settings.require_auditor}[person.role]
         return combinations(person.require, of_role, totp=person.totp)
 
     async def check_password(self, kept: str | None, password: str, address: str) -> bool:
+        """See `passwords`."""
         return await self._passwords.check(kept, password, address)
 
     async def check_code(self, person: str, code: str) -> bool:
+        """Asked of keyd; False as well while it is away."""
         try:
             return await self._reading.run(lambda: self._stores.keys.check_code(person, code))
         except NightsafeError as error:
@@ -102,6 +108,7 @@ class Logins:
             return False
 
     async def check_certificate(self, signer: bytes, facts: CertificateFacts) -> bool:
+        """Whether our CA signed it and nobody revoked it; False as well when that cannot be told."""
         try:
             return await self._pool.run(lambda: self._is_good(signer, facts))
         except NightsafeError as error:
@@ -114,11 +121,13 @@ class Logins:
         return signer == user_ca(self._stores.folder) and not revoked
 
     def new_session(self, login: Login) -> AnySession:
+        """A session for a person who has logged in."""
         return self._new_session(login)
 
     # what a login tells
 
     def login_failed(self, login: Login, reason: str) -> None:
+        """A connection that tried ended without a login: recorded, and counted against its address."""
         self._defender.failed(login.address, login.attempts)
         facts: dict[str, Any] = {"person": login.asked, "address": login.address, "software": login.software, "attempts": login.attempts}
         if self._stores.recorder.login_failed(**facts, reason=reason):
@@ -126,6 +135,7 @@ class Logins:
             log.warning("login.failed", address=login.address, attempts=login.attempts, reason=reason, person=login.asked)
 
     def logged_in(self, login: Login) -> None:
+        """A connection is a person's from now on, unless that cannot be recorded, or they have too many."""
         if login.connection is None or login.account is None:
             return
         self._doorkeeper.has_logged_in(login.connection)
@@ -156,6 +166,7 @@ class Logins:
         return facts
 
     def ended(self, login: Login) -> None:
+        """A connection on which somebody had logged in is gone."""
         if login in self.live:
             self.live.discard(login)
             self._by_name.drop(login.asked)

@@ -18,6 +18,7 @@ from gateway.jail import Entry, Refused, VirtualPath, parse
 from gateway.jail.permissions import Action, Rights, rights_of
 from gateway.sftp import replies
 from gateway.sftp import requests as ask
+from gateway.sftp.drafts import Stage
 from gateway.sftp.explaining import explain
 from gateway.sftp.handles import FolderHandle, Handle, HandleTable, ReadingHandle, WritingHandle
 from gateway.sftp.pace import DOWN, UP
@@ -389,6 +390,8 @@ class Operations:
                 handle.draft.modified_at = float(wanted.mtime)
             if wanted.size is not None and wanted.size != handle.draft.size:
                 return _done(request.id, self._papers.writing.truncate(handle, wanted.size))
+            if wanted.mtime is not None and handle.draft.stage is Stage.FINISHED:  # its pointer is written already
+                return self._set_stat_waiting(request.id, handle.draft.path, wanted._replace(size=None))
             return replies.ok(request.id)
         if wanted.size is not None:
             raise Refused("permission", "the handle is not open for writing")

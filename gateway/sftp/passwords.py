@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from gateway.keys.passwords import check_password
+from gateway.sftp.bans import group_of
 from gateway.sftp.pool import Pool
 
 AT_ONCE = 2
 WAITING = 16  # in all; those beyond are told no at once
-WAITING_FROM_ONE = 3  # address
+WAITING_FROM_ONE = 3  # address, or /64 of IPv6
 
 
 class PasswordChecks:
@@ -21,6 +22,7 @@ class PasswordChecks:
 
     async def check(self, kept: str | None, password: str, address: str) -> bool:
         """Whether the password is right; False, too, where too many wait. `kept` None costs the same and is never right."""
+        address = group_of(address)
         if self._waiting.total() >= WAITING or self._waiting[address] >= WAITING_FROM_ONE:
             return False
         self._waiting[address] += 1

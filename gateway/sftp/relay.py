@@ -40,10 +40,12 @@ class RelaySession(SftpOnlySession):
     # what asyncssh calls
 
     def sftp_requested(self) -> bool:
+        """Knock at the door of the client's home."""
         self._opening = asyncio.get_running_loop().create_task(self._open())
         return True
 
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002
+        """Requests."""
         self._touch()
         if self._pipe is not None:
             self._pipe.write(data)
@@ -53,18 +55,22 @@ class RelaySession(SftpOnlySession):
                 self._stop_reading(True)
 
     def eof_received(self) -> bool:
+        """The client sends no more."""
         self._ending = True
         if self._pipe is not None:
             self._pipe.write_eof()
         return True
 
     def pause_writing(self) -> None:
+        """The channel takes no more for now."""
         self._no_room("channel", True)
 
     def resume_writing(self) -> None:
+        """It does again."""
         self._no_room("channel", False)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The client has gone."""
         self._channel = None
         self.stop()
         self._leave(self)

@@ -27,9 +27,13 @@ POLL_SECONDS = 0.25
 class Watched(Known, Protocol):
     """The part of the catalog that is watched. Blocking."""
 
-    def changes(self) -> Changes: ...
+    def changes(self) -> Changes:
+        """A watch that tells whether anybody committed anything."""
+        ...
 
-    def access_mark(self) -> bytes: ...
+    def access_mark(self) -> bytes:
+        """Changes with whatever concerns logins."""
+        ...
 
 
 class Revocation:

@@ -63,10 +63,12 @@ class SftpSession(SftpOnlySession):
     # what asyncssh calls
 
     def sftp_requested(self) -> bool:
+        """The operations are asked for; without any it is refused."""
         self._operations = self._enter(self)
         return self._operations is not None
 
     def data_received(self, data: bytes, datatype: int | None) -> None:  # noqa: ARG002
+        """Bytes of requests."""
         self._touch()
         self._unpacker.feed(data)
         if self._turn_is_over:
@@ -75,19 +77,23 @@ class SftpSession(SftpOnlySession):
             self._pump()
 
     def eof_received(self) -> bool:
+        """The client sends no more: what it sent is answered, and the session ends."""
         self._ending = True
         if not self._pumping and not self._turn_is_over:
             self._pump()
         return True
 
     def pause_writing(self) -> None:
+        """The channel takes no more for now."""
         self._channel_full = True
 
     def resume_writing(self) -> None:
+        """It does again."""
         self._channel_full = False
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """The client has gone."""
         self._closed = True
         self._channel = None
         self._leave(self)

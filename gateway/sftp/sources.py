@@ -38,13 +38,21 @@ class Seekable(Protocol):
     """What the store gives for reading: not thread-safe."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Plaintext bytes."""
+        ...
 
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As of a file."""
+        ...
 
-    def read(self, size: int = -1, /) -> bytes: ...
+    def read(self, size: int = -1, /) -> bytes:
+        """As of a file. Raises NightsafeError, OSError, ValueError."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """As of a file."""
+        ...
 
 
 class DraftSource:
@@ -55,9 +63,11 @@ class DraftSource:
 
     @property
     def size(self) -> int:
+        """See `handles.Source`."""
         return self._draft.size
 
     def read(self, offset: int, length: int) -> bytes:
+        """See `handles.Source`."""
         return self._draft.file.read(offset, length)
 
     def close(self) -> None:
@@ -73,6 +83,7 @@ class StoredSource:
         self.size = reader.size
 
     def read(self, offset: int, length: int) -> bytes:
+        """See `handles.Source`."""
         if offset >= self.size:
             return b""
         with self._lock:
@@ -83,6 +94,7 @@ class StoredSource:
                 raise Refused("failure", "the paper cannot be read: it is damaged; please tell the firm") from error
 
     def close(self) -> None:
+        """See `handles.Source`."""
         with self._lock:
             self._reader.close()
 
@@ -95,12 +107,14 @@ class PlainSource:
         self.size = os.fstat(descriptor).st_size
 
     def read(self, offset: int, length: int) -> bytes:
+        """See `handles.Source`."""
         try:
             return os.pread(self._descriptor, length, min(offset, 2**62))
         except OSError as error:
             raise Refused("failure", "the receipt cannot be read") from error
 
     def close(self) -> None:
+        """See `handles.Source`."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -46,16 +46,19 @@ class OwnTally:
         self.total = 0
 
     def add(self, name: str) -> None:
+        """See Tally."""
         self._counts[name] += 1
         self.total += 1
 
     def drop(self, name: str) -> None:
+        """See Tally."""
         self.total -= 1
         self._counts[name] -= 1
         if self._counts[name] <= 0:
             del self._counts[name]
 
     def of(self, name: str) -> int:
+        """See Tally."""
         return self._counts[name]
 
 
@@ -92,21 +95,25 @@ class SharedTally:
         self._secret = secret
 
     def add(self, name: str) -> None:
+        """See Tally."""
         cell = self._cell(name)
         self._own[cell] += 1
         self._own[CELLS] += 1
 
     def drop(self, name: str) -> None:
+        """See Tally."""
         cell = self._cell(name)
         self._own[cell] -= 1
         self._own[CELLS] -= 1
 
     def of(self, name: str) -> int:
+        """See Tally."""
         cell = self._cell(name)
         return sum(row[cell] for row in self._rows)
 
     @property
     def total(self) -> int:
+        """See Tally."""
         return sum(row[CELLS] for row in self._rows)
 
     def _cell(self, name: str) -> int:

@@ -126,6 +126,7 @@ class GuardedConnection(SSHServerConnection):
         self._max_recv_pktlen = PACKET_BEFORE_LOGIN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask the gate; a connection that it does not take is cut without a word."""
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else "unknown"
         if not self._gate.admit(self):
@@ -138,6 +139,7 @@ class GuardedConnection(SSHServerConnection):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None = None) -> None:
+        """The peer has gone."""
         if self._admitted:
             super().connection_lost(exc)
 
@@ -258,6 +260,7 @@ class GuardedConnection(SSHServerConnection):
         await super().send_userauth_success()
 
     def send_userauth_failure(self, partial_success: bool) -> None:
+        """One attempt was refused. Raises DisconnectError when there were too many."""
         self._failures += 1  # the first one may be "none", with which clients ask what there is
         limit = self._gate.max_auth_attempts
         if self._failures > limit or getattr(self._owner, "attempts", 0) >= limit:
@@ -289,6 +292,7 @@ class GuardedConnection(SSHServerConnection):
         window: int = 0,
         max_pktsize: int = 0,
     ) -> SSHServerChannel[Any]:
+        """A channel for SFTP alone, whatever asyncssh would make."""
         size = max_pktsize or self._max_pktsize
         self._update_recv_pktlen(size)
         return self._new_channel(window or self._window, size)

@@ -566,8 +566,11 @@ def test_the_welcome_sheet_can_be_sent_as_it_is(desk: Desk, new_key: Callable[..
         ):
             assert part in sheets[language]
         assert (Keyring(desk.server.folder).allowed_signers.read_text().splitlines()[0]) in sheets[language]
+    assert "set public_host" in sheets["en"].partition("What to send:")[0]
     assert sheets["zh"].isascii() is False
     assert sheets["en"].isascii()
+    arguments = ["person", "add", "sheet-pw", "--client", CLIENT, "--password-stdin", "--data", root]
+    assert "you show: your password\n" in CliRunner().invoke(cli, arguments, input=f"{PASSWORD}\n").stdout
     shown_once = (
         CliRunner().invoke(cli, ["person", "add", "sheet-2fa", "--client", CLIENT, "--public-key", f"{key}.pub", "--totp", "--data", root]).stdout
     )

@@ -64,6 +64,21 @@ def test_times_are_kept_before_and_after_landing(tmp_path: Path) -> None:
     run(work, tmp_path)
 
 
+def test_times_that_are_set_through_a_handle_on_a_finished_paper_are_kept(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", b"1")
+        handle = await session.open("/inbox/a", OpenFlag.WRITE)
+        await session.set_handle(handle, atime=5, mtime=1_234_567_890)
+        await session.close(handle)
+        for _ in range(2):
+            assert (await session.stat("/inbox/a")).mtime == 1_234_567_890
+            await desk.land_all()
+        assert desk.landed() == [("/inbox/a", b"1")]
+
+    run(work, tmp_path)
+
+
 def test_a_draft_follows_its_name(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         session = desk.session()

@@ -99,7 +99,7 @@ def test_a_flood_of_passwords_waits_in_a_short_line(monkeypatch: pytest.MonkeyPa
     async def work() -> None:
         monkeypatch.setattr(passwords, "check_password", slow)
         checks = PasswordChecks()
-        from_one = [asyncio.ensure_future(checks.check("kept", "x", "192.0.2.1")) for _ in range(100)]
+        from_one = [asyncio.ensure_future(checks.check("kept", "x", f"2001:db8::{n:x}")) for n in range(100)]
         from_many = [asyncio.ensure_future(checks.check("kept", "x", f"198.51.100.{n}")) for n in range(100)]
         await asyncio.sleep(0.05)
         refused = [one for one in (*from_one, *from_many) if one.done()]
@@ -109,7 +109,7 @@ def test_a_flood_of_passwords_waits_in_a_short_line(monkeypatch: pytest.MonkeyPa
         assert sum(await asyncio.gather(*from_one)) == WAITING_FROM_ONE
         assert sum(await asyncio.gather(*from_many)) == WAITING - WAITING_FROM_ONE
         assert most[0] <= passwords.AT_ONCE
-        assert await checks.check("kept", "x", "192.0.2.1")  # the places are given back
+        assert await checks.check("kept", "x", "2001:db8::1")  # the places are given back
         checks.close()
 
     asyncio.run(work())
