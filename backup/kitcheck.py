@@ -6,42 +6,29 @@ kept apart.
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from backup.access import RepositoryName, S3Access, access
 from backup.bucket import BucketMissing, BucketRefused, check_bucket
 from backup.drill.scratch import scratch_folder
+from backup.kit import Kit
 from backup.restic import Limits, RepositoryMissing, Restic, WrongPassword
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
-from config.errors import Exit, NightsafeError, OutOfReach, UsageError
+from config.errors import Exit, NightsafeError, OutOfReach
 from config.loading import Installation
-from gateway.age import AgeError, Identity, parse_identities
+from gateway.age import Identity
 from gateway.catalog import Catalog
 from gateway.keys.errors import KeyDamaged
 from gateway.keys.generations import generations, open_generation
 from gateway.keys.keyring import Keyring
-from gateway.keys.kit import VALUES_BEGIN, VALUES_END
 
 State = Literal["good", "bad", "unreachable", "absent"]
-MAX_KIT_BYTES = 1024 * 1024
 NAMED = 10
-EXPORT = re.compile(r"export ([A-Z_]{1,40})=(.{0,4096})")
-NAMES = ("NIGHTSAFE_PAPERS", "NIGHTSAFE_KEYS", "RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 PRINT_AGAIN = "print part B again: nightsafe kit show"
-
-
-@dataclass(frozen=True)
-class Kit:
-    """What was found in the text of a kit. `repr` hides it all."""
-
-    identity: Identity | None = field(repr=False)
-    values: Mapping[str, str] | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -52,16 +39,6 @@ class Check:
     name: str
     state: State
     text: str
-
-
-def parse_kit(text: str) -> Kit:
-    """Both parts, as far as they are there, of one text or of several behind each other. Raises UsageError when there is neither."""
-    identity, values = _identity(text), _values(text)
-    if identity is None and values is None:
-        raise UsageError(
-            "that is no recovery kit: it holds neither a line AGE-SECRET-KEY-1… nor the values of part B", "was all of the page typed or scanned?"
-        )
-    return Kit(identity, values)
 
 
 def check_kit(installation: Installation, kit: Kit) -> list[Check]:
@@ -85,43 +62,6 @@ def part_states(checks: Sequence[Check]) -> dict[str, bool | None]:
         states = {check.state for check in checks if check.part == part}
         judged[name] = False if "bad" in states else None if states & {"unreachable", "absent"} else True
     return judged
-
-
-def _identity(text: str) -> Identity | None:
-    lines = [line for line in text.splitlines() if line.strip().startswith("AGE-SECRET-KEY-")]
-    if not lines:
-        return None
-    try:
-        found = parse_identities("\n".join(line.strip() for line in lines))
-    except AgeError:
-        found = []
-    if len({identity.encode() for identity in found}) != 1:
-        raise UsageError("the line AGE-SECRET-KEY-1… is mistyped, or there are several", "compare it with the page, letter by letter")
-    return found[0]
-
-
-def _values(text: str) -> dict[str, str] | None:
-    lines = [line.strip() for line in text.splitlines()]
-    if VALUES_BEGIN not in lines:
-        return None
-    values = {}
-    for line in lines[lines.index(VALUES_BEGIN) + 1 :]:
-        if line == VALUES_END:
-            break
-        if found := EXPORT.fullmatch(line):
-            values[found[1]] = _unquoted(found[2])
-    missing = [name for name in NAMES if not values.get(name)]
-    if missing:
-        raise UsageError(f"part B lacks {', '.join(missing)}", "was all of the page typed or scanned?")
-    return values
-
-
-def _unquoted(word: str) -> str:
-    try:
-        words = shlex.split(word)
-    except ValueError:
-        return ""
-    return words[0] if len(words) == 1 else ""
 
 
 def _check_identity(installation: Installation, identity: Identity) -> Iterator[Check]:

@@ -93,7 +93,7 @@ class Returned:
     def names(self) -> Iterator[Name]:
         """The names that were asked for; the same ones in the same order each time."""
         for top in FOLDERS:
-            yield from (name for name in _walk(self.jail / top, (top,)) if self._wish.covers(name.parts))
+            yield from (name for name in names_below(self.jail / top, (top,)) if self._wish.covers(name.parts))
 
     def unmatched(self) -> list[str]:
         """The wanted paths that there was no name for."""
@@ -200,8 +200,8 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
-    """Every pointer below a restored folder of a jail, depth first."""
+def names_below(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
+    """Every pointer below a restored folder of a jail, depth first; `parts` are those of the folder."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -209,7 +209,7 @@ def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[Name]:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), (*parts, entry.name))
+            yield from names_below(Path(entry.path), (*parts, entry.name))
         elif entry.is_file(follow_symlinks=False):
             yield _name(Path(entry.path), (*parts, entry.name))
 

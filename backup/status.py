@@ -92,7 +92,7 @@ def judge(
     """The verdict over runs, newest first. Pure."""
     ended_backups, ended_drills = _ended(backups), _ended(drills)
     saved = next((run for run in ended_backups if run.state == "passed" and run.snapshot and run.detail.get("files")), None)
-    proven = next((run for run in ended_drills if run.state == "passed"), None)
+    proven = next((run for run in ended_drills if run.state == "passed" and run.detail.get("kind") != "escrow"), None)  # that looks at a few papers
     notes = [] if offsite else [NOT_OFFSITE]
     if proven is not None and not proven.detail.get("drawn"):
         notes.append("the last passed drill had no papers to compare: it proves little")

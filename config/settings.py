@@ -88,6 +88,7 @@ class GatewaySettings(_Section):
     fast_path: bool = Field(
         True, description="Handle data under AES-GCM on a short road of our own; false leaves every packet to asyncssh, which is slower."
     )
+    read_only: bool = Field(False, description="Let nobody change anything over SFTP: while a restore is looked at, and in rehearsals.")
     notice: str = Field("", max_length=8192, description="Banner that is shown before login.")
     notice_version: str = Field(
         "", max_length=64, description="Version of the banner, recorded with each login; empty: a hash of its text stands for it."

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from backup.commands.facts import from_option, moment, run_facts
+from backup.commands.facts import from_option, moment, read_kit, run_facts
 from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from gateway.catalog import Catalog, Run
+
+if TYPE_CHECKING:
+    from backup.drill.rehearsal import Kind
 
 
 @click.group()
@@ -23,27 +28,48 @@ def drill() -> None:
 @drill.command()
 @click.option("--full", is_flag=True, help="Every paper and every key.")
 @click.option("--sample", type=click.IntRange(1), metavar="N", help="N papers (default: the setting), drawn at random.")
+@click.option("--clean-room", is_flag=True, help="With the recovery kit alone: back to a gateway that gives each client its papers.")
+@click.option("--escrow", is_flag=True, help="With the recovery kit: open both repositories, and one paper of each client.")
+@click.option("--kit", type=click.File("rb"), multiple=True, metavar="FILE", help="The recovery kit, part A and part B ('-': standard input).")
 @click.option("--self-test", is_flag=True, help="Only see whether the drill fails on a backup with known faults; touches no real one.")
 @from_option
 @data_option
 @json_option
-def run(full: bool, sample: int | None, self_test: bool, copy: str, data: Path | None, as_json: bool) -> None:
+def run(
+    full: bool,
+    sample: int | None,
+    clean_room: bool,
+    escrow: bool,
+    kit: Sequence[BinaryIO],
+    self_test: bool,
+    copy: str,
+    data: Path | None,
+    as_json: bool,
+) -> None:
     """Restore from S3 into a scratch folder, decrypt in memory, compare with the hashes recorded at arrival; write signed evidence.
 
     Exit code 1: the backup is bad, and what is bad is named. 5: S3, keyd or the scratch disk was out of reach, nothing was proven.
 
-    Example: nightsafe drill run --full
+    --clean-room and --escrow ask for the recovery kit: files named by --kit, else standard input. Nothing of it is stored.
+
+    Examples: nightsafe drill run --full; nightsafe drill run --clean-room --kit part-a.txt --kit part-b.txt
     """
     from backup.drill.run import run_drill
 
-    if sum([full, sample is not None, self_test]) > 1:
-        raise UsageError("--full, --sample and --self-test exclude each other", "name one of them")
+    if sum([full, sample is not None, clean_room, escrow, self_test]) > 1:
+        raise UsageError("--full, --sample, --clean-room, --escrow and --self-test exclude each other", "name one of them")
+    kind: Kind = "full" if full else "clean-room" if clean_room else "escrow" if escrow else "sample"
+    if kit and kind in ("sample", "full"):
+        raise UsageError("--kit goes with --clean-room or --escrow", "leave it out, or name one of them")
+    if copy and kind not in ("sample", "full"):
+        raise UsageError("the kit says where the backups are: --from does not go with it", "name the copy in part B, in place of the bucket")
     installation = open_installation(data)
     if self_test:
         _test_itself(installation, as_json)
         return
+    read = read_kit(kit) if kind in ("clean-room", "escrow") else None
     with progress("rehearsing") as watched:
-        done = run_drill(installation, "full" if full else "sample", watched, sample=sample, copy=copy)
+        done = run_drill(installation, kind, watched, sample=sample, copy=copy, kit=read)
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:

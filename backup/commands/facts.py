@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+from config.console import say
 from config.folder import DataFolder
 from gateway.catalog import Run
+
+if TYPE_CHECKING:
+    from backup.kit import WholeKit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +22,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 def from_option(command: F) -> F:
     """`--from NAME`: a copy of the settings in place of the first bucket."""
     return click.option("--from", "copy", default="", metavar="NAME", help="The copy [copies.NAME] in place of the first bucket.")(command)
+
+
+def read_kit(files: Sequence[BinaryIO]) -> WholeKit:
+    """Both parts of the recovery kit, out of files or, where none was named, from standard input. Raises UsageError."""
+    from backup.kit import MAX_KIT_BYTES, parse_whole_kit
+
+    if not files:
+        if sys.stdin.isatty():
+            say("Type or paste both parts of the recovery kit, then Ctrl-D:")
+        files = [sys.stdin.buffer]
+    return parse_whole_kit("\n".join(file.read(MAX_KIT_BYTES).decode("utf-8", errors="replace") for file in files))
 
 
 def moment(value: datetime | None) -> str | None:

@@ -1,18 +1,20 @@
-"""`nightsafe kit show | check`."""
+"""`nightsafe kit show | check | restore`."""
 
 from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from backup.access import access, is_offsite
-from config.cli import data_option, json_option
-from config.console import emit, table
-from config.loading import open_installation
+from backup.commands.facts import moment, read_kit
+from config.cli import Moment, data_option, json_option
+from config.console import emit, facts, progress, say, table
+from config.loading import locate, open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -39,7 +41,8 @@ def check(files: Sequence[BinaryIO], data: Path | None, as_json: bool) -> int:
 
     Example: nightsafe kit check part-a.txt part-b.txt
     """
-    from backup.kitcheck import MAX_KIT_BYTES, as_values, check_kit, parse_kit, part_states, verdict
+    from backup.kit import MAX_KIT_BYTES, parse_kit
+    from backup.kitcheck import as_values, check_kit, part_states, verdict
 
     installation = open_installation(data)
     found = parse_kit("\n".join(file.read(MAX_KIT_BYTES).decode("utf-8", errors="replace") for file in files))
@@ -55,6 +58,34 @@ def check(files: Sequence[BinaryIO], data: Path | None, as_json: bool) -> int:
     else:
         table("Recovery kit", ("part", "what", "state", "found"), [(one.part, one.name, one.state, one.text) for one in checks])
     return code
+
+
+@kit.command()
+@click.argument("files", nargs=-1, required=True, type=click.File("rb"), metavar="FILE…")
+@click.option("--at", type=Moment(), metavar="TIME", help="The newest backup at or before this time; the newest of all by default.")
+@click.option("--restic", "program", default="restic", show_default=True, metavar="PROGRAM", help="The restic to use.")
+@data_option
+@json_option
+def restore(files: Sequence[BinaryIO], at: datetime | None, program: str, data: Path | None, as_json: bool) -> None:
+    """Make a whole data folder again out of the recovery kit and the backups: on a new machine, when the old one is lost.
+
+    FILE: part A and part B ('-' is standard input). --data names the folder to make. Clients, people, papers and names are as they were in the
+    newest backup; a new master is made where the settings that came back say. An interrupted one is simply run again.
+
+    Example: nightsafe kit restore part-a.txt part-b.txt --data /srv/nightsafe/data
+    """
+    from backup.revival import revive
+
+    target = locate(data).root
+    whole = read_kit(files)
+    with progress("restoring") as watched:
+        done = revive(whole, target, program, f"ops:{getpass.getuser()}", watched, at)
+    told = {"data": str(target), "snapshot": done.snapshot.id, "taken_at": moment(done.snapshot.time), "clients": done.clients, "papers": done.papers}
+    if as_json:
+        emit(told, as_json)
+        return
+    facts({name.replace("_", " "): value for name, value in told.items()})
+    say("A new master was made; keep it as you kept the old one. Next: look at nightsafe.toml and the files that it names, then: nightsafe up")
 
 
 @kit.command()

@@ -21,7 +21,7 @@ class RestoreSource(Protocol):
     def config(self) -> str:
         """The repository's id."""
 
-    def snapshots(self, *, host: str | None = None) -> list[Snapshot]:
+    def snapshots(self) -> list[Snapshot]:
         """All snapshots, oldest first."""
 
     def restore(self, snapshot: str, target: Path, *, includes: Sequence[str] = ()) -> RestoreResult:

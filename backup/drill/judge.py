@@ -26,6 +26,7 @@ class Cause(StrEnum):
     DAMAGED = "damaged"
     NO_KEY = "no-key"
     UNREADABLE = "unreadable"
+    NOT_SERVED = "not-served"
     CONTENT = "content"
     LIVE_DIFFERS = "live-differs"
     DUMP_DIFFERS = "dump-differs"
@@ -46,6 +47,7 @@ EXPLAINED: Mapping[Cause, str] = {
     Cause.DAMAGED: "its file is not the one that was sealed",
     Cause.NO_KEY: "no key of the client opens its file",
     Cause.UNREADABLE: "its file cannot be decrypted",
+    Cause.NOT_SERVED: "the restored gateway did not give it to its client",
     Cause.CONTENT: "its content is not what arrived",
     Cause.LIVE_DIFFERS: "the live catalog contradicts what came back",
     Cause.DUMP_DIFFERS: "the catalog in the backup contradicts what came back",

@@ -32,6 +32,7 @@ CREATE TABLE record (id TEXT, source INTEGER, client TEXT, path TEXT, version IN
 CREATE TABLE receipt (id TEXT PRIMARY KEY, client TEXT, path TEXT, version INTEGER, size INTEGER, sha256 TEXT, verdict TEXT, fault TEXT)
   WITHOUT ROWID;
 CREATE TABLE chosen (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE served (id TEXT PRIMARY KEY, size INTEGER, sha256 TEXT, why TEXT) WITHOUT ROWID;
 """
 
 
@@ -68,6 +69,28 @@ class Ledger:
     def choose(self, papers: Iterable[str]) -> None:
         """Enter the papers that were drawn."""
         self._insert("INSERT OR IGNORE INTO chosen VALUES (?)", ((paper,) for paper in papers))
+
+    def add_served(self, served: Iterable[tuple[str, int, str, str]]) -> None:
+        """Enter what clients were given: (paper, size, SHA-256, why nothing)."""
+        self._insert("INSERT OR REPLACE INTO served VALUES (?,?,?,?)", served)
+
+    def served(self, paper: str) -> tuple[int, str, str] | None:
+        """(size, SHA-256, why nothing) of what a client was given of a paper; None when it was not asked for."""
+        with _translated():
+            row = self._base.execute("SELECT size, sha256, why FROM served WHERE id = ?", (paper,)).fetchone()
+        return None if row is None else (int(row[0]), str(row[1]), str(row[2]))
+
+    def record(self, paper: str) -> Record | None:
+        """What the dump says of a paper."""
+        with _translated():
+            row = self._base.execute("SELECT * FROM record WHERE id = ? AND source = ?", (paper, CODES["dump"])).fetchone()
+        return None if row is None else _record(row)
+
+    def owned(self) -> Iterator[tuple[str, str]]:
+        """(client, paper) of every paper that the dump has."""
+        with _translated():
+            for client, paper in self._base.execute("SELECT client, id FROM record WHERE source = ? ORDER BY id", (CODES["dump"],)):
+                yield str(client), str(paper)
 
     def entries(self, chosen_only: bool = False) -> Iterator[Entry]:
         """All papers, or those that were drawn, by id."""

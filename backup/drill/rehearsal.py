@@ -9,6 +9,7 @@ raised as OutOfReach.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +26,7 @@ from backup.drill.fetch import Fetch, RestoreSource, choose
 from backup.drill.judge import LIVE, is_too_new
 from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
 from backup.drill.ledger import Entry, Ledger
+from backup.drill.lineage import impostors
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts, records
@@ -42,12 +44,13 @@ from backup.restic import (
 )
 from backup.restic.arguments import literal
 from config.console import Progress
-from config.errors import NightsafeError, OutOfReach
+from config.errors import NightsafeError, OutOfReach, UsageError
 from config.loading import Installation
 from gateway.catalog import Catalog, CatalogError, Client, Run
 from gateway.keys.keyring import Keyring
 
-Kind = Literal["full", "sample"]
+Kind = Literal["full", "sample", "clean-room", "escrow"]
+EVERYTHING = ("full", "clean-room")  # kinds that restore all there is
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
 PATTERNS = 2000  # in one call of restic: arguments have a limit
 CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
@@ -73,6 +76,7 @@ class Setting:
     drilled: Callable[[str, datetime], bool]
     progress: Progress
     copy: str = ""  # the place that is rehearsed; empty for the first
+    cancel: threading.Event | None = None
 
 
 @dataclass
@@ -150,7 +154,8 @@ class Rehearsal:
         self._keys_at = keys_snapshot.time
         with self._stage("restore the keys"):
             self._fetch.restore(self._is.keys, keys_snapshot, self._keys)
-        full = self._is.kind == "full"
+        self._check_keys()
+        full = self._is.kind in EVERYTHING
         with self._stage("restore everything" if full else "restore the catalog"):
             if full:
                 check_room(self._is.scratch, self._room_for_all())
@@ -166,9 +171,16 @@ class Rehearsal:
                     self._draw(ledger, snapshot)
             with self._stage("read the receipts"):
                 ledger.add_receipts(receipts(self._root / "jails", self._receipt_signer()))
-            with self._stage("decrypt and compare"):
+            self._count_files()
+            self._play(ledger)
+            with self._stage("compare the sealed files" if self._is.kind == "clean-room" else "decrypt and compare"):
                 self._verify(ledger)
-        self._count_files()
+
+    def _check_keys(self) -> None:
+        """Look at the keys that came back before anything else is done."""
+
+    def _play(self, ledger: Ledger) -> None:
+        """What is done with the restored tree before it is compared."""
 
     # stages
 
@@ -184,8 +196,13 @@ class Rehearsal:
         if repository is not None and identity != repository.restic_id:
             self.findings.causes.append(f"the bucket holds another repository in the place of the repository of the {name}")
             raise BackupBad
-        there = source.snapshots(host=self._is.installation.settings.backup.host)
+        everybody = source.snapshots()  # those of other hosts pass for new, too, where nobody asks for a host
+        there = [one for one in everybody if one.host == self._is.installation.settings.backup.host]
         chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
+        known = chosen if run is not None else None
+        destroyed = bool(self._destroyed.begun)
+        for fault in impostors(everybody, known, self._backup, datetime.now(UTC), destroyed=destroyed) if recorded else ():
+            self.findings.blame(f"in the repository of the {name}: {fault}")
         facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")
         setattr(self.findings, name, facts)
         if gone:
@@ -196,6 +213,14 @@ class Rehearsal:
                 self.findings.causes.append(f"the repository of the {name} has no snapshot")
             raise BackupBad
         return chosen, run
+
+    def _backup(self, number: int) -> Run | None:
+        """A backup to the place that is rehearsed, by its number."""
+        try:
+            run = self._is.live.run(number)
+        except UsageError:
+            return None
+        return run if run.kind == ("copy" if self._is.copy else "backup") and run.detail.get("copy", "") == self._is.copy else None
 
     def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
         """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""
@@ -242,33 +267,40 @@ class Rehearsal:
 
     def _draw(self, ledger: Ledger, snapshot: Snapshot) -> None:
         found = self.findings
-        found.draw = draw(self._is.seed, self._is.wanted, self._population(ledger))
+        found.draw = self._choose(ledger)
         ledger.choose(found.draw.papers)
         patterns = [pattern for entry in ledger.entries(chosen_only=True) for pattern in _patterns(entry)]
         check_room(self._is.scratch, sum(_sealed_size(entry) for entry in ledger.entries(chosen_only=True)))
         for start in range(0, len(patterns), PATTERNS):
             self._fetch.restore(self._is.papers, snapshot, self._root, patterns[start : start + PATTERNS])
 
-    def _verify(self, ledger: Ledger) -> None:
-        found, full = self.findings, self._is.kind == "full"
+    def _choose(self, ledger: Ledger) -> Draw:
+        """The papers to look at, where not all are."""
+        return draw(self._is.seed, self._is.wanted, self._population(ledger))
+
+    def _question(self, ledger: Ledger) -> Question:  # noqa: ARG002 - for the rehearsals that answer otherwise
+        """How papers are opened."""
         custody = {client.name: client.custody for client in self._listed}
         custody.update((client.name, client.custody) for client in self._is.live.clients())
         keyring = Keyring(self._is.installation.folder)
-        question = Question(
+        return Question(
             self._root / "vault",
-            found.dump_at or self._is.started_at,
+            self.findings.dump_at or self._is.started_at,
             self._is.agent,
             str(self._is.run),
             lambda client, generation: custody.get(client) != "deposit-only" or keyring.client_kind(client, generation) == "managed",
-            self._dump_usable,
+            dump_usable=self._dump_usable,
         )
-        verify_papers(question, ledger, found.tally, self._is.progress, chosen_only=not full)
+
+    def _verify(self, ledger: Ledger) -> None:
+        found, full = self.findings, self._is.kind in EVERYTHING
+        verify_papers(self._question(ledger), ledger, found.tally, self._is.progress, chosen_only=not full)
         if full:
             find_surplus(self._destroyed.files(vault_files(self._root / "vault")), ledger, found.tally)
             found.of -= found.tally.newer
             found.drawn = found.of
         else:
-            found.of, found.drawn = (found.draw.of, len(found.draw.papers)) if found.draw else (0, 0)
+            found.of, found.drawn = (found.draw.of or found.of, len(found.draw.papers)) if found.draw else (0, 0)
             found.notes.append("A sample does not look for files that no catalog explains; a full drill does.")
         name_swaps(ledger, found.tally)
         self._compare_keys()

@@ -31,9 +31,14 @@ def open_for_reading(
     Raises OutOfReach, SettingsError.
     """
     reader = place(installation, "reader", secrets, copy)
-    settings = installation.settings.backup
-    runner = Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
+    runner = drill_runner(installation, scratch, cancel)
     return Restic(runner, Repository(reader.url(name), scratch / "cache"), Secrets(secrets[PASSWORDS[name]], reader.environment(name)))
+
+
+def drill_runner(installation: Installation, scratch: Path, cancel: threading.Event | None = None) -> Runner:
+    """Starts restic, with its temporary files in the scratch folder."""
+    settings = installation.settings.backup
+    return Runner(settings.restic, scratch / "temporary", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
 
 
 def probe(installation: Installation, secrets: RoleSecrets, copy: str = "") -> None:

@@ -15,7 +15,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -62,6 +62,15 @@ class Tally:
             self.findings.append(finding)
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a client was given of a paper over SFTP: size in bytes and SHA-256 (hex), or why nothing."""
+
+    size: int = 0
+    sha256: str = ""
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class Question:
     """What a verification needs to know: where the restored vault is, when its dump was made, whom to ask for keys and in whose name."""
@@ -71,6 +80,7 @@ class Question:
     agent: HeaderKeys
     run: str
     managed: Callable[[str, int], bool]  # whether somebody here can open what is sealed to a client's key of that generation
+    served: Callable[[str], Served | None] = lambda _paper: None  # what its client got of it, where clients were played
     dump_usable: bool = True  # else that is one cause for all, and no paper is blamed for not being in it
 
 
@@ -231,7 +241,7 @@ def _header(path: Path) -> bytes:
 def _settle(pending: Sequence[tuple[Entry, Future[Found]]], question: Question, tally: Tally) -> None:
     """Judge the papers of one batch, in order."""
     for entry, future in pending:
-        found = future.result()
+        found = _with_served(future.result(), question.served(entry.paper))
         findings = judge(Case(entry.paper, entry.live, entry.dump, entry.receipt, found))
         if not question.dump_usable:
             findings = [finding for finding in findings if finding.cause is not Cause.NOT_IN_DUMP]
@@ -241,6 +251,13 @@ def _settle(pending: Sequence[tuple[Entry, Future[Found]]], question: Question, 
         tally.verified += not findings
         tally.by_ciphertext += not findings and found.sha256 is None
         tally.verified_bytes += (found.size if found.size is not None else found.sealed_size) or 0
+
+
+def _with_served(found: Found, served: Served | None) -> Found:
+    """The measurements of a sealed file, and what its client got of it."""
+    if served is None or not found.present or found.fault is not None:
+        return found
+    return replace(found, fault=Cause.NOT_SERVED, why=served.why) if served.why else replace(found, size=served.size, sha256=served.sha256)
 
 
 def causes(tally: Tally) -> Mapping[str, int]:

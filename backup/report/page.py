@@ -18,6 +18,14 @@ WORDS = {
 }
 
 
+ABOUT = {
+    "full": "every paper, restored and compared",
+    "sample": "a sample of the papers, restored and compared",
+    "clean-room": "from the recovery kit to papers fetched over SFTP",
+    "escrow": "what the recovery kit opens",
+}
+
+
 def render(evidence: Mapping[str, Any]) -> str:
     """The page for the values of an Evidence. Everything that comes from clients is escaped, control characters made visible."""
     environment = Environment(
@@ -27,7 +35,9 @@ def render(evidence: Mapping[str, Any]) -> str:
     mark, word, meaning = WORDS[str(evidence["verdict"])]
     slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
     charts = [(title, drawn) for title, drawn in _charts(evidence) if drawn is not None]
-    return environment.get_template("page.html").render(e=evidence, mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts)
+    return environment.get_template("page.html").render(
+        e=evidence, about=ABOUT[str(evidence["drill"])], mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts
+    )
 
 
 def _charts(evidence: Mapping[str, Any]) -> list[tuple[str, Chart | None]]:

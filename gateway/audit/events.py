@@ -9,6 +9,8 @@ class Event(StrEnum):
     """`noun.past-participle`: what happened."""
 
     INSTALLATION_CREATED = "installation.created"
+    INSTALLATION_RESTORED = "installation.restored"
+    MASTER_REPLACED = "master.replaced"
     SEGMENT_OPENED = "segment.opened"
     CHECKPOINT_SIGNED = "checkpoint.signed"
     AUDIT_EXPORTED = "audit.exported"

@@ -1,4 +1,4 @@
-"""`nightsafe keys report | rotate-master | add-recovery | rotate-ingest | to-kms`."""
+"""`nightsafe keys report | rotate-master | replace-master | add-recovery | rotate-ingest | to-kms`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from config.cli import data_option, json_option
 from config.console import emit, say, table
-from config.errors import UsageError
+from config.errors import SettingsError, UsageError
 from config.loading import Installation, open_installation
 from config.roles import exclusive
 from gateway.age import AgeError, Identity, Recipient, parse_identities
@@ -22,13 +22,25 @@ from gateway.catalog import Catalog
 from gateway.commands.client_keys import OPENED_BY, RecipientType
 from gateway.commands.operators import operator
 from gateway.handover import depositing
+from gateway.keys.generations import generations
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import KeptInFile, load_master, master_source
 from gateway.keys.report import KeyFacts, key_report
-from gateway.keys.resealing import MasterChange, add_recovery, reseal_archive_passwords, retire_ingest_keys, rotate_master
+from gateway.keys.resealing import (
+    MasterChange,
+    add_recovery,
+    check_recovery,
+    put_back_host_keys,
+    replace_lost_master,
+    reseal_archive_passwords,
+    retire_ingest_keys,
+    rotate_master,
+    set_spool_aside,
+)
 from gateway.store import Spool
 
 MAX_KIT_BYTES = 256 * 1024
+IDLE = ("up", "gateway", "keyd", "ingest", "scheduler")
 
 
 @click.group()
@@ -97,6 +109,48 @@ def rotate_master_(new_master: Path | None, data: Path | None, as_json: bool) ->
         say("Snapshots that were taken before still open with the old master.")
     else:
         say(f"The new master is in {new_master}; everything opens with both. Install it where the master comes from, and run this command again.")
+
+
+@keys.command("replace-master")
+@click.option("--identity", type=click.File("rb"), required=True, metavar="FILE", help="Part A of the recovery kit ('-': standard input).")
+@data_option
+@json_option
+def replace_master(identity: Any, data: Path | None, as_json: bool) -> int:
+    """Make a new master in the place of one that was lost: the recovery identity opens everything, and it is sealed to the new one.
+
+    Nothing of Nightsafe must run. What only the lost master opened stays closed: uploads that had no receipt yet. They are set aside (exit code
+    3), and their clients send them again.
+    """
+    installation = open_installation(data)
+    folder, keyring, recovery = installation.folder, Keyring(installation.folder), _read_identity(identity)
+    with _idle(installation, *IDLE, *(lock.stem for lock in folder.run.glob("ingest-*.lock"))), AuditLog(folder.audit, "ops") as log:
+        check_recovery(keyring, recovery)
+        new = _master_to_be(installation, keyring)
+        closed = set_spool_aside(folder) if new.recipient not in keyring.master_recipients else None
+        files = replace_lost_master(keyring, recovery, new.recipient)
+        put_back_host_keys(keyring, recovery)
+        _note_change(installation, [new.recipient], keyring.recovery_recipients)
+        log.append(Event.KEY_CREATED, person=operator(), whose="master", recipient=str(new.recipient))
+        log.append(Event.MASTER_REPLACED, durable=True, person=operator(), recipient=str(new.recipient), files=files)
+    if as_json:
+        emit({"recipient": str(new.recipient), "files": files, "set_aside": str(closed) if closed else None}, as_json)
+    else:
+        say(f"The master is {new.recipient} now; {files} files were sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
+        if closed:
+            say(f"Uploads that had no receipt yet open with the lost master alone: they are in {closed}. Ask their clients to send them again.")
+    return 3 if closed else 0
+
+
+def _master_to_be(installation: Installation, keyring: Keyring) -> Identity:
+    """The new master, made where the settings say; one that an interrupted run made is taken. Raises UsageError when the present one is there."""
+    source = master_source(installation)
+    try:
+        present = source.load()
+    except SettingsError:
+        present = None  # which is why we are here
+    if present is not None and keyring.master_recipients == [present.recipient] and generations(installation.folder.ingest_keys):
+        raise UsageError("the master is not lost: it is where the settings say", "to change it: nightsafe keys rotate-master")
+    return present or source.make()
 
 
 @keys.command("add-recovery")

@@ -121,11 +121,11 @@ _OF_PROFILES = {"exchange": EXCHANGE, "drop": DROP, "read-only": READ_ONLY}
 _OF_ROLES = {"staff": STAFF, "auditor": AUDITOR}
 
 
-def rights_of(role: str, profile: str) -> Rights:
-    """The rights of somebody of `role` in the jail of a client with `profile`. What is unknown may do nothing."""
-    if role == "client":
-        return _OF_PROFILES.get(profile, Rights({}))
-    return _OF_ROLES.get(role, Rights({}))
+def rights_of(role: str, profile: str, *, read_only: bool = False) -> Rights:
+    """The rights of somebody of `role` in the jail of a client with `profile`. What is unknown may do nothing. `read_only`: nobody may change
+    anything."""
+    found = _OF_PROFILES.get(profile, Rights({})) if role == "client" else _OF_ROLES.get(role, Rights({}))
+    return Rights({folder: granted & _LOOKS for folder, granted in found.folders.items()}) if read_only else found
 
 
 def _refuse_fixed(action: Action) -> None:

@@ -47,7 +47,7 @@ class Tree:
         try:
             self._root = os.open(root, FOLDER_FLAGS)
             try:
-                self._temporary = os.open(TEMPORARY, FOLDER_FLAGS, dir_fd=self._root)
+                self._temporary = _temporary(self._root)
             except BaseException:
                 os.close(self._root)
                 raise
@@ -350,3 +350,13 @@ def _time(seconds: float) -> float:
     if not math.isfinite(seconds) or not 0 <= seconds <= _LAST_TIME:
         raise Refused("bad_message", "the time cannot be stored")
     return seconds
+
+
+def _temporary(root: int) -> int:
+    """The folder of unfinished names; made where it is missing: no backup carries it, so a restored jail has none."""
+    try:
+        return os.open(TEMPORARY, FOLDER_FLAGS, dir_fd=root)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another worker was quicker
+            os.mkdir(TEMPORARY, 0o700, dir_fd=root)
+        return os.open(TEMPORARY, FOLDER_FLAGS, dir_fd=root)

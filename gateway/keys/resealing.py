@@ -1,4 +1,5 @@
-"""Sealing the keyring anew: to another master, to one more recovery key. And what follows from a new key of ingest.
+"""Sealing the keyring anew: to another master, to one more recovery key, to a master in the place of one that was lost. And what follows from a
+new key of ingest.
 
 Each change is a road of steps of which every one may be the last: killed anywhere, the master that is in its place opens everything, and the
 same command, run again, goes on. While the master changes, `master.recipient` names both, the new one first:
@@ -14,19 +15,23 @@ Opening a file to seal it anew keeps its time: the report tells ages by it.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from config.errors import SettingsError, UsageError
-from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
+from config.files import TEMPORARY_PREFIX, fsync_folder, make_folder, write_whole
+from config.folder import DataFolder
 from gateway.age import AgeError, Identity, Recipient, read_header, seal_bytes, unwrap
 from gateway.keys.archive_password import FILE as ARCHIVE_PASSWORD
 from gateway.keys.errors import KeyDamaged
-from gateway.keys.generations import SUFFIXES, Generation, generations, recipient_of, unsealed
-from gateway.keys.keyring import Keyring
+from gateway.keys.generations import SUFFIXES, Generation, generations, make_generation, recipient_of, unsealed
+from gateway.keys.hostkeys import NIST_HOST_KEY
+from gateway.keys.keyring import HOST_KEY, Keyring
 from gateway.keys.master import MasterSource
-from gateway.keys.pieces import read_piece, replace_piece
+from gateway.keys.pieces import read_piece, replace_piece, write_new
 from gateway.store import Spool, SpoolDamaged, SpoolGone
 
 
@@ -75,8 +80,8 @@ def add_recovery(keyring: Keyring, recipient: Recipient, master: Identity, recov
         listed = keyring.recovery_recipients
         if recipient in keyring.master_recipients:
             raise UsageError("that is the master's public key", "make a recovery key of its own, on another machine: age-keygen")
-        if recovery is not None and recovery.recipient not in listed:
-            raise SettingsError("that identity is no recovery identity of this installation", "take the line AGE-SECRET-KEY-1… of part A of the kit")
+        if recovery is not None:
+            check_recovery(keyring, recovery)
         if recipient not in listed:
             write_whole(keyring.recovery_file, "".join(f"{one}\n" for one in (*listed, recipient)).encode())
         _reseal_all(keyring, master, keyring.master_recipients)
@@ -85,6 +90,56 @@ def add_recovery(keyring: Keyring, recipient: Recipient, master: Identity, recov
             if recovery is not None:
                 _reseal(path, recovery, keyring.recovery_recipients)
     return 0 if recovery is not None else len(closed)
+
+
+def check_recovery(keyring: Keyring, identity: Identity) -> None:
+    """Raises SettingsError when `identity` is no recovery identity of this installation."""
+    if identity.recipient not in keyring.recovery_recipients:
+        raise SettingsError("that identity is no recovery identity of this installation", "take the line AGE-SECRET-KEY-1… of part A of the kit")
+
+
+def replace_lost_master(keyring: Keyring, recovery: Identity, master: Recipient) -> int:
+    """Seal everything to a new `master`, opened by a `recovery` identity: the old master is gone. How many files.
+
+    What the old one alone opened goes: keys of ingest, so papers that were not sealed yet are lost; the keyring gets a new one. Killed anywhere,
+    run it again: the recovery identity opens what was sealed anew, too. Raises what `check_recovery` raises.
+    """
+    with keyring.changing():
+        check_recovery(keyring, recovery)
+        if master in keyring.recovery_recipients:
+            raise UsageError("that is a recovery key", "let a new master be made")
+        folder = keyring.folder.ingest_keys
+        found = generations(folder)
+        if not found or keyring.master_recipients != [master]:
+            make_generation(folder, Generation(found[0].number + 1 if found else 1, "managed"), [master])
+            for generation in found:
+                generation.file(folder).unlink(missing_ok=True)
+                (folder / f"{generation.number}.recipient").unlink(missing_ok=True)
+        everybody = [master, *keyring.recovery_recipients]
+        paths = [path for path in _files(keyring.folder.keys, ".age") if not path.name.endswith(SUFFIXES["recovery"])]
+        for path in paths:
+            _reseal(path, recovery, [*([keyring.ingest_recipient] if path.name == ARCHIVE_PASSWORD else []), *everybody])
+        _name(keyring, [master])
+    return len(paths)
+
+
+def set_spool_aside(folder: DataFolder) -> Path | None:
+    """Take what no key opens any more out of the way of new uploads; where it is, or None when there is nothing."""
+    spool = folder.spool_landed.parent
+    closed = None
+    if any(path.is_dir() and any(path.iterdir()) for path in (folder.spool_partial, folder.spool_landed)):
+        closed = spool.with_name(f"{spool.name}.closed-{datetime.now(UTC):%Y%m%dT%H%M%S}")
+        os.rename(spool, closed)
+    for path in (folder.spool_partial, folder.spool_landed):
+        make_folder(path)
+    return closed
+
+
+def put_back_host_keys(keyring: Keyring, opener: Identity) -> None:
+    """Lay the host keys, which backups carry sealed alone, in clear where the gateway reads them; those that are there stay."""
+    for name, path in ((HOST_KEY, keyring.folder.host_key), (NIST_HOST_KEY, keyring.folder.nist_host_key)):
+        if keyring.has_secret(name) and not path.exists():
+            write_new(path, keyring.open_secret(name, opener))
 
 
 def retire_ingest_keys(keyring: Keyring, identities: Sequence[Identity], spool: Spool, tell: Callable[[int], None]) -> tuple[list[int], list[int]]:

@@ -54,8 +54,10 @@ class Operations:
         *,
         role: str = "client",
         number: int = 0,
+        read_only: bool = False,
     ) -> None:
         self._role = role
+        self._read_only = read_only
         self.pace = papers.pace
         self._papers = papers
         self._visitor = visitor
@@ -165,7 +167,7 @@ class Operations:
 
     @property
     def _rights(self) -> Rights:
-        return rights_of(self._role, self._papers.limits.profile)
+        return rights_of(self._role, self._papers.limits.profile, read_only=self._read_only)
 
     def _check_overwriting(self, path: VirtualPath) -> None:
         """A paper that is whole may be changed only by those who may overwrite; a broken upload goes on."""

@@ -107,7 +107,8 @@ class Sessions:
     def _operations(self, papers: Papers, visitor: Visitor, record: SessionRecord, number: int = 0) -> Operations:
         parts, most = self._parts, self._settings().max_handles
         run = partial(self._looking.run, visitor.person)
-        return Operations(papers, visitor, record, run, parts.space, most, role=visitor.role, number=number)
+        means = (papers, visitor, record, run, parts.space, most)
+        return Operations(*means, role=visitor.role, number=number, read_only=self._settings().read_only)
 
     def _desk(self, account: Account, visitor: Visitor, record: SessionRecord) -> Desk:
         clients = {client.name: client for client in account.clients}

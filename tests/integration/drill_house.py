@@ -45,7 +45,8 @@ SETS: dict[RepositoryName, tuple[str, ...]] = {
 class DrillHouse:
     """An installation with clients and papers."""
 
-    def __init__(self, installation: Installation) -> None:
+    def __init__(self, installation: Installation, *, revived: bool = False) -> None:
+        """`revived`: its repositories are there, and not empty."""
         self.installation = installation
         self.folder = installation.folder
         self.keyring = Keyring(self.folder)
@@ -53,7 +54,7 @@ class DrillHouse:
         self.catalog = Catalog.open(self.folder.catalog)
         self.vault = Vault(self.folder.vault)
         self.contents: dict[str, bytes] = {}
-        if not installation.settings.s3.is_embedded:  # else there is nowhere to back up to
+        if not installation.settings.s3.is_embedded and not revived:  # else there is nowhere to back up to
             prepare(installation)
         self._signer = SigningKey.parse(self.keyring.open_secret(RECEIPT_SIGNING, self.master))
 

@@ -25,7 +25,7 @@ from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.catalog import Paper, Run
 from tests.integration.conftest import S3Server, make_installation
-from tests.integration.drill_house import DrillHouse
+from tests.integration.drill_house import SETS, DrillHouse
 
 pytestmark = pytest.mark.xdist_group("drill")  # one house for all of them
 COUNT = 12
@@ -193,6 +193,27 @@ def test_the_newest_snapshots_forgotten_by_restic(house: DrillHouse) -> None:
     assert "1 recorded in the repository of the keys are gone" in run.detail["cause"]
     house.save()
     assert house.drill().state == "passed"
+
+
+def test_an_old_snapshot_presented_as_new(house: DrillHouse) -> None:
+    """Dated anew, or saved again, under the number of an older backup: alone, and in the place of the newest, which is gone."""
+    first, second = house.save(), house.save()
+    assert first and second
+    papers = house.repository("papers")
+    papers.backup(SETS["papers"], cwd=house.folder.root, host="elsewhere", tags=["nightsafe", f"run:{first.id}"])
+    forged = papers.snapshots()[-1]
+    try:
+        beside = house.drill("sample", sample=1)
+        house.forget_snapshots("papers", str(second.snapshot))
+        instead = house.drill("sample", sample=1)
+    finally:
+        house.forget_snapshots("papers", forged.id)
+        house.save()
+    named = f"snapshot {forged.short} of {forged.time:%Y-%m-%d %H:%M:%S} UTC passes for new, and bears the number of backup {first.id}, "
+    named += "which made another"
+    assert (beside.state, instead.state) == ("failed", "failed")
+    assert beside.detail["cause"] == f"in the repository of the papers: {named}"
+    assert "the newest snapshots were deleted: 1 " in instead.detail["cause"] and named in instead.detail["cause"]
 
 
 def test_hashes_altered_in_the_live_catalog_and_in_the_dump(house: DrillHouse, papers: list[Paper]) -> None:

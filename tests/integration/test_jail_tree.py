@@ -60,6 +60,14 @@ def test_a_missing_jail_says_nothing_of_the_host(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_jail_that_was_restored_lacks_its_hidden_folder_and_gets_it_again(tmp_path: Path) -> None:
+    Tree.create(tmp_path / "acme").close()
+    (tmp_path / "acme" / ".tmp").rmdir()
+    with Tree(tmp_path / "acme") as restored:
+        restored.put(path_of("/inbox/a"), WHOLE, mtime=None, durable=False)
+        assert names(restored, "/inbox") == {"a"}
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_put_and_stat(tree: Tree, durable: bool) -> None:
     put(tree, "/inbox/发票 \"1\" '[x]'\n.pdf", WHOLE, mtime=1_000_000_000.0, durable=durable)

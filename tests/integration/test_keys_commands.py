@@ -23,6 +23,7 @@ from gateway.age import Identity
 from gateway.audit.read import read
 from gateway.keys.identities import identity_file
 from gateway.keys.master import load_master
+from gateway.keys.resealing import add_recovery
 from gateway.store import Spool
 from nightsafe import cli
 from tests.integration.conftest import make_installation
@@ -85,6 +86,32 @@ def test_the_master_is_rotated_and_old_papers_open(house: DrillHouse, ask: Ask, 
     assert told["old"] == str(house.master.recipient) and told["recipient"] == result["recipient"] and told["person"].startswith("ops:")
     assert [one["recipient"] for one in events(house, "key.created")] == [result["recipient"]]
     assert house.master.encode() not in json.dumps(list(read(house.folder.audit)))
+
+
+def test_a_master_that_was_lost_is_replaced_by_means_of_the_kit(house: DrillHouse, ask: Ask, tmp_path: Path) -> None:
+    recovery, page = Identity.generate(), tmp_path / "part-a.txt"
+    add_recovery(house.keyring, recovery.recipient, house.master, None)
+    page.write_bytes(identity_file(recovery).encode())
+    house.add_paper("acme", "/inbox/a.pdf", b"a")
+    command = ("keys", "replace-master", "--identity", str(page))
+    assert ask(*command)[0] == 2, "the master is there"
+    old = house.installation.path(house.installation.settings.keys.master_file)
+    old.unlink()
+    house.folder.host_key.unlink()
+    with running_role(house.folder, "ingest"):
+        assert ask(*command)[0] == 4
+    other = tmp_path / "other.txt"
+    other.write_bytes(identity_file(Identity.generate()).encode())
+    assert ask("keys", "replace-master", "--identity", str(other))[0] == 2
+    (house.folder.spool_landed / "an upload without a receipt").write_bytes(b"sealed")
+    code, result = ask(*command)
+    assert code == 3 and (Path(result["set_aside"]) / "landed" / "an upload without a receipt").exists()
+    assert result["recipient"] == str(load_master(house.installation, {}).recipient) != str(house.master.recipient)
+    assert house.folder.host_key.exists() and not any(house.folder.spool_landed.iterdir())
+    assert ask("files", "get", "acme", "/inbox/a.pdf", "--out", str(tmp_path / "a"))[0] == 0 and (tmp_path / "a").read_bytes() == b"a"
+    (told,) = events(house, "master.replaced")
+    assert told["recipient"] == result["recipient"]
+    assert ask("keys", "rotate-master")[0] == 0, "and it is a master like any other"
 
 
 def test_one_more_recovery_key(house: DrillHouse, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

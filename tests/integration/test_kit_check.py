@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.access import access
-from backup.kitcheck import parse_kit
+from backup.kit import parse_kit
 from backup.overview import overview
 from backup.run import run_backup
 from config.cli import run

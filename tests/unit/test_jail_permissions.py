@@ -100,6 +100,14 @@ def test_drop_puts_lists_and_renames_what_is_unfinished() -> None:
         DROP.check(Action.LIST, path_of("/outbox"))
 
 
+@pytest.mark.parametrize(("role", "profile"), [("client", "exchange"), ("client", "drop"), ("staff", "exchange"), ("auditor", "exchange")])
+def test_in_a_gateway_that_is_read_only_nobody_changes_anything(role: str, profile: str) -> None:
+    everyday, still = rights_of(role, profile), rights_of(role, profile, read_only=True)
+    for path in ("/inbox/a", "/inbox/a.part", "/outbox/a", "/receipts/a"):
+        assert granted(still, path) == granted(everyday, path) & LOOKS
+        assert not still.mode_bits(path_of(path), folder=True) & 0o222
+
+
 HOST_ERRORS = [
     (errno.ENOSPC, "no_space"),
     (errno.EDQUOT, "no_space"),

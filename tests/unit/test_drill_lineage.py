@@ -1,0 +1,70 @@
+"""Snapshots that pass for new and are not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup.drill.lineage import impostors, is_of_its_run
+from backup.restic import Snapshot
+from gateway.catalog import Catalog, Run
+from gateway.catalog.rows import RunState
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def snapshot(letter: str, hours_ago: float, *tags: str) -> Snapshot:
+    return Snapshot(letter * 64, NOW - timedelta(hours=hours_ago), "nightsafe", ("nightsafe", *tags), ("/vault",))
+
+
+def backup(number: int, hours_ago: float, state: RunState = "passed") -> Run:
+    at = NOW - timedelta(hours=hours_ago)
+    return Run(number, "backup", state, at, None if state == "running" else at + timedelta(minutes=1), None, None, {})
+
+
+RUNS = {7: backup(7, 48), 8: backup(8, 24), 9: backup(9, 2, "interrupted"), 10: backup(10, 0.01, "running")}
+KNOWN = snapshot("b", 24, "run:8")
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (snapshot("c", 2, "run:9"), ""),
+        (snapshot("c", 0, "run:10"), ""),
+        (snapshot("c", 30, "run:7"), ""),  # older than the newest that is known: it passes for nothing
+        (snapshot("c", 1), "no backup made it"),
+        (snapshot("c", 1, "run:11"), "no backup made it"),
+        (snapshot("c", 1, "run:" + "9" * 30), "no backup made it"),
+        (snapshot("c", 1, "run:x"), "no backup made it"),
+        (snapshot("c", 1, "run:7"), "bears the number of backup 7, which made another"),
+        (snapshot("c", 1, "run:8"), "bears the number of backup 8, which made another"),
+        (snapshot("c", 1, "run:9"), "bears the number of backup 9, which was at another time"),
+        (snapshot("c", -1, "run:10"), "is of the future"),
+        (snapshot("c", 1, "destruction"), "no backup made it"),
+    ],
+)
+def test_what_no_backup_of_that_time_made_is_named(one: Snapshot, expected: str) -> None:
+    found = impostors([snapshot("a", 48, "run:7"), KNOWN, one], KNOWN, RUNS.get, NOW)
+    assert (found == []) if not expected else (len(found) == 1 and expected in found[0])
+
+
+def test_keys_that_were_saved_because_a_client_was_destroyed() -> None:
+    assert impostors([KNOWN, snapshot("c", 1, "destruction")], KNOWN, RUNS.get, NOW, destroyed=True) == []
+
+
+def test_many_are_counted() -> None:
+    found = impostors([snapshot(letter, 1) for letter in "cdef0123"], KNOWN, RUNS.get, NOW)
+    assert len(found) == 6 and found[-1] == "and 3 more"
+
+
+def test_a_dump_knows_its_run_and_no_later_one(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path / "catalog.sqlite3") as dump:
+        assert not is_of_its_run(snapshot("a", 1, "run:1"), dump)
+        first = dump.start_run("backup")
+        dump.start_run("drill")
+        assert is_of_its_run(snapshot("a", 1, f"run:{first}"), dump)
+        second = dump.start_run("copy")
+        assert not is_of_its_run(snapshot("a", 1, f"run:{first}"), dump) and is_of_its_run(snapshot("a", 1, f"run:{second}"), dump)
+        assert is_of_its_run(snapshot("a", 1), dump)  # of somebody who tags nothing: nothing to compare
