@@ -14,8 +14,9 @@ from backup.line import Colour, Line, age_words
 from backup.places import recorded_name
 from backup.status import NOT_OFFSITE, CopyStatus, backup_status, copies_status
 from config.loading import Installation
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, Run
 
+NEVER_DAYS = 40  # after which a paper should have been in some drill: the full one is monthly
 KIT_DAYS = 365  # after which a page in a safe should be tried again
 
 
@@ -58,14 +59,27 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
 def _last_drill(installation: Installation, now: datetime) -> Iterator[Line]:
     """What the newest drill of the first repository said, whether it counts or not."""
     with Catalog.open(installation.folder.catalog) as catalog:
-        run = next((run for run in catalog.runs("drill", 50) if run.state != "running" and not run.detail.get("copy")), None)
+        runs = [run for run in catalog.runs("drill", 50) if run.state != "running" and not run.detail.get("copy")]
+    run, covered = next(iter(runs), None), _coverage(runs, now)
     if run is None:
         return  # the line before says that nothing is proven
     text = f"number {run.id} ({run.detail.get('kind', 'sample')}) {run.state} {age_words(now - (run.ended_at or run.started_at))} ago"
     if run.detail.get("recovery_seconds") is not None:
         text += f", recovery time {run.detail['recovery_seconds']:.1f} s"
     colour: Colour = {"passed": "green", "failed": "red"}.get(run.state, "yellow")  # type: ignore[assignment]
+    if covered is not None:
+        yield covered
     yield Line("last drill", colour, text, "" if run.state == "passed" else f"nightsafe drill show {run.id}")
+
+
+def _coverage(runs: Sequence[Run], now: datetime) -> Line | None:
+    """How many papers drills have proven so far, by the newest drill that counted them."""
+    found = next((run.detail["coverage"] for run in runs if run.detail.get("coverage")), None)
+    if found is None:
+        return None
+    oldest = found["oldest_never"]
+    late = oldest is not None and now - datetime.fromisoformat(oldest["sealed_at"]) > timedelta(days=NEVER_DAYS)
+    return Line("drilled so far", "yellow" if late else "green", found["text"], "nightsafe drill run --full" if late else "")
 
 
 def _upkeep(installation: Installation, now: datetime) -> Iterator[Line]:

@@ -1,7 +1,9 @@
-"""`nightsafe drill run | list | show`."""
+"""`nightsafe drill run | list | show | proof`."""
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,6 +16,8 @@ from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
 
 if TYPE_CHECKING:
@@ -143,6 +147,34 @@ def show(number: int, data: Path | None, as_json: bool) -> None:
         _print(found, folder)
 
 
+@drill.command()
+@click.argument("client")
+@data_option
+@json_option
+def proof(client: str, data: Path | None, as_json: bool) -> None:
+    """Write the evidence of one CLIENT: its papers, each with the newest drill that brought it back. Nothing of others is in it.
+
+    A signed JSON file, and a page for people, below evidence/clients; for the client, or for who audits it.
+
+    Example: nightsafe drill proof acme
+    """
+    from backup.report.proof import write_proof
+    from gateway.audit.signatures import SigningKey
+    from gateway.keys.keyring import EVIDENCE_SIGNING, Keyring
+    from gateway.keys.master import load_master
+
+    installation = open_installation(data)
+    signer = SigningKey.parse(Keyring(installation.folder).open_secret(EVIDENCE_SIGNING, load_master(installation)))
+    path, values = write_proof(installation, client, signer)
+    with AuditLog(installation.folder.audit, "ops") as log:
+        told = {"client": client, **values["counts"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        log.append(Event.PROOF_WRITTEN, durable=True, person=f"ops:{getpass.getuser()}", **told)
+    if as_json:
+        emit({**values["counts"], "evidence": str(path), "page": str(path.with_suffix(".html"))}, as_json)
+    else:
+        facts({**values["counts"], "evidence": str(path), "page": str(path.with_suffix(".html"))})
+
+
 def _print(run: Run, folder: DataFolder) -> None:
     detail = run_facts(run, folder)["detail"]
     facts(
@@ -151,6 +183,7 @@ def _print(run: Run, folder: DataFolder) -> None:
             "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
             "snapshot": run.snapshot,
             "papers": f"{detail.get('drawn')} of {detail.get('of')} compared",
+            "coverage": (detail.get("coverage") or {}).get("text"),
             "bad": len(detail.get("bad", [])),
             "missing": len(detail.get("missing", [])),
             "surplus": len(detail.get("surplus", [])),

@@ -52,6 +52,7 @@ def conclude(job: Job, findings: Findings, obstacle: str) -> Run:
         "by_cause": causes(findings.tally),
         "cause": _cause(findings, obstacle),
         "statement": evidence.statement.get("text", ""),
+        "coverage": evidence.coverage,
         "catalog_at": rfc3339(findings.dump_at) if findings.dump_at else None,
         "recovery_seconds": round(evidence.recovery.time_seconds, 1),
         "recovery_point": rfc3339(findings.dump_at) if findings.dump_at else None,
@@ -110,6 +111,7 @@ def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, end
         bad_total=tally.by_cause.total(),
         by_cause=causes(tally),
         draw=_draw_facts(findings),
+        coverage=findings.coverage.values() if findings.coverage else None,
         statement=_statement(findings, verdict, job.kind),
         stages=findings.stages,
         recovery=Recovery(

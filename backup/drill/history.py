@@ -17,12 +17,12 @@ MAX_DRAW_BYTES = 64 * 1024 * 1024
 PAST_DRILLS = 1000
 
 
-def drilled_before(live: Catalog, evidence: Path) -> Callable[[str, datetime], bool]:
-    """Whether a paper (id, sealed_at) was verified by the last full drill that passed, or drawn by a sample that passed since."""
+def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Callable[[str, datetime], bool]:
+    """Whether a paper (id, sealed_at) was verified in one place by the last full drill that passed, or drawn by a sample that passed since."""
     papers: set[str] = set()
     until: datetime | None = None
     for run in live.runs("drill", limit=PAST_DRILLS):
-        if run.state != "passed":
+        if run.state != "passed" or run.detail.get("copy", "") != copy:
             continue
         if run.detail.get("kind") == "full":
             until = _moment(run.detail.get("catalog_at"))

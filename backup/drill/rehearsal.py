@@ -20,6 +20,7 @@ from typing import Literal, cast
 
 from backup.access import RepositoryName
 from backup.bucket import BucketMissing
+from backup.drill.coverage import Coverage, measure_coverage
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
@@ -92,6 +93,7 @@ class Findings:
     of: int = 0
     drawn: int = 0
     draw: Draw | None = None
+    coverage: Coverage | None = None
     restored_files: int = 0
     restored_bytes: int = 0
     keys_compared: int = 0
@@ -304,8 +306,22 @@ class Rehearsal:
             found.notes.append("A sample does not look for files that no catalog explains; a full drill does.")
         name_swaps(ledger, found.tally)
         self._compare_keys()
+        if self._is.kind in ("full", "sample"):
+            found.coverage = self._coverage(ledger)
         if self._destroyed.begun:
             found.notes.append(f"Papers of {len(self._destroyed.begun)} destroyed clients were left out: nothing is to open them.")
+
+    def _coverage(self, ledger: Ledger) -> Coverage:
+        """What is proven now, with this drill if nothing is bad."""
+        found, dump_at = self.findings, self.findings.dump_at or self._is.started_at
+        expected = ((paper, sealed_at) for paper, in_dump, sealed_at in ledger.seals() if not is_too_new(in_dump, sealed_at, dump_at))
+        drawn = frozenset(found.draw.papers) if found.draw else None
+
+        def proven(paper: str, sealed_at: datetime) -> bool:
+            now = not found.is_bad and (drawn is None or paper in drawn)
+            return now or self._is.drilled(paper, sealed_at)
+
+        return measure_coverage(expected, proven)
 
     def _compare_keys(self) -> None:
         restored = read_keys(self._keys / "keys")

@@ -149,7 +149,7 @@ def _rehearsal(job: Job, scratch: Path, agent: HeaderKeys) -> Rehearsal:
         keys=keys,
         probe=kit.probe if kit else lambda: probe(job.installation, job.secrets, job.copy),
         scratch=scratch,
-        drilled=drilled_before(job.live, job.installation.folder.evidence),
+        drilled=drilled_before(job.live, job.installation.folder.evidence, job.copy),
         progress=job.progress,
         copy=job.copy,
         cancel=job.cancel,

@@ -131,6 +131,7 @@ class Evidence:
     notes: Sequence[str] = field(default_factory=tuple)
     trend: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     forecast: Mapping[str, Any] | None = None
+    coverage: Mapping[str, Any] | None = None
 
     def values(self) -> dict[str, Any]:
         """As JSON values, lists cut to LISTED entries."""
@@ -158,6 +159,7 @@ class Evidence:
             "notes": list(self.notes),
             "trend": [dict(one) for one in self.trend],
             "forecast": dict(self.forecast) if self.forecast else None,
+            "coverage": dict(self.coverage) if self.coverage else None,
         }
 
 

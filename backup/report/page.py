@@ -26,18 +26,33 @@ ABOUT = {
 }
 
 
+LISTED = 2000  # papers on a page
+
+
 def render(evidence: Mapping[str, Any]) -> str:
     """The page for the values of an Evidence. Everything that comes from clients is escaped, control characters made visible."""
+    mark, word, meaning = WORDS[str(evidence["verdict"])]
+    slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
+    charts = [(title, drawn) for title, drawn in _charts(evidence) if drawn is not None]
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(e=evidence, about=ABOUT[str(evidence["drill"])], mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts)
+    )
+
+
+def render_client(evidence: Mapping[str, Any], name: str) -> str:
+    """The page for one client's evidence; `name` is that of the JSON beside it."""
+    listed = evidence["papers"][::-1][:LISTED]
+    return _environment().get_template("client.html").render(e=evidence, name=name, listed=listed)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when)
-    mark, word, meaning = WORDS[str(evidence["verdict"])]
-    slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
-    charts = [(title, drawn) for title, drawn in _charts(evidence) if drawn is not None]
-    return environment.get_template("page.html").render(
-        e=evidence, about=ABOUT[str(evidence["drill"])], mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts
-    )
+    return environment
 
 
 def _charts(evidence: Mapping[str, Any]) -> list[tuple[str, Chart | None]]:

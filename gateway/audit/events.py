@@ -101,5 +101,6 @@ class Event(StrEnum):
     DRILL_PASSED = "drill.passed"
     DRILL_FAILED = "drill.failed"
     DRILL_INCONCLUSIVE = "drill.inconclusive"
+    PROOF_WRITTEN = "proof.written"
     RESTORE_STARTED = "restore.started"
     RESTORE_FINISHED = "restore.finished"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from backup.drill.run import run_drill
+from backup.overview import overview
 from backup.run import run_backup
 from config.errors import Busy, Exit
 from config.loading import Installation
@@ -25,7 +26,7 @@ from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.catalog import Paper, Run
 from tests.integration.conftest import S3Server, make_installation
-from tests.integration.drill_house import SETS, DrillHouse
+from tests.integration.drill_house import LONG_AGO, SETS, DrillHouse
 
 pytestmark = pytest.mark.xdist_group("drill")  # one house for all of them
 COUNT = 12
@@ -97,6 +98,34 @@ def test_the_evidence_is_signed(house: DrillHouse) -> None:
     command = ["ssh-keygen", "-Y", "verify", "-f", house.keyring.allowed_signers, "-I", "evidence", "-n", "evidence@nightsafe", "-s", f"{path}.sig"]
     assert subprocess.run(command, input=path.read_bytes(), capture_output=True).returncode == 0
     assert path.with_suffix(".html").exists()
+    assert house.evidence(run)["coverage"]["percent"] == 100.0
+    assert any(line.name == "drilled so far" and line.colour == "green" for line in overview(house.installation))
+    _check_proof(house, run)
+
+
+def _check_proof(house: DrillHouse, run: Run) -> None:
+    """The evidence of one client: its papers alone, each with the drill that proved it, as long as the drill's own evidence holds."""
+    command = [sys.executable, "-m", "nightsafe", "drill", "proof", "acme", "--data", str(house.folder.root), "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    papers = {paper.id: paper for paper in house.catalog.papers(client="acme", state="accepted")}
+    old = {paper.id for paper in papers.values() if paper.sealed_at < run.started_at - LONG_AGO / 2}
+    path = Path(told["evidence"])
+    verify = ["ssh-keygen", "-Y", "verify", "-f", house.keyring.allowed_signers, "-I", "evidence", "-n", "evidence@nightsafe", "-s", f"{path}.sig"]
+    assert subprocess.run(verify, input=path.read_bytes(), capture_output=True).returncode == 0
+    values = json.loads(path.read_bytes())
+    assert {one["paper"] for one in values["papers"]} == set(papers)
+    assert {one["paper"] for one in values["papers"] if one["proven_by"] == run.id} >= old
+    assert [one["run"] for one in values["drills"]] == [run.id]
+    page = path.with_suffix(".html").read_text()
+    assert "zeta" not in page + path.read_text() and papers[min(papers)].sha256 in page
+    own = house.folder.root / str(run.detail["evidence"])
+    body = own.read_bytes()
+    own.write_bytes(body.replace(b'"verified": ', b'"verified": 1'))  # an altered one proves nothing
+    try:
+        values = json.loads(Path(json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["evidence"]).read_bytes())
+    finally:
+        own.write_bytes(body)
+    assert all(one["proven_by"] != run.id for one in values["papers"])
 
 
 def test_a_sample_passes_says_what_it_shows_and_can_be_drawn_again(house: DrillHouse) -> None:
@@ -107,6 +136,7 @@ def test_a_sample_passes_says_what_it_shows_and_can_be_drawn_again(house: DrillH
     evidence = house.evidence(first)
     assert "5 of 12 papers were drawn and none is bad" in evidence["statement"]["text"]
     assert len(evidence["draw"]["papers"]) == 5
+    assert "papers" in evidence["coverage"]["text"]
     assert house.evidence(house.drill("sample", sample=COUNT))["statement"]["text"] == f"All {COUNT} papers were checked and none is bad."
 
 

@@ -1,0 +1,51 @@
+"""How many papers were proven to come back at least once, and the oldest that never was. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of `papers`, `proven` came back in some drill that passed. `oldest` and `oldest_at` are of the one that waits longest for that."""
+
+    papers: int
+    proven: int
+    oldest: str = ""
+    oldest_at: datetime | None = None
+
+    @property
+    def percent(self) -> float:
+        """Rounded down, so that 100 means all."""
+        return self.proven * 1000 // self.papers / 10 if self.papers else 100.0
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        if not self.papers:
+            return "There are no papers yet."
+        if self.oldest_at is None:
+            return f"All {self.papers} papers were proven to come back at least once."
+        waits = f"the oldest that never was drilled is of {self.oldest_at:%Y-%m-%d}"
+        return f"{self.proven} of {self.papers} papers ({self.percent:g} %) were proven to come back at least once; {waits}."
+
+    def values(self) -> dict[str, Any]:
+        """As JSON values."""
+        oldest = {"paper": self.oldest, "sealed_at": self.oldest_at.isoformat().replace("+00:00", "Z")} if self.oldest_at else None
+        return {"papers": self.papers, "proven": self.proven, "percent": self.percent, "oldest_never": oldest, "text": self.text}
+
+
+def measure_coverage(papers: Iterable[tuple[str, datetime]], proven: Callable[[str, datetime], bool]) -> Coverage:
+    """Over (paper id, sealed_at) of all papers that the snapshot should hold."""
+    count = good = 0
+    oldest, oldest_at = "", None
+    for paper, sealed_at in papers:
+        count += 1
+        if proven(paper, sealed_at):
+            good += 1
+        elif oldest_at is None or sealed_at < oldest_at:
+            oldest, oldest_at = paper, sealed_at
+    return Coverage(count, good, oldest, oldest_at)
