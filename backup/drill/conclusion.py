@@ -123,9 +123,22 @@ def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, end
         tools={"nightsafe": _nightsafe_version(), "python": platform.python_version(), "restic": findings.restic},
         audit_head=job.audit.head,
         notes=findings.notes,
-        trend=drills,
+        trend=[*drills, _this(job, findings, verdict, point)],
         forecast=forecast(drills, job.live.count_papers(state="accepted")[0]),
     )
+
+
+def _this(job: Job, findings: Findings, verdict: Verdict, point_seconds: float | None) -> dict[str, Any]:
+    """This drill, as `history` tells of the earlier ones."""
+    return {
+        "run": job.run,
+        "at": job.started_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "drill": job.kind,
+        "verdict": verdict,
+        "papers": findings.of,
+        "recovery_seconds": round(sum(stage.seconds for stage in findings.stages), 1),
+        "point_seconds": point_seconds and round(point_seconds, 1),
+    }
 
 
 def _where(job: Job) -> dict[str, str]:

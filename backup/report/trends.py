@@ -55,7 +55,8 @@ class Chart:
 
     dots: tuple[Dot, ...]
     objective_y: float
-    most_seconds: float
+    objective_seconds: float
+    newest_seconds: float
     first: str
     last: str
 
@@ -65,9 +66,9 @@ class Chart:
         return " ".join(f"{dot.x:.1f},{dot.y:.1f}" for dot in self.dots)
 
 
-def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: float, kind: str | None = None) -> Chart | None:
-    """The chart of one value (`recovery_seconds`, `point_seconds`) of the drills, of one kind or of all; None for fewer than two."""
-    told = [one for one in drills if one[value] is not None and one["verdict"] != "inconclusive" and kind in (None, one["drill"])]
+def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: float, kinds: Sequence[str] = ()) -> Chart | None:
+    """The chart of one value (`recovery_seconds`, `point_seconds`) of the drills, of some kinds or of all; None for fewer than two."""
+    told = [one for one in drills if one[value] is not None and one["verdict"] != "inconclusive" and (not kinds or one["drill"] in kinds)]
     if len(told) < 2:
         return None
     moments = [datetime.fromisoformat(one["at"]).timestamp() for one in told]
@@ -81,4 +82,4 @@ def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: fl
         Dot(10 + (WIDTH - 20) * (moment - first) / span, height(float(one[value])), one["verdict"], f"drill {one['run']}, {one['at'][:10]}")
         for one, moment in zip(told, moments, strict=True)
     )
-    return Chart(dots, height(objective_seconds), most, told[0]["at"][:10], told[-1]["at"][:10])
+    return Chart(dots, height(objective_seconds), objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])

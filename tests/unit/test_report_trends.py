@@ -27,7 +27,7 @@ def test_history_is_of_one_place_and_oldest_first() -> None:
 
 def test_a_chart_has_its_line_and_the_objective_within_the_drawing() -> None:
     drills = history([drill(2, "failed"), drill(1), drill(0)], "")
-    found = chart(drills, "recovery_seconds", 120.0, "full")
+    found = chart(drills, "recovery_seconds", 120.0, ("full",))
     assert found is not None
     assert [dot.verdict for dot in found.dots] == ["passed", "passed", "failed"]
     assert (found.dots[0].x, found.dots[-1].x) == (10, WIDTH - 10)
@@ -38,7 +38,7 @@ def test_a_chart_has_its_line_and_the_objective_within_the_drawing() -> None:
 
 def test_too_few_or_unknown_values_make_no_chart() -> None:
     assert chart(history([drill(0)], ""), "recovery_seconds", 1.0) is None
-    assert chart(history([drill(1), drill(0, kind="sample")], ""), "recovery_seconds", 1.0, "full") is None
+    assert chart(history([drill(1), drill(0, kind="sample")], ""), "recovery_seconds", 1.0, ("full",)) is None
     assert chart(history([drill(1, recovery_point_seconds=None), drill(0)], ""), "point_seconds", 1.0) is None
     same = chart(history([drill(0), drill(0)], ""), "point_seconds", 1.0)
     assert same is not None and [dot.x for dot in same.dots] == [10, 10]
