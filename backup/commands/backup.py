@@ -1,4 +1,4 @@
-"""`nightsafe backup run | copy | check | forget | status | snapshots`."""
+"""`nightsafe backup run | copy | check | repair | forget | status | snapshots`."""
 
 from __future__ import annotations
 
@@ -72,6 +72,45 @@ def _tell(done: Run, installation: Installation, as_json: bool) -> None:
         )
     if done.state == "partial":
         raise Partial("the backup is not complete: some files could not be read", str(done.detail.get("error", "")))
+
+
+@backup.command()
+@click.option("--remove", is_flag=True, help="Remove the damaged packs, rebuild the index, and back up. Without it they are only named.")
+@from_option
+@data_option
+@json_option
+def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
+    """Mend a damaged repository: take out packs that are not what they should be, and save again what is still here.
+
+    What only a removed pack held, and what is not on this machine any more, is lost in this place; look first whether another copy has it. Exit
+    code 1: there is damage, and nothing was changed.
+
+    Examples: nightsafe backup repair; nightsafe backup repair --remove
+    """
+    import getpass
+
+    from backup.repair import repair as mend
+    from backup.run import run_backup
+
+    installation = open_installation(data)
+    with progress("reading everything") as watched:
+        found = mend(installation, watched, remove=remove, person=f"ops:{getpass.getuser()}", copy=copy)
+        saved = run_backup(installation, watched, copy=copy) if remove and not found.is_clean else None
+    told = {**found.values(), "backup": saved.state if saved else None}
+    if as_json:
+        emit(told, as_json)
+    elif found.is_clean:
+        say("Every byte was read, and nothing is wrong.")
+    else:
+        for name, fault in found.faults.items():
+            say(f"{name}: {fault}; {len(found.packs.get(name, []))} packs {'were removed' if remove else 'are damaged'}")
+            for pack in found.packs.get(name, [])[:20]:
+                say(f"  {pack}")
+        nothing = "Nothing was changed. Mend it with: nightsafe backup repair --remove"
+        say("Saved again. Prove it: nightsafe drill run --full; nightsafe backup check --whole" if remove else nothing)
+    if found.is_clean:
+        return Exit.DONE
+    return Exit.BAD if not remove else Exit.DONE if saved and saved.state == "passed" else Exit.PARTLY
 
 
 @backup.command()

@@ -123,6 +123,11 @@ def check(*, read_data: bool = False, subset: str | None = None, lock: bool = Tr
     return words
 
 
+def rebuild_index() -> list[str]:
+    """Make the index anew from the packs that are there; `repair index` since 0.16, which knows this name, too."""
+    return ["rebuild-index"]
+
+
 def key_add(new_password_file: str, *, host: str, user: str) -> list[str]:
     """Let another password open the repository."""
     return ["key", "add", "--new-password-file", new_password_file, "--host", host, "--user", user]

@@ -130,6 +130,10 @@ class Restic:
         """Raises Damaged when something is wrong with the repository."""
         self._plain("checking the repository", arguments.check(read_data=read_data, subset=subset, lock=lock))
 
+    def rebuild_index(self) -> None:
+        """Make the index anew from the packs that are there."""
+        self._plain("rebuilding the index", arguments.rebuild_index())
+
     def add_key(self, password: bytes, *, host: str, user: str) -> None:
         """Let `password` open the repository too."""
         secrets = Secrets(self.secrets.password, self.secrets.environment, password)

@@ -101,6 +101,7 @@ class Event(StrEnum):
     DRILL_PASSED = "drill.passed"
     DRILL_FAILED = "drill.failed"
     DRILL_INCONCLUSIVE = "drill.inconclusive"
+    REPOSITORY_REPAIRED = "repository.repaired"
     PROOF_WRITTEN = "proof.written"
     RESTORE_STARTED = "restore.started"
     RESTORE_FINISHED = "restore.finished"

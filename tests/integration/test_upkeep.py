@@ -12,6 +12,7 @@ import pytest
 from backup.check import run_check
 from backup.forget import ForgettingStopped, run_forget
 from backup.overview import backup_lines
+from backup.run import run_backup
 from config.errors import Busy, Exit
 from config.loading import Installation
 from config.roles import exclusive
@@ -73,6 +74,32 @@ def test_a_flipped_bit_is_found_stops_forgetting_and_is_named(house: DrillHouse)
     assert Event.FORGETTING_STOPPED in house.events()
     assert upkeep(house)["forget"].startswith("yellow: nothing was forgotten")
     assert run_check(house.installation, whole=True).state == "passed"
+
+
+@pytest.mark.long
+def test_damage_is_mended_by_what_is_still_here_and_a_drill_proves_it(house: DrillHouse) -> None:
+    """A flipped bit in a pack of papers, and a pack that is gone: the drill fails, forgetting stands still, the repair ends both."""
+    run_backup(house.installation)
+    (key, data), (gone, _), *_ = sorted(house.objects("papers", "data").items(), key=lambda one: -len(one[1]))
+    damaged = data[:60] + bytes([data[60] ^ 1]) + data[61:]
+    house.put_object(key, damaged)
+    house.delete_object(gone)
+    assert house.drill().state == "failed"
+    with pytest.raises(ForgettingStopped, match="the newest drill failed"):
+        run_forget(house.installation)
+    looked = command(house, "repair")
+    assert looked.returncode == Exit.BAD and key.rpartition("/")[2] in looked.stdout.decode()
+    assert house.objects("papers", "data")[key] == damaged, "nothing is removed before a person says so"
+    assert run_backup(house.installation).state in ("passed", "partial")
+    assert house.drill().state == "failed", "restic takes the damaged pack for a good one"
+    mended = command(house, "repair", "--remove")
+    assert mended.returncode == Exit.DONE, mended.stderr.decode() + mended.stdout.decode()
+    assert house.objects("papers", "data").get(key) != damaged
+    assert Event.REPOSITORY_REPAIRED in house.events()
+    assert house.drill().state == "passed"
+    assert run_check(house.installation, whole=True).state == "passed"
+    assert run_forget(house.installation).state == "passed"
+    assert command(house, "repair").returncode == Exit.DONE
 
 
 def test_forgetting_keeps_what_the_rules_keep_and_a_drill_passes(house: DrillHouse) -> None:

@@ -1,0 +1,125 @@
+"""Mending a repository after a check or a drill found damage: out with the bad packs, then save again what is still here.
+
+    check all data → remove the packs that are not what their name says → rebuild the index → back up → check all data once more
+
+restic never mends by itself: a pack that is there counts as good, so nothing in it is ever uploaded again. What only the removed packs held, and
+what is not on this machine any more, is lost in this place; another copy may have it. So nothing is removed before a person says so.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from backup.access import RepositoryName
+from backup.check import CHECK_LOCK
+from backup.places import Place, place, recorded_name
+from backup.repository import PASSWORDS
+from backup.restic import Damaged, Limits, Restic
+from backup.restic.arguments import Repository
+from backup.restic.runner import Runner, Secrets
+from config.console import Progress
+from config.errors import UsageError
+from config.loading import Installation
+from config.roles import exclusive
+from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog
+from gateway.keys.secrets import RoleSecrets, role_secrets
+
+PACK = re.compile(r"\bpack (?:ID does not match, want |file )?([0-9a-f]{8,64})\b", re.IGNORECASE)
+PASSES = 20  # one pass names as many packs as the kept end of restic's output does
+_WAIT = "wait for it to end; nothing was changed"
+NAMES: tuple[RepositoryName, ...] = ("papers", "keys")
+
+
+@dataclass
+class Repair:
+    """What was found, by repository: packs that are not what they should be, and what restic says where that is not a pack. `removed`: they went."""
+
+    packs: dict[str, list[str]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+    removed: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.faults
+
+    def values(self) -> Mapping[str, object]:
+        """As JSON values."""
+        return {"clean": self.is_clean, "packs": self.packs, "faults": self.faults, "removed": self.removed}
+
+
+def repair(
+    installation: Installation,
+    progress: Progress,
+    *,
+    remove: bool,
+    person: str,
+    secrets: RoleSecrets | None = None,
+    cancel: threading.Event | None = None,
+    copy: str = "",
+) -> Repair:
+    """Look at every byte of both repositories; with `remove`, take out the bad packs and rebuild the index. A backup has to follow.
+
+    Uses the pruner's credential. Raises Busy, UsageError without a backup, and the error of whatever failed.
+    """
+    folder, found = installation.folder, Repair(removed=remove)
+    with (
+        exclusive(folder, "backup", "a backup runs", _WAIT),
+        exclusive(folder, "drill", "a drill runs", _WAIT),
+        exclusive(folder, CHECK_LOCK, "a check runs", _WAIT),
+        Catalog.open(folder.catalog) as catalog,
+        AuditLog(folder.audit, "ops") as audit,
+    ):
+        if catalog.repository(recorded_name("papers", copy)) is None:
+            raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
+        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
+        there = place(installation, "pruner", secrets, copy)
+        there.check()
+        settings = installation.settings.backup
+        runner = Runner(settings.restic, folder.cache / "restic-tmp", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
+        for number, name in enumerate(NAMES):
+            progress.update(number, len(NAMES), f"reading all of {name}")
+            restic = Restic(runner, Repository(there.url(name)), Secrets(secrets[PASSWORDS[name]], there.environment(name)))
+            _mend(restic, there, name, found)
+            if remove and name in found.faults:
+                facts = {"repository": recorded_name(name, copy), "packs": len(found.packs.get(name, ()))}
+                audit.append(Event.REPOSITORY_REPAIRED, durable=True, person=person, **facts)
+        progress.update(len(NAMES), len(NAMES))
+    return found
+
+
+def _mend(restic: Restic, there: Place, name: RepositoryName, found: Repair) -> None:
+    for _ in range(PASSES):
+        fault = _fault(restic)
+        if fault is None:
+            return
+        found.faults.setdefault(name, fault.message)
+        known = found.packs.setdefault(name, [])
+        new = [pack for pack in _packs(fault.detail, there, name) if pack not in known]
+        known += new
+        if not found.removed:
+            return
+        there.remove(name, [f"data/{pack[:2]}/{pack}" for pack in new])
+        restic.rebuild_index()
+        if not new:
+            return  # what is left is no pack: the backup, and the check after it, tell whether it mattered
+
+
+def _fault(restic: Restic) -> Damaged | None:
+    try:
+        restic.check(read_data=True)
+    except Damaged as error:
+        return error
+    return None
+
+
+def _packs(detail: str, there: Place, name: RepositoryName) -> list[str]:
+    """The full names of the packs that restic's output blames and that are there: older restics shorten them."""
+    blamed = list(dict.fromkeys(PACK.findall(detail)))
+    full = [pack for start in blamed for pack in there.names(name, f"data/{start[:2]}/{start}", limit=2)]
+    return list(dict.fromkeys(pack.rpartition("/")[2] for pack in full))
