@@ -29,7 +29,7 @@ COMMANDS = {
     "retention": ("gateway.commands.retention:retention", "How long papers are kept: report, run."),
     "notify": ("gateway.commands.notify:notify", "Notices of events: list, test."),
     "catalog": ("gateway.commands.catalog:catalog", "The catalog: rebuild."),
-    "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots, check, repair, forget, copy."),
+    "backup": ("backup.commands.backup:backup", "Backups: run, status, snapshots, check, repair, forget, copy, begin anew."),
     "drill": ("backup.commands.drill:drill", "Rehearsed restores: run, list, show; what they prove of a client."),
     "restore": ("backup.commands.restore:restore", "Bring papers back from the newest backup."),
     "keys": ("gateway.commands.keys:keys", "Keys: report, rotate, replace a lost master, add a recovery key, move the master to a KMS."),

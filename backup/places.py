@@ -10,7 +10,7 @@ import os
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from backup.access import RepositoryName, S3Access, S3Role, access, copy_credent
 from backup.bucket import Locked, Version, check_bucket, list_names, old_versions, remove_names, remove_versions
 from config.errors import Away, OutOfReach, SettingsError
 from config.loading import Installation
+from gateway.catalog import Catalog, Run
 from gateway.keys.secrets import RoleSecrets
 
 _KINDS = ("keys", "locks", "snapshots", "index", "data")
@@ -245,6 +246,12 @@ def split_name(recorded: str) -> tuple[RepositoryName, str]:
     """(repository, copy) of a name that the catalog knows."""
     repository, _, copy = recorded.partition("@")
     return ("keys" if repository == "keys" else "papers"), copy
+
+
+def of_this_repository(catalog: Catalog, runs: Iterable[Run], copy: str = "") -> list[Run]:
+    """The runs that concern the repositories which a place has now, and not those that were there before and are lost."""
+    known = catalog.repository(recorded_name("papers", copy))
+    return [run for run in runs if known is None or run.ended_at is None or run.ended_at >= known.created_at]
 
 
 def recorded_name(repository: RepositoryName, copy: str = "") -> str:

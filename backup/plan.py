@@ -27,7 +27,6 @@ from config.files import TEMPORARY_PREFIX
 DUMP_FILE = "catalog.sqlite3"  # in DATA/dump
 HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_ecdsa_key")
 _VOLATILE = ("jails",)
-_SAVED_AGAIN = "storing the file again"
 
 
 class SourceMissing(CheckFailed):
@@ -77,9 +76,8 @@ def tags(run: int, audit_head: str) -> list[str]:
 
 
 def serious(faults: Iterable[Fault], root: Path) -> list[Fault]:
-    """The faults that make a backup partial: all but names that were deleted while the jails were read, and what restic tells of files whose older
-    copy in the repository was damaged and went: it saves them again."""
-    return [fault for fault in faults if not _vanished(fault, root) and _SAVED_AGAIN not in fault.message]
+    """The faults that make a backup partial: all but names that were deleted while the jails were read."""
+    return [fault for fault in faults if not _vanished(fault, root)]
 
 
 def _vanished(fault: Fault, root: Path) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup.access import is_offsite
+from backup.places import of_this_repository
 from backup.line import Colour
 from config.loading import Installation
 from config.settings import CopySettings
@@ -75,7 +76,8 @@ def backup_status(installation: Installation, now: datetime | None = None) -> Ba
     """The state of backups and drills now. Raises SettingsError, CatalogError."""
     settings = installation.settings
     with Catalog.open(installation.folder.catalog) as catalog:
-        backups, drills = catalog.runs("backup", 200), [run for run in catalog.runs("drill", 200) if not run.detail.get("copy")]
+        backups = of_this_repository(catalog, catalog.runs("backup", 200))
+        drills = of_this_repository(catalog, (run for run in catalog.runs("drill", 200) if not run.detail.get("copy")))
     return judge(
         backups,
         drills,
@@ -155,6 +157,16 @@ def copies_status(installation: Installation, now: datetime | None = None) -> li
     now = now or datetime.now(UTC)
     with Catalog.open(installation.folder.catalog) as catalog:
         runs, drills = catalog.runs("copy", 500), catalog.runs("drill", 500)
+        runs = [
+            run
+            for name in installation.settings.copies
+            for run in of_this_repository(catalog, (r for r in runs if r.detail.get("copy") == name), name)
+        ]
+        drills = [
+            run
+            for name in installation.settings.copies
+            for run in of_this_repository(catalog, (r for r in drills if r.detail.get("copy") == name), name)
+        ]
     found = []
     for name, settings in sorted(installation.settings.copies.items()):
         own = _ended([run for run in runs if run.detail.get("copy") == name])

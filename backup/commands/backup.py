@@ -1,4 +1,4 @@
-"""`nightsafe backup run | copy | check | repair | forget | status | snapshots`."""
+"""`nightsafe backup run | copy | begin-anew | check | repair | forget | status | snapshots`."""
 
 from __future__ import annotations
 
@@ -74,6 +74,30 @@ def _tell(done: Run, installation: Installation, as_json: bool) -> None:
         raise Partial("the backup is not complete: some files could not be read", str(done.detail.get("error", "")))
 
 
+@backup.command("begin-anew")
+@click.option("--reason", required=True, metavar="TEXT", help="Why: it is recorded.")
+@from_option
+@data_option
+@json_option
+def begin_anew(reason: str, copy: str, data: Path | None, as_json: bool) -> None:
+    """Make new repositories where the known ones are lost (the bucket was emptied, or is another one now), and back up everything.
+
+    Nothing is deleted anywhere. Refused while the known repository is there.
+
+    Example: nightsafe backup begin-anew --reason 'the account of the old bucket was closed'
+    """
+    import getpass
+
+    from backup.anew import give_up
+    from backup.run import run_backup
+
+    installation = open_installation(data)
+    give_up(installation, copy, reason, f"ops:{getpass.getuser()}")
+    with progress("backing up") as watched:
+        done = run_backup(installation, watched, copy=copy)
+    _tell(done, installation, as_json)
+
+
 @backup.command()
 @click.option("--remove", is_flag=True, help="Remove the damaged packs, rebuild the index, and back up. Without it they are only named.")
 @from_option
@@ -96,6 +120,8 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
     with progress("reading everything") as watched:
         found = mend(installation, watched, remove=remove, person=f"ops:{getpass.getuser()}", copy=copy)
         saved = run_backup(installation, watched, copy=copy) if remove and not found.is_clean else None
+        if saved and saved.state == "partial":  # restic calls it an error when it saves again what was gone: the next one tells
+            saved = run_backup(installation, watched, copy=copy)
     told = {**found.values(), "backup": saved.state if saved else None}
     if as_json:
         emit(told, as_json)

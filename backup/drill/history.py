@@ -10,6 +10,7 @@ from typing import Any
 
 from backup.drill.judge import GRACE
 from backup.drill.sample import digest
+from backup.places import of_this_repository
 from gateway.catalog import Catalog, Run
 
 MAX_EVIDENCE_BYTES = 8 * 1024 * 1024
@@ -21,7 +22,7 @@ def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Callable[[s
     """Whether a paper (id, sealed_at) was verified in one place by the last full drill that passed, or drawn by a sample that passed since."""
     papers: set[str] = set()
     until: datetime | None = None
-    for run in live.runs("drill", limit=PAST_DRILLS):
+    for run in of_this_repository(live, live.runs("drill", limit=PAST_DRILLS), copy):
         if run.state != "passed" or run.detail.get("copy", "") != copy:
             continue
         if run.detail.get("kind") == "full":

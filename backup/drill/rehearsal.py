@@ -32,7 +32,7 @@ from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts, records
 from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
-from backup.places import recorded_name
+from backup.places import of_this_repository, recorded_name
 from backup.report.evidence import RepositoryFacts, Stage, rfc3339
 from backup.restic import (
     Damaged,
@@ -189,6 +189,7 @@ class Rehearsal:
     def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
         """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
         runs = [run for run in self._is.live.runs("copy" if self._is.copy else "backup", limit=200) if run.detail.get("copy", "") == self._is.copy]
+        runs = of_this_repository(self._is.live, runs, self._is.copy)
         recorded = [run for run in runs if run.state in ("passed", "partial") and of_run(run)]
         repository = self._is.live.repository(recorded_name(cast(RepositoryName, name), self._is.copy))
         if not recorded and repository is None:

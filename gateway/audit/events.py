@@ -101,6 +101,7 @@ class Event(StrEnum):
     DRILL_PASSED = "drill.passed"
     DRILL_FAILED = "drill.failed"
     DRILL_INCONCLUSIVE = "drill.inconclusive"
+    REPOSITORY_GIVEN_UP = "repository.given_up"
     REPOSITORY_REPAIRED = "repository.repaired"
     PROOF_WRITTEN = "proof.written"
     RESTORE_STARTED = "restore.started"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from config.errors import UsageError
 from gateway.catalog import tables as t
@@ -38,6 +38,11 @@ class RunQueries:
         with self._database.writing() as connection:
             connection.execute(insert(t.repositories).values(name=name, url=url, restic_id=restic_id, created_at=now))
         return Repository(name, url, restic_id, now)
+
+    def forget_repository(self, name: str) -> None:
+        """Know nothing of a repository any more: it is lost, and another is to be made in its place."""
+        with self._database.writing() as connection:
+            connection.execute(delete(t.repositories).where(t.repositories.c.name == name))
 
     def start_run(self, kind: RunKind, detail: Mapping[str, Any] | None = None) -> int:
         """Begin a run of this process; the id counts up."""

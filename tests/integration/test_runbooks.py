@@ -1,0 +1,136 @@
+"""The runbooks, followed: the very commands of each page, in a firm that has lost what the page is about. Real restic and S3."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backup.access import access
+from backup.run import run_backup
+from gateway.age import Identity
+from gateway.catalog import Catalog
+from gateway.keys.identities import identity_file
+from gateway.keys.keyring import RESTIC_KIT
+from gateway.keys.kit import KitValues, part_a, part_b
+from gateway.keys.resealing import add_recovery
+from tests.integration.conftest import S3Server, make_installation
+from tests.integration.drill_house import DrillHouse
+
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("runbooks")]
+PAGES = Path(__file__).parents[2] / "docs" / "how-to"
+PAPERS = 5
+
+
+def commands(page: str) -> list[str]:
+    """The blocks of a page that are for a shell, in order."""
+    return re.findall(r"^```sh\n(.*?)^```", (PAGES / f"{page}.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+class Firm:
+    """A firm with its kit in the safe: `base` is the folder that holds the data folder and what lies beside it."""
+
+    def __init__(self, base: Path, s3: S3Server) -> None:
+        self.base = base
+        self.recovery = Identity.generate()
+        self.s3, self.prefix = s3, f"t-{secrets.token_hex(6)}"
+        self.house = DrillHouse(make_installation(base, s3.settings(base, self.prefix) + "[drill]\nself_test = false\n"))
+        add_recovery(self.house.keyring, self.recovery.recipient, self.house.master, None)
+        self.house.fill(PAPERS)
+        run_backup(self.house.installation)
+        (base / "part-a.txt").write_text(part_a(self.recovery, self.house.keyring))
+        bucket = access(self.house.installation, "reader")
+        password = self.house.keyring.open_secret(RESTIC_KIT, self.house.master).decode()
+        values = KitValues(bucket.url("papers"), bucket.url("keys"), password, bucket.access_key, bucket.secret_key, bucket.region)
+        (base / "part-b.txt").write_text(part_b(values, self.house.keyring))
+
+    def follow(self, page: str, *, until: int | None = None, start: int = 0) -> str:
+        """What a shell prints that is given the page's commands, one block after the other; it ends with the first that fails."""
+        tools = self.base / "tools"
+        tools.mkdir(exist_ok=True)
+        (tools / "nightsafe").write_text(f'#!/bin/sh\nexec {sys.executable} -m nightsafe "$@"\n')
+        (tools / "nightsafe").chmod(stat.S_IRWXU)
+        script = "\n".join(commands(page)[start:until]).replace("/srv/nightsafe", str(self.base))
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "NIGHTSAFE_DATA": str(self.base / "data")}
+        done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=self.base, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def accepted(self) -> int:
+        with Catalog.open(self.base / "data" / "catalog.sqlite3") as catalog:
+            return catalog.count_papers(state="accepted")[0]
+
+    def newest_drill(self) -> str:
+        with Catalog.open(self.base / "data" / "catalog.sqlite3") as catalog:
+            return next(iter(catalog.runs("drill", 1))).state
+
+
+@pytest.fixture
+def firm(tmp_path: Path, s3: S3Server) -> Iterator[Firm]:
+    made = Firm(tmp_path / "firm", s3)
+    with contextlib.closing(made.house):
+        yield made
+
+
+def test_a_lost_machine(firm: Firm) -> None:
+    shutil.rmtree(firm.base / "data")
+    (firm.base / "master.key").unlink()
+    told = firm.follow("recover-a-lost-machine")
+    assert "installation.restored" in told
+    assert (firm.accepted(), firm.newest_drill()) == (PAPERS, "passed")
+
+
+def test_a_lost_bucket(firm: Firm) -> None:
+    settings = firm.base / "data" / "nightsafe.toml"
+    settings.write_text(settings.read_text().replace(firm.prefix, firm.prefix + "-new"))
+    refused = subprocess.run([sys.executable, "-m", "nightsafe", "backup", "run", "--data", str(firm.base / "data")], capture_output=True, text=True)
+    assert refused.returncode == 1 and "does not hold the repository" in refused.stderr
+    old = (firm.base / "part-b.txt").read_text()
+    firm.follow("recover-a-lost-bucket")
+    assert (firm.accepted(), firm.newest_drill()) == (PAPERS, "passed")
+    new = (firm.base / "part-b.txt").read_text()
+    assert f"{firm.prefix}-new/papers" in new and f"{firm.prefix}-new/papers" not in old
+    again = [sys.executable, "-m", "nightsafe", "backup", "begin-anew", "--reason", "by mistake", "--data", str(firm.base / "data")]
+    assert subprocess.run(again, capture_output=True).returncode == 2, "nothing is given up that is there"
+
+
+def test_a_lost_master(firm: Firm) -> None:
+    (firm.base / "master.key").unlink()
+    (firm.base / "part-a.txt").write_bytes(identity_file(firm.recovery).encode())
+    firm.follow("recover-lost-keys", start=1)
+    assert (firm.accepted(), firm.newest_drill()) == (PAPERS, "passed")
+
+
+def test_nobody_is_left_who_knows(firm: Firm) -> None:
+    told = firm.follow("carry-on-without-the-operator", start=1)
+    assert "escrow" in told and firm.newest_drill() == "passed"
+
+
+def test_a_restore_without_nightsafe(firm: Firm) -> None:
+    """With restic and age alone; the page has the pages of the kit under names of its own."""
+    away = firm.base / "away"
+    away.mkdir()
+    (away / "kit-a.txt").write_text((firm.base / "part-a.txt").read_text())
+    (away / "kit-b.txt").write_text((firm.base / "part-b.txt").read_text())
+    blocks = [block for block in commands("restore-without-nightsafe") if "sed -n" in block or "sh restore.sh kit-a.txt back\n" in block]
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", "\n".join(blocks)], cwd=away, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    named = list(firm.house.catalog.papers(state="accepted"))
+    for paper in named:
+        assert (away / "back" / paper.client / paper.path[1:]).read_bytes() == firm.house.contents[paper.id]
+
+
+def test_each_page_of_the_table_is_there() -> None:
+    table = (PAGES / "when-something-is-lost.md").read_text("utf-8")
+    assert all((PAGES / name).exists() for name in re.findall(r"\]\(([a-z-]+\.md)", table))
+    assert json.dumps(commands("recover-a-lost-machine"))
