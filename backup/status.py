@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup.access import is_offsite
-from backup.places import of_this_repository
 from backup.line import Colour
+from backup.places import of_this_repository
 from config.loading import Installation
 from config.settings import CopySettings
 from gateway.catalog import Catalog, Run
