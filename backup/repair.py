@@ -94,6 +94,7 @@ def repair(
 
 
 def _mend(restic: Restic, there: Place, name: RepositoryName, found: Repair) -> None:
+    idle = 0
     for _ in range(PASSES):
         fault = _fault(restic)
         if fault is None:
@@ -106,7 +107,8 @@ def _mend(restic: Restic, there: Place, name: RepositoryName, found: Repair) -> 
             return
         there.remove(name, [f"data/{pack[:2]}/{pack}" for pack in new])
         restic.rebuild_index()
-        if not new:
+        idle = 0 if new else idle + 1
+        if idle > 1:
             return  # what is left is no pack: the backup, and the check after it, tell whether it mattered
 
 

@@ -55,6 +55,7 @@ class Chart:
 
     dots: tuple[Dot, ...]
     objective_y: float
+    most_seconds: float  # at the top edge
     objective_seconds: float
     newest_seconds: float
     first: str
@@ -82,4 +83,4 @@ def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: fl
         Dot(10 + (WIDTH - 20) * (moment - first) / span, height(float(one[value])), one["verdict"], f"drill {one['run']}, {one['at'][:10]}")
         for one, moment in zip(told, moments, strict=True)
     )
-    return Chart(dots, height(objective_seconds), objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])
+    return Chart(dots, height(objective_seconds), most, objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])

@@ -88,7 +88,7 @@ def read_backups(installation: Installation) -> Backups:
         runs, drills = catalog.runs(None, MOST_RUNS), history(catalog.runs("drill", 500), "")
     time, point = settings.objective_recovery_time_hours * 3600, settings.objective_recovery_point_hours * 3600
     drawn = [
-        ("Recovery time of full drills", time, chart(drills, "recovery_seconds", time, "full")),
+        ("Recovery time of full drills and clean rooms", time, chart(drills, "recovery_seconds", time, ("full", "clean-room"))),
         ("Recovery point of all drills", point, chart(drills, "point_seconds", point)),
     ]
     return Backups(runs, [(title, objective, one) for title, objective, one in drawn if one is not None])
