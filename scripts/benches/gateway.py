@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ CLIENT = "bench"
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 1024 * 1024
 SMALL = 20_000  # bytes of a small paper
+DISK = Path("/var/tmp")  # noqa: S108 - as RAM
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,10 @@ class Bench:
 
 
 @contextmanager
-def nightsafe(bench: Bench) -> Iterator[Server]:
+def nightsafe(bench: Bench, workers: int = 1) -> Iterator[Server]:
     """All roles but the scheduler's work, as `up` runs them."""
-    home = bench.home / "nightsafe"
+    name = "Nightsafe" if workers == 1 else f"Nightsafe, {workers} workers"
+    home = bench.home / f"nightsafe-{workers}"
     home.mkdir()
     data, ready = home / "data", home / "ready.json"
     settings = {
@@ -137,6 +139,7 @@ def nightsafe(bench: Bench) -> Iterator[Server]:
         "GATEWAY__RESERVE_BYTES": 0,
         "GATEWAY__MAX_CONNECTIONS": 5000,
         "GATEWAY__MAX_SESSIONS_PER_PERSON": 5000,
+        "GATEWAY__WORKERS": workers,
         "BACKUP__SCHEDULE": "0 0 29 2 *",
         "DRILL__SCHEDULE": "0 0 29 2 *",
     }
@@ -161,7 +164,7 @@ def nightsafe(bench: Bench) -> Iterator[Server]:
             def sealed() -> None:
                 _wait(lambda: not any(os.scandir(data / "spool" / "landed")) and not any(os.scandir(data / "spool" / "partial")), 300)
 
-            yield Server("Nightsafe", port, CLIENT, "/inbox", lambda: [gateway], sealed)
+            yield Server(name, port, CLIENT, "/inbox", lambda: [gateway], sealed)
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait(60)
@@ -339,12 +342,34 @@ WORKS = (
 LOGINS = 40
 MEMORY_GOALS = (0.05, 1.0)
 PEERS = ("OpenSSH", "rclone")
-MAKERS = {"Nightsafe": nightsafe, "OpenSSH": openssh, "rclone": rclone}
+Maker = Callable[[Bench], AbstractContextManager[Server]]
+MAKERS: dict[str, Maker] = {"Nightsafe": nightsafe, "OpenSSH": openssh, "rclone": rclone}
+COLUMNS = ("", *MAKERS, "to OpenSSH", "goal", "to rclone", "goal", "reached")
+Goals = tuple[float | None, float | None]
 
 INTRO = (
-    "Each server in turn, round after round, by the same OpenSSH client; medians. Nightsafe runs whole: it seals every block, syncs before each "
-    "CLOSE is answered, writes its audit log, and ingests at the same time. OpenSSH keeps files as they come; rclone encrypts under one password; "
-    "neither syncs."
+    "Each server in turn, round after round, by the same OpenSSH client; shown are medians. The client runs on the same processors as the "
+    "servers, and is a part of every time. Nightsafe runs whole: it seals every block, syncs file, name and both folders before each CLOSE is "
+    "answered, writes two lines of its audit log for each paper, and ingests at the same time (hash, age, catalog, receipt). OpenSSH keeps "
+    "files as they come; rclone encrypts under one password; neither syncs. CPU is that of the server's processes as the kernel counts it, "
+    "without what ingest does."
+)
+TO_PEERS = (
+    "On a RAM disk, where a sync costs nothing: what is compared is the work of the servers. A small paper has 20 kB and takes three requests, "
+    "each sent when the one before was answered, so one session never keeps two processors busy.\n\n"
+    "Where the processor time of a small paper goes, in the gateway: between a third and a half is sending and receiving its six packets, most "
+    "of it in the kernel, which delivers to the client within the send. The rest, by py-spy: OPEN 41 % (half of that is the spool file with its "
+    "key, header and locks), WRITE 5 %, CLOSE 37 % (half of that is sealing the block and the footer), landing 16 %; within these, the two "
+    "audit lines are 14 %. It is 65 system calls, no thread and no SQL: Python between system calls that take a microsecond or two, spread so "
+    "evenly that hardly a function has more than 3 %. What is left to gain lies in another language for the way from the packet to the spool "
+    "file, not in one place.\n\n"
+    "With eight clients the gateway's one event loop is the limit. `--workers` does not help them here, because they are one client, which is "
+    "at home with one worker ([why](../adr/0018-a-client-is-at-home-with-one-worker.md))."
+)
+ON_DISK = (
+    "The same on a disk, where each CLOSE of Nightsafe's waits for four syncs, while the peers leave it to the kernel when to write. It shows "
+    "what it costs to promise something. Threads wait for the disk, which costs processor time, too ([why](../adr/0022-small-papers-are-closed-"
+    "in-place.md))."
 )
 
 
@@ -354,32 +379,68 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=2000, metavar="N", help="small papers in one session (2,000)")
     parser.add_argument("--idle", type=int, default=1000, metavar="N", help="idle sessions (1,000); 0 leaves them out")
     parser.add_argument("--folder", type=Path, default=RAM, help="where the servers keep their files (the RAM disk)")
+    parser.add_argument("--disk", type=Path, default=DISK, help="a folder on a disk, for the second table; an empty word leaves it out")
     parser.add_argument("--only", default="", metavar="WORD", help="the lines of work whose name holds this word")
     parser.add_argument("--servers", default=",".join(MAKERS), help="which of them")
 
 
 def run(arguments: argparse.Namespace) -> Page:
     """All tables."""
+    works = [work for work in WORKS if arguments.only in work.name]
+    makers = {name: MAKERS[name] for name in arguments.servers.split(",")}
+    tables = [_to_peers(arguments, works, makers)]
+    if str(arguments.disk) != ".":
+        tables.append(_on_disk(arguments, [work for work in works if work.measure in (upload, small, crowd)], makers))
+    return Page("gateway", INTRO, tables)
+
+
+def _to_peers(arguments: argparse.Namespace, works: list[Work], makers: dict[str, Maker]) -> Table:
+    table = Table("To the peers, as ratios", COLUMNS, note=TO_PEERS)
     with folder(arguments.folder) as home, ExitStack() as stack:
         bench = Bench(home, arguments.mib, arguments.count)
-        servers = [stack.enter_context(MAKERS[name](bench)) for name in arguments.servers.split(",")]
-        works = [work for work in WORKS if arguments.only in work.name]
+        servers = [stack.enter_context(make(bench)) for make in makers.values()]
         found = _rounds(bench, servers, works, arguments.rounds)
         memory = _memories(bench, servers, arguments.idle) if arguments.idle else {}
-    amounts = {
-        "MiB/s": lambda _: arguments.mib,
-        "papers/s": lambda name: 8 * max(1, arguments.count // 10) if "8" in name else arguments.count,
-        "logins/s": lambda _: LOGINS,
-    }
-    table = Table("To the peers, as ratios", ("", *MAKERS, "to OpenSSH", "goal", "to rclone", "goal", "reached"))
+        _add_works(table, works, found, arguments, goals=True)
+        if memory:
+            _add(table, f"memory per session, {arguments.idle} idle", memory, "KiB", MEMORY_GOALS, at_least=False)
+        crowds = [work for work in works if work.measure is crowd]
+        if crowds and "Nightsafe" in makers:
+            several = stack.enter_context(nightsafe(bench, workers=2))
+            for work in crowds:
+                wall = statistics.median(wall for wall, _ in _rounds(bench, [several], crowds, arguments.rounds)[work.name, several.name])
+                table.add(f"{work.name}: `--workers 2`", f"{_amount(work, arguments) / wall:.4g} {work.unit}")
+    return table
+
+
+def _on_disk(arguments: argparse.Namespace, works: list[Work], makers: dict[str, Maker]) -> Table:
+    table = Table("On a disk, where CLOSE waits for it", COLUMNS, note=ON_DISK)
+    with folder(arguments.disk) as home, ExitStack() as stack:
+        bench = Bench(home, arguments.mib, arguments.count)
+        servers = [stack.enter_context(make(bench)) for make in makers.values()]
+        _add_works(table, works, _rounds(bench, servers, works, min(3, arguments.rounds)), arguments, goals=False)
+    return table
+
+
+def _add_works(
+    table: Table, works: list[Work], found: dict[tuple[str, str], list[tuple[float, float]]], arguments: argparse.Namespace, *, goals: bool
+) -> None:
+    none: Goals = (None, None)
     for work in works:
-        medians = {server.name: [statistics.median(each) for each in zip(*found[work.name, server.name], strict=True)] for server in servers}
-        amount = amounts[work.unit](work.name)
-        _add(table, work.name, {name: amount / wall for name, (wall, _) in medians.items()}, work.unit, work.rate_goals, at_least=True)
-        _add(table, f"{work.name}: server CPU", {name: cpu for name, (_, cpu) in medians.items()}, "s", work.cpu_goals, at_least=False)
-    if memory:
-        _add(table, f"memory per session, {arguments.idle} idle", memory, "KiB", MEMORY_GOALS, at_least=False)
-    return Page("gateway", INTRO, [table])
+        medians = {name: [statistics.median(each) for each in zip(*taken, strict=True)] for (of, name), taken in found.items() if of == work.name}
+        rates = {name: _amount(work, arguments) / wall for name, (wall, _) in medians.items()}
+        _add(table, work.name, rates, work.unit, work.rate_goals if goals else none, at_least=True)
+        cpus = {name: cpu for name, (_, cpu) in medians.items()}
+        _add(table, f"{work.name}: server CPU", cpus, "s", work.cpu_goals if goals else none, at_least=False)
+
+
+def _amount(work: Work, arguments: argparse.Namespace) -> int:
+    """What one run of `work` does, in its unit without the seconds."""
+    if work.measure is logins:
+        return LOGINS
+    if work.measure in (small, crowd):
+        return int(arguments.count) if work.measure is small else 8 * max(1, arguments.count // 10)
+    return int(arguments.mib)
 
 
 def _rounds(bench: Bench, servers: list[Server], works: list[Work], count: int) -> dict[tuple[str, str], list[tuple[float, float]]]:
@@ -396,7 +457,7 @@ def _memories(bench: Bench, servers: list[Server], number: int) -> dict[str, flo
     return {server.name: asyncio.run(_idle(bench, server, number)) / 1024 for server in servers}
 
 
-def _add(table: Table, title: str, values: dict[str, float], unit: str, goals: tuple[float | None, float | None], *, at_least: bool) -> None:
+def _add(table: Table, title: str, values: dict[str, float], unit: str, goals: Goals, *, at_least: bool) -> None:
     cells, reached = [], []
     for peer, goal in zip(PEERS, goals, strict=True):
         ratio = values["Nightsafe"] / values[peer] if values.get(peer) and "Nightsafe" in values else None
