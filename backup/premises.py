@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from backup.line import Line, age_words
 from config.console import human_bytes
 from config.loading import Installation
-from config.roles import missing_schedulers, role_state
+from config.roles import instance_name, missing_schedulers, role_state
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
@@ -23,7 +23,8 @@ SCAN_STATE = "scan.json"  # in run/, written by ingest
 
 def roles(installation: Installation) -> Line:
     """Whether all roles run."""
-    wanted = ["gateway", "keyd", "ingest", *(["s3"] if installation.settings.s3.is_embedded else [])]
+    ingests = [instance_name("ingest", number) for number in range(1, installation.settings.ingest.processes + 1)]
+    wanted = ["gateway", "keyd", *ingests, *(["s3"] if installation.settings.s3.is_embedded else [])]
     missing = [role for role in wanted if role_state(installation.folder, role) is None]
     if installation.settings.backup.started_by == "scheduler":
         wanted.append("scheduler")

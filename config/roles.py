@@ -112,6 +112,16 @@ def _locked(folder: DataFolder, name: str, kind: int, message: str, hint: str) -
         os.close(descriptor)
 
 
+def instance_name(role: str, number: int) -> str:
+    """What the process of this number (from 1 on) is called where several of a role run: `ingest`, `ingest-2`, …"""
+    return role if number == 1 else f"{role}-{number}"
+
+
+def instance_names(folder: DataFolder, role: str) -> list[str]:
+    """The names of all processes of a role that ever ran on this data folder, and of the first."""
+    return [role, *sorted(lock.stem for lock in folder.run.glob(f"{role}-[0-9]*.lock"))]
+
+
 def role_state(folder: DataFolder, name: str) -> dict[str, Any] | None:
     """What a running role announced; None when it does not run or is not ready yet."""
     try:

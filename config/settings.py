@@ -115,7 +115,14 @@ class IngestSettings(_Section):
     """The pipeline from a landed paper to its receipt."""
 
     sweep_seconds: float = Field(20.0, gt=0, le=3600, description="How often the spool is searched for papers whose event was missed.")
-    batch: int = Field(64, ge=1, le=1000, description="Papers that share one commit of the catalog at the most.")
+    batch: int = Field(128, ge=1, le=1000, description="Papers that share one commit of the catalog at the most.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes of ingest that 'nightsafe up' starts, each paper being handled by one. More than one helps where papers are large "
+        "or checked for long, and there are cores for them.",
+    )
 
 
 class RetentionSettings(_Section):

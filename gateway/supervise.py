@@ -23,7 +23,7 @@ import structlog
 
 from config.errors import Exit, NightsafeError, OutOfReach
 from config.folder import DataFolder
-from config.roles import role_state
+from config.roles import instance_name, role_state
 from gateway.keys.secrets import encode_secrets
 
 READY_SECONDS = 60.0
@@ -44,13 +44,19 @@ class RoleFailed(NightsafeError):
 
 @dataclass(frozen=True)
 class RoleCommand:
-    """A role to run. `arguments` follow `nightsafe ROLE`; `pinned` makes arguments out of what it announced, so that a restarted role listens
-    where the first one did."""
+    """A role to run as process number `instance` of its kind. `arguments` follow `nightsafe ROLE`; `pinned` makes arguments out of what it
+    announced, so that a restarted role listens where the first one did."""
 
-    name: str
+    role: str
     arguments: tuple[str, ...] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     pinned: Callable[[Mapping[str, object]], tuple[str, ...]] = lambda _: ()
+    instance: int = 1
+
+    @property
+    def name(self) -> str:
+        """As it announces itself."""
+        return instance_name(self.role, self.instance)
 
 
 class Supervised:
@@ -74,7 +80,7 @@ class Supervised:
     def start(self) -> None:
         """Start the process."""
         reader, writer = os.pipe()
-        arguments = [sys.executable, "-m", "nightsafe", self.command.name, "--data", str(self._folder.root), *self.command.arguments, *self._extra]
+        arguments = [sys.executable, "-m", "nightsafe", self.command.role, "--data", str(self._folder.root), *self.command.arguments, *self._extra]
         environment = {**os.environ, "NIGHTSAFE_SECRETS_FD": str(reader)}
         try:
             self._process = subprocess.Popen(

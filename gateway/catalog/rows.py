@@ -98,7 +98,8 @@ class Certificate:
 
 @dataclass(frozen=True, kw_only=True)
 class NewPaper:
-    """A paper that ingest has dealt with. `path` is its virtual path when it landed; the sealed_* fields describe its age file.
+    """A paper that ingest has dealt with. `path` is its virtual path when it landed; `generation` is the client's key that it is sealed to,
+    `header_mac` and the sealed_* fields describe its age file: 0 and empty where nothing was sealed.
 
     `reason` is the verdict as a sentence for the client, `code` the same as a word for programs; both are empty when nothing is to be said.
     `class_name` is the class that the rules in the settings gave it; empty when none did.
@@ -115,10 +116,10 @@ class NewPaper:
     received_at: datetime
     sealed_at: datetime
     modified_at: datetime | None
-    generation: int
-    header_mac: str
-    sealed_sha256: str
-    sealed_size: int
+    generation: int = 0
+    header_mac: str = ""
+    sealed_sha256: str = ""
+    sealed_size: int = 0
     session: str
     address: str
     class_name: str = ""

@@ -2,11 +2,15 @@
 
 Names are found through an index of all runs of three characters (SQLite's FTS5 with its trigram tokenizer), which the database itself keeps
 beside `papers`: so a piece of a name is found among millions as fast as among a thousand. The pattern itself is then compared in full.
+
+Where nearly every name has the same runs (`invoice-`, `.pdf`) looking them up costs more than it tells. So only those are looked up that the
+newest names do not have; and a piece that many of the newest names have is found sooner by looking from the newest on.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,9 +23,15 @@ from gateway.catalog.papers import paper_of
 from gateway.catalog.rows import Paper, Verdict
 
 ESCAPE = "\\"
-SHORTEST = 3  # characters of a name that the index knows
+RUN = 3  # characters that the index knows
 MOST = 10_000
-COMMON = 5_000  # papers of a name from which on it is no help to look it up
+SAMPLE = 200  # newest names, by which the common is told from the rare
+COMMON = 10  # of them: a run that as many have is common
+MANY = 2  # of them: a piece that as many have is found sooner by looking from the newest on
+TOO_MANY = 3_000  # papers of a name from which on it is no help to look it up
+
+
+_LOOK_UP = text("SELECT paper, path LIKE :pattern ESCAPE :escape AS fits FROM paper_names WHERE paper_names MATCH :phrases LIMIT :most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,21 +75,42 @@ def like_pattern(name: str) -> str:
     return pattern if name.startswith("/") else f"%/{pattern}"
 
 
-def known_piece(name: str) -> str | None:
-    """The longest piece of a pattern that the index can look up; None when all are too short."""
-    longest = max(re.split(r"[*?]", name), key=len)
-    return longest if len(longest) >= SHORTEST else None
+def telling_pieces(name: str, newest: Sequence[str]) -> list[str]:
+    """What to look up for the pattern `name`: the pieces of it that are rare among the `newest` names, each of RUN characters or more; a whole
+    piece where none of its runs is. Empty when nothing can be looked up, or is common. Pure."""
+    has_wildcards = re.search(r"[*?]", name)
+    anchored = f"/{name}" if has_wildcards and not name.startswith("/") else name  # with wildcards it is the whole name
+    pieces = [piece.lower() for piece in re.split(r"[*?]", anchored) if len(piece) >= RUN]
+    names = [path.lower() for path in newest]
+    if not pieces or sum(all(piece in path for piece in pieces) for path in names) >= MANY:
+        return []
+    rare = [run for piece in pieces for run in _rare_runs(piece, names)]
+    return rare or pieces
+
+
+def _rare_runs(piece: str, names: Sequence[str]) -> list[str]:
+    """The longest stretches of `piece` in which every run of RUN characters is rare among `names`."""
+    starts = [start for start in range(len(piece) - RUN + 1) if sum(piece[start : start + RUN] in name for name in names) < COMMON]
+    stretches: list[list[int]] = []
+    for start in starts:
+        if stretches and stretches[-1][-1] == start - 1:
+            stretches[-1].append(start)
+        else:
+            stretches.append([start])
+    return [piece[stretch[0] : stretch[-1] + RUN] for stretch in stretches]
 
 
 def _named(connection: Connection, name: str | None) -> list[str] | None:
     """The papers that the index has for `name`; None when it does not know, or knows so many that looking from the newest on is faster."""
-    piece = known_piece(name) if name is not None else None
-    if piece is None:
+    if name is None or not re.search(rf"[^*?]{{{RUN},}}", name):
         return None
-    phrase = 'path : "' + piece.replace('"', '""') + '"'
-    query = text("SELECT paper FROM paper_names WHERE paper_names MATCH :phrase LIMIT :most")
-    found = [row.paper for row in connection.execute(query, {"phrase": phrase, "most": COMMON})]
-    return found if len(found) < COMMON else None
+    newest = connection.execute(select(t.papers.c.path).order_by(t.papers.c.id.desc()).limit(SAMPLE)).scalars().all()
+    pieces = telling_pieces(name, newest)
+    if not pieces:
+        return None
+    phrases = " AND ".join('"' + piece.replace('"', '""') + '"' for piece in pieces)
+    found = connection.execute(_LOOK_UP, {"phrases": phrases, "pattern": like_pattern(name), "escape": ESCAPE, "most": TOO_MANY}).all()
+    return [row.paper for row in found if row.fits] if len(found) < TOO_MANY else None
 
 
 def _query(wanted: Search, named: list[str] | None) -> Select[Any]:

@@ -14,7 +14,7 @@ from config.cli import data_option, json_option
 from config.console import emit, say, table
 from config.errors import SettingsError, UsageError
 from config.loading import Installation, open_installation
-from config.roles import exclusive
+from config.roles import exclusive, instance_names
 from gateway.age import AgeError, Identity, Recipient, parse_identities
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -201,7 +201,7 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
     installation = open_installation(data)
     folder, keyring = installation.folder, Keyring(installation.folder)
     with (
-        _idle(installation, "up", "gateway", "ingest", *(lock.stem for lock in folder.run.glob("ingest-*.lock"))),
+        _idle(installation, "up", "gateway", *instance_names(folder, "ingest")),
         exclusive(folder, depositing.LOCK, "'nightsafe files put' runs", "let it end, then try again"),
         AuditLog(folder.audit, "ops") as log,
     ):

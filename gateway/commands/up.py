@@ -94,10 +94,14 @@ def role_commands(installation: Installation, host: str | None, port: int | None
 
     listen = (*(("--host", host) if host is not None else ()), *(("--port", str(port)) if port is not None else ()))
     s3 = [RoleCommand("s3", secrets=secrets("s3"))] if installation.settings.s3.is_embedded else []
+    ingests = [
+        RoleCommand("ingest", ("--instance", str(number)), secrets("ingest"), instance=number)
+        for number in range(1, installation.settings.ingest.processes + 1)
+    ]
     return [
         *s3,
         RoleCommand("keyd", secrets=secrets("keyd")),
-        RoleCommand("ingest", secrets=secrets("ingest")),
+        *ingests,
         RoleCommand("scheduler", secrets=secrets("scheduler")),
         RoleCommand("gateway", listen, secrets("gateway"), lambda state: ("--host", str(state["host"]), "--port", str(state["port"]))),
     ]

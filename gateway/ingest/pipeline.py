@@ -14,7 +14,7 @@ from typing import Self
 
 from config.disks import Disks
 from config.errors import NightsafeError
-from gateway.catalog.rows import NewPaper, Paper
+from gateway.catalog.rows import Paper
 from gateway.ingest.aside import claimed_client, move_aside
 from gateway.ingest.checks.services import Slow
 from gateway.ingest.claims import Claims
@@ -23,8 +23,8 @@ from gateway.ingest.handing import Issued, hand_out, tell_handed_out
 from gateway.ingest.names import current_paths
 from gateway.ingest.outcome import Outcome, Postponed
 from gateway.ingest.parts import Parts
-from gateway.ingest.rows import held_row, refused_row, sealed_row
-from gateway.ingest.sealing import Held, Sealed, Unfit, seal_paper
+from gateway.ingest.rows import row_of
+from gateway.ingest.sealing import Held, Unfit, seal_paper
 from gateway.ingest.telling import Result, tell
 from gateway.jail.refused import Refused
 from gateway.store import SpoolGone
@@ -153,7 +153,7 @@ class Pipeline:
     def _record(self, fresh: Sequence[Result], waiting: Mapping[str, Paper]) -> list[Paper]:
         """The rows of all that is no stranger's; those of papers that were `waiting` are settled."""
         paths = self._paths([result for result in fresh if not _is_stranger(result)])
-        new = [_row(result, paths) for result in fresh if not _is_stranger(result)]
+        new = [row_of(result, paths[result.paper]) for result in fresh if not _is_stranger(result)]
         for result in fresh:
             if not isinstance(result, Unfit) and result.finding.manifest is not None:
                 manifest = result.finding.manifest
@@ -200,20 +200,25 @@ class Pipeline:
     # step 7
 
     def _clear(self, rows: Iterable[Paper], strangers: Iterable[Result], outcome: Outcome) -> None:
-        parts = self._parts
         outcome.held += [row.id for row in rows if row.state == "held" and row.id not in outcome.failed]
         leaving = [(row.id, row.client, bool(row.sealed_size)) for row in rows if row.state != "held" and row.id not in outcome.failed]
         leaving += [(result.paper, result.client, False) for result in strangers]
-        for paper, client, is_sealed in leaving:
-            try:
-                if is_sealed:
-                    parts.spool.remove_landed(paper)
-                else:
-                    move_aside(parts.landed, parts.quarantine, client, paper)
-            except (NightsafeError, OSError) as error:
-                outcome.failed[paper] = error
-            else:
+        for (paper, _, _), error in zip(leaving, self._pool.map(lambda one: self._take_out(*one), leaving), strict=True):
+            if error is None:
                 outcome.done.append(paper)
+            else:
+                outcome.failed[paper] = error
+
+    def _take_out(self, paper: str, client: str, is_sealed: bool) -> Exception | None:
+        """Out of the spool, which waits for the disk; what kept it there, if anything did."""
+        try:
+            if is_sealed:
+                self._parts.spool.remove_landed(paper)
+            else:
+                move_aside(self._parts.landed, self._parts.quarantine, client, paper)
+        except (NightsafeError, OSError) as error:
+            return error
+        return None
 
 
 def _is_stranger(result: Result) -> bool:
@@ -225,16 +230,6 @@ def _is_still_held(result: Result, waiting: Mapping[str, Paper]) -> bool:
     """Whether nothing has changed for a paper that was held before: there is nothing to tell anybody."""
     row = waiting.get(result.paper)
     return row is not None and isinstance(result, Held) and (row.code, row.reason) == (result.finding.verdict.code, result.finding.verdict.reason)
-
-
-def _row(result: Result, paths: dict[str, str]) -> NewPaper:
-    path = paths[result.paper]
-    match result:
-        case Sealed():
-            return sealed_row(result, path)
-        case Held():
-            return held_row(result, path)
-    return refused_row(result, path)
 
 
 def _portions(papers: list[Paper], count: int) -> list[list[Paper]]:

@@ -10,7 +10,7 @@ import structlog
 
 from config.errors import NightsafeError
 from config.loading import Installation
-from config.roles import RunningRole, running_role
+from config.roles import RunningRole, instance_name, running_role
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.settings import record_settings
@@ -50,7 +50,7 @@ def serve(installation: Installation, *, instance: int = 1, watch: Watch = watch
     harden_process()
     work_in_the_background()  # clients wait for the gateway, nobody for a receipt
     folder = installation.folder
-    with running_role(folder, NAME if instance == 1 else f"{NAME}-{instance}") as role, ExitStack() as stack:
+    with running_role(folder, instance_name(NAME, instance)) as role, ExitStack() as stack:
         role.stop_on_signals()
         parts, changes = stack.enter_context(opened_parts(installation, role))
         if instance == 1:

@@ -27,46 +27,18 @@ PIECE_BYTES = 1024 * 1024
 TEMPORARY_ENDINGS = (".filepart", ".part", ".partial", ".tmp")
 LOST_NAME = "/inbox/(name lost)"  # of a damaged paper that no pointer names any more
 
-NOTHING_FOUND = Finding()
 Take = Callable[[memoryview], object]  # what is done with each piece
 
 
 @dataclass(frozen=True)
-class Sealed:
-    """A paper that lies in the vault (in quarantine when it is refused), durably, and that the catalog does not know yet. `sha256` (hex) is of the
-    plaintext."""
-
-    arrival: Arrival
-    size: int
-    sha256: str
-    age: SealedPaper
-    generation: int
-    sealed_at: datetime
-    finding: Finding = NOTHING_FOUND
-
-    @property
-    def paper(self) -> str:
-        return self.arrival.paper
-
-    @property
-    def client(self) -> str:
-        return self.arrival.client
-
-    @property
-    def path(self) -> str:
-        """The name at landing."""
-        return self.arrival.path
-
-
-@dataclass(frozen=True)
-class Held:
-    """A paper that a check holds back. It stays in the spool, and is read once more when that has an end."""
+class Whole:
+    """A paper that was passed over to its end. `sha256` (hex) and `size` are of the plaintext, `at` is when it was done."""
 
     arrival: Arrival
     size: int
     sha256: str
     finding: Finding
-    found_at: datetime
+    at: datetime
 
     @property
     def paper(self) -> str:
@@ -80,6 +52,19 @@ class Held:
     def path(self) -> str:
         """The name at landing."""
         return self.arrival.path
+
+
+@dataclass(frozen=True)
+class Sealed(Whole):
+    """A paper that lies in the vault (in quarantine when it is refused), durably, and that the catalog does not know yet."""
+
+    age: SealedPaper
+    generation: int
+
+
+@dataclass(frozen=True)
+class Held(Whole):
+    """A paper that a check holds back. It stays in the spool, and is read once more when that has an end."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class Unfit:
     arrival: Arrival | None
     verdict: Verdict
     cause: str
-    found_at: datetime
+    at: datetime
 
     @property
     def path(self) -> str:
@@ -134,7 +119,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
         return _unfit(parts, book, paper, arrival, DAMAGED, error.message)
     if passed.age is None:
         return Held(arrival, landed.size, passed.sha256, passed.finding, parts.now())
-    return Sealed(arrival, passed.age.size, passed.sha256, passed.age, key.generation, parts.now(), passed.finding)
+    return Sealed(arrival, passed.age.size, passed.sha256, passed.finding, parts.now(), passed.age, key.generation)
 
 
 def check_identities(keyring: Keyring, identities: Sequence[Identity]) -> None:

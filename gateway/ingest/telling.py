@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
-from gateway.ingest.sealing import Held, Sealed, Unfit
+from gateway.ingest.sealing import Held, Sealed, Unfit, Whole
 
 Result = Sealed | Held | Unfit
 
@@ -26,7 +26,7 @@ def tell(audit: AuditLog, result: Result) -> str:
     return audit.append(Event.PAPER_SEALED, **facts, generation=result.generation, header_mac=result.age.header_mac)
 
 
-def _facts(result: Sealed | Held) -> dict[str, Any]:
+def _facts(result: Whole) -> dict[str, Any]:
     arrival, finding = result.arrival, result.finding
     facts = {
         "client": arrival.client,

@@ -14,7 +14,7 @@ from config.console import Progress
 from config.errors import Busy, NightsafeError, UsageError
 from config.files import fsync_folder
 from config.folder import DataFolder
-from config.roles import SCHEDULERS, role_state, scheduler_name
+from config.roles import SCHEDULERS, instance_names, role_state, scheduler_name
 from gateway.audit.events import Event
 from gateway.catalog import Catalog, Client, ClientKey
 from gateway.catalog.rows import Hold
@@ -25,7 +25,7 @@ from gateway.rebuild.judge import Evidence, judge
 from gateway.rebuild.sources import SealedFile, Told, receipts_of, sealed_files, told_by
 from gateway.store import Vault
 
-ROLES = ("gateway", "keyd", "ingest", "scheduler", *map(scheduler_name, SCHEDULERS))
+ROLES = ("gateway", "keyd", "scheduler", *map(scheduler_name, SCHEDULERS))  # and every process of ingest
 ENDS = ("", "-wal", "-shm")
 NEVER = (
     "people's SSH keys, passwords, second factors and staff assignments: add the people again",
@@ -50,7 +50,7 @@ class Rebuilt:
 
 def rebuild(folder: DataFolder, progress: Progress, *, over: bool) -> Rebuilt:
     """Make the catalog anew. Raises Busy while a role runs, UsageError when there is a catalog and not `over`; then nothing was changed."""
-    running = [role for role in ROLES if role_state(folder, role) is not None]
+    running = [role for role in (*ROLES, *instance_names(folder, "ingest")) if role_state(folder, role) is not None]
     if running:
         raise Busy(f"these roles run: {', '.join(running)}", "stop 'nightsafe up' first")
     if folder.catalog.exists() and not over:

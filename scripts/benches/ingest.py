@@ -18,6 +18,7 @@ from statistics import median, quantiles
 
 from benches.frame import RAM, Page, Table, folder, pin, take
 from config.folder import DataFolder
+from config.settings import IngestSettings
 from gateway.age import Identity
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
@@ -36,7 +37,7 @@ INTRO = (
     "Papers land as the gateway leaves them, and are measured until their receipts lie in the jail: sealed, catalogued, durable. "
     "The data folder is made for the purpose."
 )
-BATCH = 64
+BATCH = IngestSettings().batch
 SMALL = 20_000  # bytes
 PIECE = 1 << 20
 CLIENT = "acme"
@@ -217,7 +218,7 @@ def _actions(house: House) -> dict[str, Callable[[], object]]:
         catalog.mark_receipted([row.id for row in rows])
 
     return {
-        "ingest of 64 papers": ingest,
+        f"ingest of {BATCH} papers": ingest,
         "versions of a name": lambda: catalog.versions(CLIENT, "/inbox/7/7.pdf"),
         "files find by name": lambda: catalog.find(Search(client=CLIENT, name="77/77.pdf")),
         "files find by hash": lambda: catalog.find(Search(sha256=f"{77:064x}")),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class House:
     def stop_hard(self) -> None:
         """SIGKILL of everything, as a power cut."""
         if self._up is not None:
-            pids = [self.pid(role) for role in ("gateway", "keyd", "ingest", "scheduler", "s3")]
+            pids = [self.pid(role) for role in ("gateway", "keyd", "ingest", "ingest-2", "scheduler", "s3")]
             self._up.kill()
             self._up.wait()
             self._up = None
@@ -197,9 +197,10 @@ class House:
 
 
 @contextmanager
-def running_house(home: Path, data: Path | None = None) -> Iterator[House]:
-    """A house that is up; down at the end."""
+def running_house(home: Path, data: Path | None = None, settings: Mapping[str, str] | None = None) -> Iterator[House]:
+    """A house that is up, with `settings` such as INGEST__BATCH; down at the end."""
     house = House(home, data)
+    house.environment |= {f"NIGHTSAFE_SET_{name}": value for name, value in (settings or {}).items()}
     house.init()
     house.start()
     try:

@@ -18,14 +18,14 @@ from config.roles import role_state
 from tests.e2e.complaints import assert_complains, events, log_is_clean, processes_of
 from tests.e2e.house import CLIENT, ROOT, House, running_house
 
-ROLES = ("gateway", "keyd", "ingest", "scheduler", "s3")
+ROLES = ("gateway", "keyd", "ingest", "ingest-2", "scheduler", "s3")
 pytestmark = pytest.mark.timeout(200)
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A house that is up, and whose log stays clean whatever the tests kill."""
-    with running_house(tmp_path_factory.mktemp("supervised")) as running:
+    """A house that is up, with two processes of ingest, and whose log stays clean whatever the tests kill."""
+    with running_house(tmp_path_factory.mktemp("supervised"), settings={"INGEST__PROCESSES": "2"}) as running:
         yield running
     log_is_clean(running)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import Catalog, NewPaper, search
-from gateway.catalog.search import Search, known_piece, like_pattern
+from gateway.catalog.search import Search, like_pattern, telling_pieces
 from tests.unit.test_catalog_migrations import catalog_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,10 +63,11 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
         ("", [6, 5, 4, 3, 2, 1, 0]),
     ],
 )
-@pytest.mark.parametrize("common", [2, 5000])
-def test_names(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str, found: list[int], common: int) -> None:
+@pytest.mark.parametrize(("many", "too_many"), [(0, 0), (100, 2), (100, 5000), (2, 5000)])
+def test_names(catalog: Catalog, monkeypatch: pytest.MonkeyPatch, name: str, found: list[int], many: int, too_many: int) -> None:
     """The same is found whether the index is used, or the name too common for it."""
-    monkeypatch.setattr(search, "COMMON", common)
+    monkeypatch.setattr(search, "MANY", many)
+    monkeypatch.setattr(search, "TOO_MANY", too_many)
     assert [int(paper.sha256, 16) for paper in catalog.find(Search(client="acme", name=name))] == found
 
 
@@ -109,4 +110,38 @@ def test_a_dump_can_be_searched(catalog: Catalog, tmp_path: Path) -> None:
 
 def test_patterns() -> None:
     assert [like_pattern(name) for name in ("a", "a*", "/a?b", "50%")] == ["%a%", "%/a%", "/a_b", r"%50\%%"]
-    assert [known_piece(name) for name in ("ab", "ab*cde?f", "")] == [None, "cde", None]
+
+
+NEWEST = [f"/inbox/2026/invoice-{number:04}.pdf" for number in range(9000, 9200)]
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("invoice-0815.pdf", ["e-0815."]),  # "5.p" has every tenth of the newest
+        ("Letter", ["letter"]),
+        ("letter-*-0815", ["/letter-", "-0815"]),
+        ("/inbox/2026/invoice-9*", []),  # all of the newest
+        ("box/202", []),
+        ("invoice-90?9.pdf", []),  # many of the newest
+        ("?*", []),
+        ("ab", []),
+    ],
+)
+def test_what_is_looked_up(name: str, pieces: list[str]) -> None:
+    assert telling_pieces(name, NEWEST) == pieces
+
+
+def test_where_all_is_common_the_whole_piece_is_looked_up() -> None:
+    assert telling_pieces("abcd", ["/abc"] * 100 + ["/bcd"] * 100) == ["abcd"]
+
+
+def test_the_index_finds_what_a_plain_look_finds(tmp_path: Path) -> None:
+    """Thousands of names that are much alike: every kind of piece, by the index and without it."""
+    names = [f"/inbox/{number % 7}/Rechnung-{number * 37 % 2000:04}.pdf" for number in range(2000)]
+    with Catalog.create(tmp_path / "catalog.sqlite3") as made:
+        made.add_client("acme", recipient="age1x")
+        made.record([paper(number, name) for number, name in enumerate(names)])
+        for piece in ("0815", "rechnung-0815", "3/Rechnung-1", "815.PDF", "5.pdf", "g-19", "nothing", "/inbox/3/", "x/6/rech", "77"):
+            wanted = [number for number in reversed(range(2000)) if piece.lower() in names[number].lower()]
+            assert [int(one.sha256, 16) for one in made.find(Search(name=piece), limit=3000)] == wanted, piece

@@ -29,7 +29,7 @@ def test_the_file_fits_the_schema_of_the_compose_specification() -> None:
 
 def test_there_is_a_service_for_each_role_an_s3_server_and_clamd() -> None:
     services = compose()["services"]
-    assert set(services) == ROLES | OUTSIDERS | {"init"}
+    assert set(services) == ROLES | OUTSIDERS | {"init", "ingest-2"}
     for role in ROLES - {"s3"}:
         assert services[role]["command"][0] == role
 
