@@ -12,13 +12,17 @@ import click
 from config.cli import Moment, data_option, json_option
 from config.console import emit, human_bytes, say, table
 from config.loading import open_installation
+from config.settings import Settings
 from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog
+from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
 from gateway.commands.times import moment
 from gateway.retention.due import Due
 from gateway.retention.expiry import due_now, expire
+from gateway.retention.snapshots import Leaving
+
+RUNS = 5000  # backups that are looked at: hourly ones of 200 days
 
 
 @click.group()
@@ -33,7 +37,7 @@ def retention() -> None:
 @data_option
 @json_option
 def report(client: str | None, at: datetime | None, limit: int, data: Path | None, as_json: bool) -> None:
-    """What is due, what keeps it nevertheless, and the newest snapshot that holds it. Nothing is changed.
+    """What is due, what keeps it nevertheless, and when the last snapshot that holds it is forgotten. Nothing is changed.
 
     Example: nightsafe retention report
     """
@@ -43,21 +47,25 @@ def report(client: str | None, at: datetime | None, limit: int, data: Path | Non
         if client is not None and catalog.client(client) is None:
             raise unknown_client(client)
         found = list(islice(due_now(catalog, settings, at or datetime.now(UTC), client), limit))
-        newest = _newest_snapshot(catalog)
+        snapshots = Snapshots(catalog, installation.settings)
         expired, _ = catalog.count_papers(client, "expired")
     if as_json:
-        emit({"due": [_facts(one, newest) for one in found], "expired_before": expired, "newest_snapshot": newest}, as_json)
+        emit({"due": [_facts(one, snapshots) for one in found], "expired_before": expired}, as_json)
         return
     rows = [
-        (one.paper.client, one.paper.path, one.paper.version, moment(one.since), _fate(one), one.why, human_bytes(one.paper.size)) for one in found
-    ]
-    table("Due", ("client", "path", "version", "due since", "what happens", "why", "size"), rows)
+        (
+            one.paper.client, one.paper.path, one.paper.version, moment(one.since), _fate(one), one.why, human_bytes(one.paper.size),
+            (snapshots.facts(one.paper)["in_snapshots_until"] or "")[:10],
+        )
+        for one in found
+    ]  # fmt: skip
+    table("Due", ("client", "path", "version", "due since", "what happens", "why", "size", "in snapshots until"), rows)
     if not settings.days:
         say("Nothing expires: retention.days is empty.")
     elif not found:
         say("nothing is due")
-    elif newest is not None:
-        say(f"What expires now stays in the snapshots up to {newest['snapshot'][:8]} of {newest['time']}, until the last of them is forgotten.")
+    elif any(one.expires for one in found):
+        say("The last column is when the last snapshot that holds the paper is forgotten, at the latest, if it expires now and backups go on.")
     if expired:
         say(f"{expired} papers expired before.")
 
@@ -81,21 +89,29 @@ def run(data: Path | None, as_json: bool) -> None:
         say(f"{len(done.papers)} papers expired, {human_bytes(done.sealed_bytes)}; {done.kept} are due and kept")
 
 
-def _newest_snapshot(catalog: Catalog) -> dict[str, Any] | None:
-    """The newest backup that is known here: it holds every paper that was sealed before it."""
-    for known in catalog.runs("backup", limit=200):
-        if known.snapshot and known.state in ("passed", "partial"):
-            return {"snapshot": known.snapshot, "time": moment(known.started_at)}
-    return None
+class Snapshots:
+    """The backups that are known here; one holds every paper that was sealed before it."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        known = [run for run in catalog.runs("backup", limit=RUNS) if run.snapshot and run.state in ("passed", "partial")]
+        self._ids = {run.started_at: run.snapshot for run in known}
+        self._leaving = Leaving(list(self._ids), settings.forget, settings.backup.schedule, settings.backup.timezone)
+
+    def facts(self, paper: Paper) -> dict[str, Any]:
+        """The snapshot that holds the paper for the longest, and until when; None where none does, or there is no end in sight."""
+        found = self._leaving.last_holding(paper.sealed_at)
+        return {
+            "last_snapshot": self._ids[found[0]] if found else None,
+            "in_snapshots_until": (moment(found[1]) or "for good") if found else None,
+        }
 
 
 def _fate(one: Due) -> str:
     return "expires" if one.expires else "held" if one.holds else "stays"
 
 
-def _facts(one: Due, newest: dict[str, Any] | None) -> dict[str, Any]:
+def _facts(one: Due, snapshots: Snapshots) -> dict[str, Any]:
     paper = one.paper
-    sealed = moment(paper.sealed_at) or ""
     return {
         "client": paper.client,
         "paper": paper.id,
@@ -109,5 +125,5 @@ def _facts(one: Due, newest: dict[str, Any] | None) -> dict[str, Any]:
         "fate": _fate(one),
         "why": one.why,
         "holds": [hold.id for hold in one.holds],
-        "last_snapshot": newest["snapshot"] if newest and newest["time"] >= sealed else None,
+        **snapshots.facts(paper),
     }

@@ -32,12 +32,13 @@ class Upload:
 class Uploader(threading.Thread):
     """Uploads papers of random sizes under ever new names, over connections that may break at any moment."""
 
-    def __init__(self, house: House, number: int, seed: int, canary: bytes = b"") -> None:
+    def __init__(self, house: House, number: int, seed: int, canary: bytes = b"", folder: str = "/inbox") -> None:
         super().__init__(daemon=True)
         self._house = house
         self._number = number
         self._random = random.Random(seed)
         self._canary = canary
+        self._folder = folder
         self.uploads: list[Upload] = []
         self.stop = threading.Event()
 
@@ -58,7 +59,7 @@ class Uploader(threading.Thread):
 
     def _upload(self, client: paramiko.SFTPClient) -> None:
         content = self._content()
-        upload = Upload(f"/inbox/{self._number}-{len(self.uploads)}.bin", len(content), hashlib.sha256(content).hexdigest())
+        upload = Upload(f"{self._folder}/{self._number}-{len(self.uploads)}.bin", len(content), hashlib.sha256(content).hexdigest())
         self.uploads.append(upload)
         file = client.open(upload.path, "wb")
         for start in range(0, len(content), PIECE):

@@ -123,14 +123,15 @@ class World:
         """Every paper that landed: once in the catalog, readable in the vault with the right hash, one receipt, out of the spool."""
         rows = {row.id: row for row in self.catalog.papers()}
         assert set(rows) == set(self.contents)
-        identities = self.keyring.client_identities("acme", self.master)
-        receipts = self.receipts()
+        clients = [client.name for client in self.catalog.clients()]
+        identities = {client: self.keyring.client_identities(client, self.master) for client in clients}
+        receipts = {paper: receipt for client in clients for paper, receipt in self.receipts(client).items()}
         for paper, content in self.contents.items():
             row = rows[paper]
             assert (row.state, row.size, row.sha256, row.receipted) == ("accepted", len(content), hashlib.sha256(content).hexdigest(), True)
-            with self.vault.open("acme", paper, identities=identities) as sealed:
+            with self.vault.open(row.client, paper, identities=identities[row.client]) as sealed:
                 assert sealed.read() == content
-            assert hashlib.sha256(self.vault.path("acme", paper).read_bytes()).hexdigest() == row.sealed_sha256
+            assert hashlib.sha256(self.vault.path(row.client, paper).read_bytes()).hexdigest() == row.sealed_sha256
             self.check_receipt(row, receipts[paper])
         assert set(receipts) == set(rows)
         assert self.spool.landed_papers() == []

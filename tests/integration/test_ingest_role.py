@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,35 +17,8 @@ from config.roles import role_state
 from gateway.audit.events import Event
 from gateway.audit.verify import verify
 from gateway.ingest.receipts import receipt_path
+from tests.integration.ingest_processes import SERVE, Lives, serving, wait_for
 from tests.integration.ingest_world import World
-
-SERVE = """
-import contextlib, sys
-from config.loading import open_installation
-from config.logging import set_up_logging
-from gateway.ingest.role import serve
-@contextlib.contextmanager
-def deaf(folder, *bells):
-    yield False
-set_up_logging("ingest")
-serve(open_installation(sys.argv[1]), **({"watch": deaf} if sys.argv[2:] == ["deaf"] else {}))
-"""
-# A process that has imported everything and forks a life of the role for each line: a start costs milliseconds.
-LIVES = """
-import os, sys
-from config.loading import open_installation
-from config.logging import set_up_logging
-from gateway.ingest.role import serve
-set_up_logging("ingest")
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        serve(open_installation(sys.argv[1]))
-        os._exit(0)
-    print(child, flush=True)
-    os.waitpid(child, 0)
-    print("ended", flush=True)
-"""
 
 
 @pytest.fixture
@@ -55,29 +26,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path)
     yield made
     made.catalog.close()
-
-
-def wait_for(what: Callable[[], object], seconds: float = 30.0) -> float:
-    """Wait until `what()` is true; the seconds that it took."""
-    start = time.monotonic()
-    while not what():
-        if time.monotonic() - start > seconds:
-            raise AssertionError("it did not come")
-        time.sleep(0.005)
-    return time.monotonic() - start
-
-
-@contextmanager
-def serving(world: World, *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", SERVE, str(world.folder.root), *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(lambda: role_state(world.folder, "ingest") or process.poll() is not None)
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.communicate()
 
 
 def test_it_does_what_is_there_and_what_lands_and_stops_in_order(world: World) -> None:
@@ -104,17 +52,9 @@ def test_a_receipt_comes_at_once_by_the_event_alone(world: World) -> None:
     world.check_all_safe()
 
 
-def test_papers_whose_events_are_missed_are_found_by_the_sweep(world: World) -> None:
-    with serving(world, "deaf"):
-        time.sleep(0.2)  # the sweep at the start is over
-        world.land("a.pdf", b"a")
-        wait_for(lambda: not world.spool.landed_papers())
-    world.check_all_safe()
-
-
 def test_a_second_one_is_refused_and_the_first_goes_on(world: World) -> None:
     with serving(world):
-        second = subprocess.run([sys.executable, "-c", SERVE, str(world.folder.root)], capture_output=True, text=True, check=False)
+        second = subprocess.run([sys.executable, "-c", SERVE, str(world.folder.root), "1"], capture_output=True, text=True, check=False)
         assert "Busy" in second.stderr and second.returncode != 0
         world.land("a.pdf", b"a")
         wait_for(lambda: not world.spool.landed_papers())
@@ -137,27 +77,13 @@ def test_a_large_paper_passes_through_and_small_ones_pass_by(world: World) -> No
 def test_killed_twenty_times_every_paper_ends_once(world: World) -> None:
     world.folder.settings.write_text("[ingest]\nsweep_seconds = 0.5\nbatch = 8\n")
     dice = random.Random(20)
-    lives = subprocess.Popen(
-        [sys.executable, "-c", LIVES, str(world.folder.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    assert lives.stdin is not None and lives.stdout is not None
     unfinished = 0
-    try:
+    with Lives(world) as lives:
         for life in range(20):
             for number in range(10):
                 world.land(f"{life}-{number}.pdf", os.urandom(dice.randrange(0, 60_000)))
-            lives.stdin.write(b"live\n")
-            lives.stdin.flush()
-            child = int(lives.stdout.readline())
-            wait_for(lambda: role_state(world.folder, "ingest"))
-            time.sleep(dice.uniform(0.0, 0.06))
-            os.kill(child, signal.SIGKILL)
-            assert lives.stdout.readline() == b"ended\n"
+            lives.live_for(dice.uniform(0.0, 0.06))
             unfinished += bool(world.spool.landed_papers())
-    finally:
-        lives.stdin.close()
-        lives.wait(10)
-        lives.stdout.close()
     assert unfinished >= 5, "the kills came too late to mean anything"
     with serving(world):
         wait_for(lambda: not world.spool.landed_papers())

@@ -140,3 +140,13 @@ def test_nothing_expires_by_default(ask: Any, world: World) -> None:
 def test_wrong_settings_are_refused(ask: Any, world: World, line: str) -> None:
     world.folder.settings.write_text(f"[retention]\n{line}\n")
     assert ask("report")[0] == 2
+
+
+def test_the_report_says_until_when_snapshots_hold_a_paper(ask: Any, world: World) -> None:
+    papers(world, "a.pdf", "a.pdf")
+    assert [one["in_snapshots_until"] for one in ask("report")[1]["due"]] == [None, None], "there is no backup"
+    run_id = world.catalog.start_run("backup")
+    world.catalog.finish_run(run_id, "passed", snapshot="ab" * 32)
+    for one in ask("report")[1]["due"]:
+        assert one["last_snapshot"] == "ab" * 32
+        assert datetime.fromisoformat(one["in_snapshots_until"]) > NOW + timedelta(days=11 * 365), "it may be the newest of its year"
