@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -159,7 +159,8 @@ def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: b
     with closing(Inspection(parts.checks, landed.arrival, _path(parts, landed.arrival), landed, parts.way)) as inspection:
         if not inspection.is_held:
             return _sealed(parts, landed, recipient, inspection.take, inspection.finish, durable)
-        sha256 = _hashed(parts, landed, inspection.take)
+        with _helpers(landed.size) as helpers:
+            sha256 = _hashed(parts, landed, inspection.take, helpers)
         finding = inspection.finish()
     if finding.verdict.state == "held":
         return _Passed(sha256, None, finding)
@@ -169,13 +170,13 @@ def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: b
 
 def _sealed(parts: Parts, landed: LandedPaper, recipient: Recipient, take: Take, finish: Callable[[], Finding], durable: bool) -> _Passed:
     client, paper = landed.arrival.client, landed.arrival.paper
-    with parts.vault.writer(client, paper, recipient) as writer:
+    with _helpers(landed.size) as helpers, parts.vault.writer(client, paper, recipient, helpers) as writer:
 
         def take_both(piece: memoryview) -> None:
             writer.write(piece)
             take(piece)
 
-        sha256 = _hashed(parts, landed, take_both)
+        sha256 = _hashed(parts, landed, take_both, helpers)
         finding = finish()
         quarantine = Vault(parts.quarantine)
         match finding.verdict.state:
@@ -190,19 +191,21 @@ def _sealed(parts: Parts, landed: LandedPaper, recipient: Recipient, take: Take,
     return _Passed(sha256, age, finding)
 
 
-def _hashed(parts: Parts, landed: LandedPaper, take: Take) -> str:
+def _helpers(size: int) -> AbstractContextManager[Executor | None]:
+    """Threads that hash a large paper, as it came and as it is sealed, beside the one that seals and writes it: all of them let go of the
+    interpreter over a whole piece. A small one is not worth it."""
+    return nullcontext() if size <= PIECE_BYTES else ThreadPoolExecutor(2, thread_name_prefix="ingest-hash")
+
+
+def _hashed(parts: Parts, landed: LandedPaper, take: Take, helpers: Executor | None) -> str:
     """The SHA-256 (hex) of all pieces, each given to `take` as well."""
     digest = hashlib.sha256()
-    if landed.size <= PIECE_BYTES:
-        for piece in _pieces(parts, landed):
-            digest.update(piece)
+    for piece in _pieces(parts, landed):
+        hashed = helpers.submit(digest.update, piece) if helpers else None
+        try:
             take(piece)
-    else:  # both let go of the interpreter over a whole piece: hashing beside sealing makes use of a second core
-        with ThreadPoolExecutor(1, thread_name_prefix="ingest-hash") as helper:
-            for piece in _pieces(parts, landed):
-                hashed = helper.submit(digest.update, piece)
-                take(piece)
-                hashed.result()
+        finally:  # the buffer is used again
+            hashed.result() if hashed else digest.update(piece)
     return digest.hexdigest()
 
 

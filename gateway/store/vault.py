@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -56,14 +57,14 @@ class Vault:
         """Whether the vault has the paper."""
         return self.path(client, paper).exists()
 
-    def writer(self, client: str, paper: str, recipient: Recipient) -> VaultWriter:
-        """Begin to seal a paper. Raises VaultFull, StoreFailed."""
+    def writer(self, client: str, paper: str, recipient: Recipient, helper: Executor | None = None) -> VaultWriter:
+        """Begin to seal a paper. With a `helper` what is sealed is hashed there while it is written. Raises VaultFull, StoreFailed."""
         target = self.path(client, paper)
         try:
             if target.parent not in self._shards:
                 make_folder(target.parent)
                 self._shards.add(target.parent)
-            return VaultWriter(target, recipient)
+            return VaultWriter(target, recipient, helper)
         except OSError as error:
             self._shards.discard(target.parent)
             raise vault_failure(error, "sealing a paper") from error
@@ -149,8 +150,9 @@ class Vault:
 class VaultWriter:
     """Seals one paper. Either `commit` or `abandon` ends it; leaving a `with` block without a commit abandons."""
 
-    def __init__(self, target: Path, recipient: Recipient) -> None:
+    def __init__(self, target: Path, recipient: Recipient, helper: Executor | None = None) -> None:
         self._target = target
+        self._helper = helper
         self._temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
         self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         self._digest = sha256()
@@ -207,15 +209,19 @@ class VaultWriter:
 
     def _take(self, data: memoryview) -> None:
         """Hash and write what the age writer gives; its small beginning waits for what follows."""
-        self._digest.update(data)
-        if len(self._held) + len(data) < _SMALL:
-            self._held += data
-            return
-        write_all(self._descriptor, self._held + bytes(data) if self._held else data)
-        self._held = b""
+        hashed = self._helper.submit(self._digest.update, data) if self._helper and len(data) > _LARGE else None
+        try:
+            if len(self._held) + len(data) < _SMALL:
+                self._held += data
+                return
+            write_all(self._descriptor, self._held + bytes(data) if self._held else data)
+            self._held = b""
+        finally:  # the buffer is used again
+            hashed.result() if hashed else self._digest.update(data)
 
 
 _SMALL = 8 * 1024
+_LARGE = 256 * 1024  # from here on another thread is worth its while
 
 
 class _Sink:

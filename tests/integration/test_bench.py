@@ -12,12 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.long
-def test_bench_of_the_vault() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/bench.py"), "vault", "--mib", "2", "--rounds", "1"], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize(
+    ("bench", "titles"),
+    [
+        ("vault --mib 2", ("The sealing pass", "Opening from front to end", "One byte at the end", "Peak memory")),
+        ("ingest --papers 50 --mib 2 --catalog 2000", ("Small papers", "Waiting for a receipt", "A paper of 2 MiB", "The catalog")),
+    ],
+)
+def test_a_bench(bench: str, titles: tuple[str, ...]) -> None:
+    command = [sys.executable, str(ROOT / "scripts/bench.py"), *bench.split(), "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stderr
-    for title in ("The sealing pass", "Opening from front to end", "One byte at the end", "Peak memory"):
+    for title in titles:
         assert f"## {title}" in done.stdout
     assert not list(Path("/dev/shm").glob("nightsafe-bench-*"))
 
