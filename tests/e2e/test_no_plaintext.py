@@ -2,6 +2,9 @@
 
 Everything that the server can write (data folder, temporary folder, scratch, the S3 server's folder) lies on one ext4 image, which is
 searched raw: files that were unlinked at once are found too. The clients' own copies lie on a memory disk that is not searched.
+
+Every paper is scanned by a real clamd, which has its temporary files in memory, and looked into by worker processes: archives are unpacked,
+encrypted ones with the password that was agreed.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ import pytest
 from tests.e2e.disks import contains, mounted_image, search_folder, tmpfs
 from tests.e2e.house import CLIENT, House
 from tests.e2e.uploads import Uploader
+from tests.integration.scanner_parts import clamd
+from tests.integration.test_checks_workers import locked, zipped
 
+PASSWORD = b"s3cret-word of two parties"
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -61,27 +67,37 @@ def patiently(action: list[str], house: House, seconds: float = 150) -> None:
 def test_no_canary_on_the_raw_disk(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     needles: dict[str, bytes] = {
-        road: canary() for road in ("sftp", "scp", "lftp", "rclone", "stream", "partial", "overwritten", "append", "read-back", "planted")
+        road: canary()
+        for road in ("sftp", "scp", "lftp", "rclone", "stream", "partial", "overwritten", "append", "read-back", "zip", "locked-zip", "planted")
     }
-    with tmpfs(tmp_path / "client", "256m") as client, mounted_image(image, tmp_path / "disk", megabytes=768) as disk:
+    with tmpfs(tmp_path / "client", "256m") as client, mounted_image(image, tmp_path / "disk", megabytes=768) as disk, clamd() as scanner:
         house = House(tmp_path, disk / "data")
         (disk / "tmp").mkdir()
         house.environment |= {
             "TMPDIR": str(disk / "tmp"),
             "NIGHTSAFE_SET_S3__FOLDER": str(disk / "offsite"),
             "NIGHTSAFE_SET_DRILL__SCRATCH": str(disk / "scratch"),
+            "NIGHTSAFE_SET_SCAN__SCANNER": "clamd",
+            "NIGHTSAFE_SET_SCAN__ADDRESS": scanner.settings.address,
+            "NIGHTSAFE_SET_SCAN__CLAMD_CONFIG": str(scanner.config),
+            "NIGHTSAFE_SET_SCAN__SIGNATURES_HOURS": "0",
         }
         house.init()
+        with (house.data / "nightsafe.toml").open("a") as settings:
+            settings.write("\n[[checks.rules]]\narchives = true\nmatch_type = true\n")
+        assert house.run("client", "archive-password", CLIENT, "--password-stdin", input=PASSWORD).returncode == 0
         house.start()
         try:
             with killing(house, ("gateway", "keyd", "ingest"), 1):
                 send_by_every_road(house, client, needles)
             house.wait(lambda: all(house.pid(role) for role in ("gateway", "keyd", "ingest")), 60, "not all roles are back")
-            house.wait(lambda: not os.listdir(house.data / "spool" / "landed"), 60, "the spool is not empty")
+            send_archives(house, needles)
+            house.wait(lambda: not os.listdir(house.data / "spool" / "landed"), 90, "the spool is not empty")
             house.json("backup", "run")
             assert house.json("drill", "run", "--full")["state"] == "passed"
             listed = {row["path"] for row in house.json("files", "list", CLIENT)}
-            assert {"/inbox/sftp.bin", "/inbox/scp.bin", "/inbox/lftp.bin", "/inbox/rclone.bin"} <= listed
+            assert {"/inbox/sftp.bin", "/inbox/scp.bin", "/inbox/lftp.bin", "/inbox/rclone.bin", "/inbox/zip.zip", "/inbox/locked-zip.zip"} <= listed
+            assert house.json("held", "list") == house.json("quarantine", "list") == [], "a paper was not looked into to its end"
             got = house.run("files", "get", CLIENT, "/inbox/sftp.bin").stdout
             assert needles["sftp"] in got
         finally:
@@ -140,15 +156,21 @@ def send_by_every_road(house: House, client: Path, needles: dict[str, bytes]) ->
     assert any(upload.phase == "acknowledged" for upload in uploader.uploads)
 
 
-def send_by_paramiko(house: House, road: str, mode: str, content: bytes) -> None:
+def send_by_paramiko(house: House, road: str, mode: str, content: bytes, ending: str = "bin") -> None:
     for _ in range(200):
         try:
-            with house.paramiko() as client, client.open(f"/inbox/{road}.bin", mode) as file:
+            with house.paramiko() as client, client.open(f"/inbox/{road}.{ending}", mode) as file:
                 file.write(content)
             return
         except (OSError, EOFError, paramiko.SSHException):
             time.sleep(0.3)
     raise AssertionError(f"{road} could not be sent: {house.tail()}")
+
+
+def send_archives(house: House, needles: dict[str, bytes]) -> None:
+    """Two that hold their canaries packed: only what looks into them ever has these in the clear."""
+    send_by_paramiko(house, "zip", "wb", zipped(("letter.txt", needles["zip"] * 3000)), ending="zip")
+    send_by_paramiko(house, "locked-zip", "wb", locked(PASSWORD, ("letter.txt", needles["locked-zip"] * 3000)), ending="zip")
 
 
 def leave_partial(house: House, content: bytes) -> None:
