@@ -102,6 +102,17 @@ def list_names(access: S3Access, folder: str, limit: int = 1000) -> list[str]:
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
 
+def read_object(access: S3Access, name: str, most: int) -> bytes | None:
+    """The first `most` bytes of an object; None when there is none of that name."""
+    with _foreign(access) as client:
+        try:
+            return client.get_object(Bucket=access.bucket, Key=name)["Body"].read(most)
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404"):
+                return None
+            raise
+
+
 def count_objects(access: S3Access, folder: str, limit: int | None = None) -> int:
     """How many objects there are below `folder`; counting ends at `limit`."""
     count = 0

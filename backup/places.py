@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from backup.access import RepositoryName, S3Access, S3Role, access, copy_credentials
-from backup.bucket import Locked, Version, check_bucket, list_names, old_versions, remove_names, remove_versions
+from backup.bucket import Locked, Version, check_bucket, list_names, old_versions, read_object, remove_names, remove_versions
 from config.errors import Away, OutOfReach, SettingsError
 from config.loading import Installation
 from gateway.catalog import Catalog, Run
@@ -26,6 +26,7 @@ from gateway.keys.secrets import RoleSecrets
 _KINDS = ("keys", "locks", "snapshots", "index", "data")
 _SECONDS = 10.0
 _MAX_ANSWER = 64 * 1024 * 1024
+_MAX_CONFIG = 64 * 1024
 
 
 class Place(Protocol):
@@ -45,6 +46,9 @@ class Place(Protocol):
 
     def names(self, repository: RepositoryName, start: str = "", limit: int = 1000) -> list[str]:
         """Up to `limit` names of objects that begin with `start`."""
+
+    def config(self, repository: RepositoryName) -> bytes | None:
+        """The repository's object `config`, as it lies there (sealed); None when there is none."""
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         """Delete these objects."""
@@ -83,6 +87,10 @@ class BucketPlace:
         """See Place."""
         folder = self.s3.folder(repository)
         return [name.removeprefix(folder) for name in list_names(self.s3, folder + start, limit)]
+
+    def config(self, repository: RepositoryName) -> bytes | None:
+        """See Place."""
+        return read_object(self.s3, self.s3.folder(repository) + "config", _MAX_CONFIG)
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         """See Place."""
@@ -137,6 +145,14 @@ class FolderPlace(_Plain):
         below = start.rpartition("/")[0]  # a look at the locks does not go through all packs
         return sorted(name for name in self._all(repository, below) if name.startswith(start))[:limit]
 
+    def config(self, repository: RepositoryName) -> bytes | None:
+        """See Place."""
+        try:
+            with (self.root / repository / "config").open("rb") as file:
+                return file.read(_MAX_CONFIG)
+        except OSError:
+            return None
+
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         """See Place."""
         for name in names:
@@ -184,6 +200,10 @@ class RestPlace(_Plain):
         if "config".startswith(start) and self._ask("HEAD", f"{repository}/config") is not None:
             found.insert(0, "config")
         return [name for name in found if name.startswith(start)][:limit]
+
+    def config(self, repository: RepositoryName) -> bytes | None:
+        """See Place."""
+        return self._ask("GET", f"{repository}/config")
 
     def remove(self, repository: RepositoryName, names: Sequence[str]) -> None:
         """See Place."""

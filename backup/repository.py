@@ -11,6 +11,8 @@ import re
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 
 from backup.access import RepositoryName
 from backup.places import Place, place, recorded_name
@@ -20,6 +22,7 @@ from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
 from backup.restic.version import check_version
 from config.errors import CheckFailed, NightsafeError, SettingsError
+from config.files import write_whole
 from config.loading import Installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -85,11 +88,32 @@ def prepared(writer: Writer, name: RepositoryName, catalog: Catalog, audit: Audi
     restic = writer.restic(name)
     if recorded is None:
         _make(writer, restic, name, catalog, audit)
-    else:
+    elif not _is_as_before(writer, name, recorded):
         _recognise(restic, recorded)
+        _remember(writer, name, recorded)
     if writer.place.names(name, "locks/", limit=1):
         restic.unlock()  # of a process that died; a live one's stays
     return restic
+
+
+def _is_as_before(writer: Writer, name: RepositoryName, recorded: Recorded) -> bool:
+    """Whether the repository's config is, byte for byte, the one that restic last said to be ours. Asking restic takes half a second of key
+    derivation, and what follows asks for the password anyway."""
+    with contextlib.suppress(OSError):
+        config = writer.place.config(name)
+        return config is not None and _seen(writer, recorded).read_text("ascii") == f"{recorded.restic_id} {sha256(config).hexdigest()}\n"
+    return False
+
+
+def _remember(writer: Writer, name: RepositoryName, recorded: Recorded) -> None:
+    config = writer.place.config(name)
+    if config is not None:
+        with contextlib.suppress(OSError):  # then restic is asked again
+            write_whole(_seen(writer, recorded), f"{recorded.restic_id} {sha256(config).hexdigest()}\n".encode("ascii"))
+
+
+def _seen(writer: Writer, recorded: Recorded) -> Path:
+    return writer.installation.folder.cache / f"recognised-{recorded.name}"
 
 
 def _recognise(restic: Restic, recorded: Recorded) -> None:

@@ -25,7 +25,7 @@ from backup.access import access
 from backup.bucket import BucketRefused, BucketUnreachable, count_objects, list_names
 from backup.plan import SourceMissing
 from backup.repository import PlaceTaken, RepositoryLost
-from backup.restic import CredentialsRefused, Interrupted, Locked, Unreachable, WrongPassword
+from backup.restic import CredentialsRefused, Interrupted, Locked, Restic, Unreachable, WrongPassword
 from backup.run import run_backup, snapshots
 from backup.status import NOT_OFFSITE, backup_status
 from config.cli import run as run_command
@@ -40,7 +40,7 @@ from gateway.keys.master import load_master
 from gateway.keys.secrets import RoleSecrets, role_secrets
 from nightsafe import cli
 from tests.integration.conftest import S3Server, make_installation
-from tests.integration.ready_repositories import prepare
+from tests.integration.ready_repositories import prepare, repository_files
 from tests.integration.s3_parts import proxy
 
 
@@ -229,18 +229,20 @@ def test_status_of_a_server_on_this_machine_is_never_green(ready: House) -> None
 
 
 def test_progress_comes_in_bytes(ready: House) -> None:
-    (ready.installation.folder.vault / "acme" / "big.age").write_bytes(os.urandom(30_000_000))
+    big = ready.installation.folder.vault / "acme" / "big.age"
+    big.write_bytes(os.urandom(6_000_000))
     seen: list[tuple[int, int]] = []
 
     class Watching:
         def update(self, done: int, total: int, note: str = "") -> None:
             seen.append((done, total))
 
-    assert run_backup(ready.installation, Watching()).detail["added_bytes"] >= 30_000_000
+    assert run_backup(ready.installation, Watching()).detail["added_bytes"] >= 6_000_000
     assert seen
-    assert max(total for _, total in seen) >= 30_000_000
+    assert max(total for _, total in seen) >= 6_000_000
     again = run_backup(ready.installation)
-    assert again.detail["added_bytes"] < 1_000_000 < 30_000_000 < again.detail["bytes"], "what was there already was not sent again"
+    assert again.detail["added_bytes"] < 1_000_000 < 6_000_000 < again.detail["bytes"], "what was there already was not sent again"
+    big.unlink()
 
 
 # only one at a time
@@ -315,6 +317,29 @@ def test_an_emptied_bucket_is_an_error_and_stays_empty(fresh: House) -> None:
     assert "emptied, or swapped" in error.message
     assert "s3:somewhere" in error.hint
     assert fresh.objects() == 0
+
+
+def test_restic_is_asked_who_the_repository_is_only_when_its_config_is_not_as_before(ready: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    config = Restic.config
+    monkeypatch.setattr(Restic, "config", lambda self: (asked.append(self.repository.url), config(self))[1])
+    run_backup(ready.installation)
+    asked.clear()
+    assert run_backup(ready.installation).state == "passed"
+    assert asked == []
+    one = access(ready.installation, "pruner")
+    key = one.folder("papers") + "config"
+    ours = ready.client("pruner").get_object(Bucket=one.bucket, Key=key)["Body"].read()
+    theirs = repository_files(ready.secrets["restic-papers"])[1]["config"]
+    snapshots_before = ready.objects("papers/snapshots")
+    ready.client("pruner").put_object(Bucket=one.bucket, Key=key, Body=theirs)
+    try:
+        with pytest.raises(NightsafeError):
+            run_backup(ready.installation)
+    finally:
+        ready.client("pruner").put_object(Bucket=one.bucket, Key=key, Body=ours)
+    assert asked and ready.objects("papers/snapshots") == snapshots_before
+    assert run_backup(ready.installation).state == "passed"
 
 
 def test_another_repository_in_its_place_is_an_error(ready: House, fresh: House) -> None:
@@ -412,12 +437,12 @@ def test_restic_missing_and_too_old(fresh: House, tmp_path: Path) -> None:
 
 def test_a_bucket_that_dies_in_the_middle_is_given_up_after_the_stall_limit(ready: House) -> None:
     big = ready.installation.folder.vault / "acme" / "uploading.age"
-    big.write_bytes(os.urandom(40_000_000))
+    big.write_bytes(os.urandom(16_000_000))
     with proxy(ready.installation.settings.s3.endpoint) as between:
-        between.freeze_after = 5_000_000
+        between.freeze_after = 2_000_000
         started = time.monotonic()
         failed(ready.change(s3={"endpoint": between.endpoint}, backup={"stall_seconds": 3}), Unreachable, Exit.OUT_OF_REACH)
-        assert between.passed > 5_000_000
+        assert between.passed > 2_000_000
         assert time.monotonic() - started < 60
     assert run_backup(ready.installation).state == "passed"
     assert ready.restic("check").returncode == 0
@@ -554,6 +579,7 @@ def test_a_request_to_stop_ends_it_and_the_next_run_clears_up(ready: House) -> N
     assert list_names(one, one.folder("papers") + "locks/") == []
 
 
+@pytest.mark.long  # the quickstart does it by default, too
 def test_the_embedded_server_and_a_first_backup(
     new_installation: Callable[..., Installation],
     s3_role: Callable[[Installation], AbstractContextManager[Any]],
