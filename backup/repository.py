@@ -87,7 +87,7 @@ def prepared(writer: Writer, name: RepositoryName, catalog: Catalog, audit: Audi
     recorded = catalog.repository(recorded_name(name, writer.copy))
     restic = writer.restic(name)
     if recorded is None:
-        _make(writer, restic, name, catalog, audit)
+        _remember(writer, name, _make(writer, restic, name, catalog, audit))
     elif not _is_as_before(writer, name, recorded):
         _recognise(restic, recorded)
         _remember(writer, name, recorded)
@@ -127,7 +127,7 @@ def _recognise(restic: Restic, recorded: Recorded) -> None:
         raise RepositoryLost(f"the bucket holds another repository in the place of '{recorded.name}'", hint)
 
 
-def _make(writer: Writer, restic: Restic, name: RepositoryName, catalog: Catalog, audit: AuditLog) -> None:
+def _make(writer: Writer, restic: Restic, name: RepositoryName, catalog: Catalog, audit: AuditLog) -> Recorded:
     kit = writer.kit(name)  # before anything is made: without its password nothing is begun
     names = writer.place.names(name)
     if is_broken_init(names):
@@ -136,8 +136,9 @@ def _make(writer: Writer, restic: Restic, name: RepositoryName, catalog: Catalog
     found = _adopt(restic, writer.place.shown(name)) if names else _init(writer, restic, name)
     _let_the_kit_in(restic, kit, writer.installation.settings.backup.host, fresh=not names)
     known, shown = recorded_name(name, writer.copy), writer.place.shown(name)
-    catalog.add_repository(known, shown, found)
+    recorded = catalog.add_repository(known, shown, found)
     audit.append(Event.REPOSITORY_CREATED, durable=True, repository=known, url=shown, restic_id=found, adopted=bool(names))
+    return recorded
 
 
 def _init(writer: Writer, restic: Restic, name: RepositoryName) -> str:
