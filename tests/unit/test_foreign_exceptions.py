@@ -24,13 +24,14 @@ from gateway.keys.identities import parse_identity
 from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
 from gateway.store import Arrival, Spool, Vault, new_paper_id
 from gateway.store.format import HEADER_SIZE, decode_header
+from gateway.store.paper_keys import file_key
 
 HERE = Identity.generate()
 LOW_ORDER = [bytes(32), b"\1" + bytes(31), bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")]
 IMPORTERS = {  # each is reached by a test below
     "age": {"stream", "identity", "header", "scrypt"},
     "keys": {"hostkeys"},
-    "store": {"blocks"},
+    "store": {"blocks", "paper_keys"},
 }
 
 
@@ -81,11 +82,11 @@ def _b64(data: bytes) -> str:
 @settings(max_examples=60, deadline=None)
 @given(st.one_of(st.binary(max_size=200), spoilt(SMALL), spoilt(SEALED)))
 def test_age_files(data: bytes) -> None:
-    file_key = unwrap(SMALL[: SMALL.index(b"\n--- ") + 5 + 43 + 1], [HERE])
+    key = unwrap(SMALL[: SMALL.index(b"\n--- ") + 5 + 43 + 1], [HERE])
     for read in (
         lambda: open_bytes(data, [HERE]),
         lambda: b"".join(bytes(piece) for piece in open_stream(io.BytesIO(data), [HERE])),
-        lambda: open_payload(io.BytesIO(data), file_key).read(),
+        lambda: open_payload(io.BytesIO(data), key).read(),
     ):
         with suppress(NightsafeError):
             read()
@@ -93,8 +94,8 @@ def test_age_files(data: bytes) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(STANZAS, st.binary(min_size=16, max_size=16))
-def test_headers_that_follow_the_grammar(stanzas: list[Stanza], file_key: bytes) -> None:
-    raw = sign(tuple(stanzas), file_key).encode()
+def test_headers_that_follow_the_grammar(stanzas: list[Stanza], key: bytes) -> None:
+    raw = sign(tuple(stanzas), key).encode()
     for identity in (HERE, ScryptIdentity("guess", 2)):
         with suppress(NightsafeError):
             unwrap(raw, [identity])
@@ -173,12 +174,13 @@ def test_files_of_the_spool_and_of_the_vault(stored: Stored, data: st.DataObject
         path = root / state / paper
         path.write_bytes(data.draw(st.one_of(spoilt(whole), st.binary(max_size=100))))
         with suppress(NightsafeError):
-            file_key = unwrap(decode_header(whole[:HEADER_SIZE]).age_header, [HERE])
+            key = file_key(decode_header(whole[:HEADER_SIZE]), [HERE])
             if state == "landed":
-                with spool.open_landed(paper, file_key=file_key) as reader:
+                known = data.draw(st.booleans())
+                with spool.open_landed(paper, file_key=key) if known else spool.open_landed(paper, identities=[HERE]) as reader:
                     reader.read()
             else:
-                with closing(spool.reopen(paper, file_key)) as file:
+                with closing(spool.reopen(paper, key)) as file:
                     file.read(0, 300)
     vault = Vault(root / "vault")
     path = vault.path("acme", paper)
