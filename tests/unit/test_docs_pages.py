@@ -53,6 +53,13 @@ def test_the_index_names_every_page() -> None:
             assert f"- [{title}]({page.parts[-2]}/{page.name})\n" in index
 
 
+def test_decisions_are_numbered_once_and_listed() -> None:
+    records = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+    assert [page.name[:4] for page in records] == [f"{number:04}" for number in range(1, len(records) + 1)]
+    listed = re.findall(r"^\| \[(\d+)\]\((\S+)\) \|", (ROOT / "docs" / "adr" / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert listed == [(page.name[:4], page.name) for page in records]
+
+
 def problem(words: list[str]) -> str:
     """What is wrong with a command line of ours; empty when nothing is."""
     command: click.Command = cli
