@@ -110,6 +110,8 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
     code 1: there is damage, and nothing was changed.
 
     Examples: nightsafe backup repair; nightsafe backup repair --remove
+
+    Example: nightsafe backup repair
     """
     import getpass
 
