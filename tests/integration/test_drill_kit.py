@@ -243,6 +243,7 @@ def test_a_killed_clean_room_leaves_no_process_and_the_next_drill_clears_its_fol
     firm.house.drill("sample", sample=1)  # it asserts that the scratch folder is empty
 
 
+@pytest.mark.long
 def test_a_lost_machine_is_made_again_out_of_the_kit(firm: Firm, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """`kit restore`: a data folder that works, with a new master; its drills pass and its backups go on where the others ended."""
     pages, target = tmp_path / "kit.txt", tmp_path / "new" / "data"
