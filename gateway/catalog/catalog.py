@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -53,6 +54,26 @@ class Catalog(
             schema.migrate(connection)
         fsync_folder(path.parent)
         return cls(database)
+
+    @classmethod
+    def upgrade(cls, path: Path) -> Path | None:
+        """Bring a catalog that is there to this program's revision; one of an older program is copied first, beside it. The copy; None when all was
+        as it should be. Forward only. Raises SettingsError when it is missing, is none, or a newer program wrote it; CatalogError."""
+        if not path.exists() or not path.stat().st_size:
+            state = "is empty" if path.exists() else "is missing"
+            raise SettingsError(f"the catalog {path} {state}", "restore it from a backup; no new one is made in its place")
+        with closing(Database(path)) as database:
+            with database.reading() as connection:
+                revision = schema.revision_of(connection)
+            schema.check_known(revision)
+            if revision == schema.HEAD:
+                return None
+            copy = path.with_name(f"{path.stem}.before-{schema.HEAD}{path.suffix}")
+            if not copy.exists():  # of an upgrade that was cut off: what it began with is the one to keep
+                cls(database).dump(copy)
+            with database.writing() as connection:
+                schema.migrate(connection)
+        return copy
 
     @classmethod
     def open(cls, path: Path) -> Self:

@@ -36,7 +36,7 @@ def check_current(connection: Connection) -> None:
     revision = revision_of(connection)
     check_known(revision)
     if revision != HEAD:
-        raise SettingsError(f"the catalog has revision {revision or 'none'}; this program needs {HEAD}", "start 'nightsafe up' once: it migrates")
+        raise SettingsError(f"the catalog has revision {revision or 'none'}; this program needs {HEAD}", "bring it along: nightsafe catalog upgrade")
 
 
 def check_known(revision: str | None) -> None:

@@ -1,4 +1,4 @@
-"""`nightsafe catalog rebuild`."""
+"""`nightsafe catalog rebuild | upgrade`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,44 @@ import click
 
 from config.cli import data_option, json_option
 from config.console import emit, progress, say
-from config.errors import Exit
+from config.errors import Busy, Exit
 from config.loading import open_installation
-from config.roles import exclusive
+from config.roles import exclusive, role_state
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.catalog import Catalog
 from gateway.commands.operators import operator
-from gateway.rebuild.catalog import NEVER, rebuild
+from gateway.commands.signers import make_new_signers
+from gateway.rebuild.catalog import NEVER, ROLES, rebuild
 
 
 @click.group("catalog")
 def catalog() -> None:
     """The catalog of clients, people, papers and versions."""
+
+
+@catalog.command("upgrade")
+@data_option
+@json_option
+def upgrade(data: Path | None, as_json: bool) -> None:
+    """Bring the data folder of an older Nightsafe along; its catalog is copied first, and the copy is named. The roles must be stopped.
+
+    Forward only: an older Nightsafe refuses the folder afterwards. `nightsafe up` and scripts/install do this by themselves.
+
+    Example: nightsafe catalog upgrade
+    """
+    folder = open_installation(data).folder
+    running = [role for role in ROLES if role_state(folder, role) is not None]
+    if running:
+        raise Busy(f"these roles run: {', '.join(running)}", "stop them first; clients try again")
+    make_new_signers(folder)
+    copy = Catalog.upgrade(folder.catalog)
+    if as_json:
+        emit({"copy": str(copy) if copy else None}, as_json)
+    elif copy is not None:
+        say(f"The catalog is of this version now. As it was before it is kept in {copy}.")
+    else:
+        say("The catalog is of this version already.")
 
 
 @catalog.command("rebuild")

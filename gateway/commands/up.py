@@ -50,7 +50,7 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
         check_folders(installation.folder)
         make_new_signers(installation.folder)
         commands = role_commands(installation, sftp_host, sftp_port)
-        migrate_catalog(installation.folder)
+        Catalog.upgrade(installation.folder.catalog)
         supervisor = Supervisor(installation.folder, commands, installation.settings.gateway.stop_seconds)
         if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
             signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
@@ -74,15 +74,6 @@ def check_folders(folder: DataFolder) -> None:
             raise SettingsError(
                 f"the folder {inner} is missing", "is its disk mounted? else restore it from a backup; an empty spool may be made by hand, with mkdir"
             )
-
-
-def migrate_catalog(folder: DataFolder) -> None:
-    """Raise a catalog of an older program to this one's revision. Raises SettingsError when there is none: a new one in its place would forget
-    every client and every paper."""
-    if not folder.catalog.exists() or not folder.catalog.stat().st_size:
-        state = "is empty" if folder.catalog.exists() else "is missing"
-        raise SettingsError(f"the catalog {folder.catalog} {state}", "restore it from a backup; no new one is made in its place")
-    Catalog.create(folder.catalog).close()
 
 
 def role_commands(installation: Installation, host: str | None, port: int | None) -> list[RoleCommand]:

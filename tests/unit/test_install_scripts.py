@@ -1,0 +1,43 @@
+"""scripts/install and scripts/uninstall, as far as they can be judged without installing: shape, names, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from config.owners import ROLES
+
+ROOT = Path(__file__).parents[2]
+INSTALL, UNINSTALL = ROOT / "scripts" / "install", ROOT / "scripts" / "uninstall"
+
+
+@pytest.mark.parametrize("script", [INSTALL, UNINSTALL])
+def test_it_is_a_shell_script_that_explains_itself(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    done = subprocess.run([script, "--nonsense"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"scripts/{script.name}" in done.stderr
+
+
+def test_both_know_every_role() -> None:
+    listed = re.search(r"^readonly roles=\((.*)\)$", INSTALL.read_text(), re.MULTILINE)
+    assert listed is not None
+    assert tuple(listed[1].split()) == ROLES
+    assert re.findall(r"for role in (.*); do", UNINSTALL.read_text()) == [" ".join(ROLES)] * 2
+
+
+def test_the_program_is_installed_whole() -> None:
+    (sources,) = re.findall(r"^sources=\((.*)\)$", INSTALL.read_text(), re.MULTILINE)
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert packages <= set(sources.split())
+
+
+def test_nothing_is_purged_without_the_folders_name() -> None:
+    """Asked before anything is touched; on a machine where nothing is installed, too."""
+    for typed in ("", "yes\n", "/var/lib\n"):
+        done = subprocess.run([UNINSTALL, "--purge"], input=typed, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "nothing was removed" in done.stderr or "only root" in done.stderr
