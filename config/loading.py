@@ -16,6 +16,7 @@ from config.errors import SettingsError
 from config.folder import FORMAT_VERSION, DataFolder
 from config.settings import Settings
 
+FORMAT = 1  # of the settings file
 ENVIRONMENT_PREFIX = "NIGHTSAFE_SET_"  # NIGHTSAFE_SET_GATEWAY__PORT=2022
 WORDS = {"extra_forbidden": "is not a known setting", "model_type": "must be a table", "model_attributes_type": "must be a table"}
 
@@ -103,6 +104,11 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str] | None =
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{name} is not valid TOML: {error}", "mend the line that is named") from error
+    written = values.get("format", FORMAT)
+    if isinstance(written, int) and written > FORMAT:
+        raise SettingsError(
+            f"{name} was written by a newer Nightsafe (format {written}; this one knows {FORMAT})", "use that newer version; nothing was changed"
+        )
     overridden = _lay_over(values, os.environ if environment is None else environment)
     try:
         return Settings.model_validate(values)
