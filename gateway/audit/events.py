@@ -44,6 +44,8 @@ class Event(StrEnum):
     GATEWAY_RELOADED = "gateway.reloaded"
     SETTINGS_CHANGED = "settings.changed"
     SESSION_KILLED = "session.killed"
+    DISK_SHORT = "disk.short"  # uploads are refused, so that catalog and audit log can still be written
+    DISK_FREED = "disk.freed"
     ADDRESS_BANNED = "address.banned"
     ADDRESS_UNBANNED = "address.unbanned"
     LOGIN_FAILED = "login.failed"

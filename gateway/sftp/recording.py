@@ -48,6 +48,10 @@ class Recorder:
         seconds = round(ban.until - ban.since)
         self._audit.append(Event.ADDRESS_BANNED, address=ban.address, seconds=seconds, level=ban.level, reason=ban.reason)
 
+    def space(self, short: bool, free: int, reserve: int) -> None:
+        """Uploads are refused for lack of space, or taken again."""
+        self._audit.append(Event.DISK_SHORT if short else Event.DISK_FREED, durable=True, free=free, reserve=reserve)
+
     def killed(self, *, person: str, address: str, login: str, by: str) -> None:
         """Somebody ended a live connection."""
         self._audit.append(Event.SESSION_KILLED, person=person, address=address, login=login, by=by)

@@ -40,7 +40,7 @@ from gateway.sftp.publish import Publisher, Tasks, settle_seconds
 from gateway.sftp.revocation import Revocation
 from gateway.sftp.sessions import Sessions
 from gateway.sftp.sources import Archive
-from gateway.sftp.space import SpaceGuard
+from gateway.sftp.space import SpaceGuard, SpaceWatch
 from gateway.sftp.stores import Stores
 from gateway.sftp.tallies import OwnTally, Tally
 from gateway.sftp.transport import GuardedConnection
@@ -106,6 +106,8 @@ class Gateway:
             port = await self._listeners.open(host, port, connection)
         keeping = self._clients.keep_expiring(), self._clients.keep_limits(), self._revocation.keep(), self._defender.keep()
         self._keepers = [loop.create_task(work) for work in keeping]
+        if self._crew is None or self._crew.me == 0:  # one of several workers tells for all
+            self._keepers.append(loop.create_task(SpaceWatch(self._space, self._stores.recorder.space).keep()))
         await self._control.start()
         return port
 

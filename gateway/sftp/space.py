@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
+from config.errors import NightsafeError
 from gateway.jail import Refused
 
 FRESH_SECONDS = 0.25  # how long a look at the disk is good for
+WATCH_SECONDS = 2.0
 NO_SPACE = "no space left on the server; nothing that was acknowledged is lost"
+
+log = structlog.get_logger()
 
 
 class SpaceGuard:
@@ -59,3 +66,32 @@ class SpaceGuard:
         self._total = state.f_blocks * state.f_frsize
         self._granted = 0
         self._looked_at = now
+
+
+class SpaceWatch:
+    """Looks whether anybody uploads or not, and tells once when the reserve is reached and once when there is room again.
+
+    `tell` gets whether it is short, the free bytes in all and the reserve; it may raise NightsafeError, and is asked again then.
+    """
+
+    def __init__(self, space: SpaceGuard, tell: Callable[[bool, int, int], None]) -> None:
+        self._space = space
+        self._tell = tell
+        self._short = False
+
+    def look(self) -> None:
+        """One look at the disk. Raises OSError, NightsafeError."""
+        reserve, beyond = self._space.reserve_bytes, self._space.free
+        short = beyond <= 0
+        if short != self._short:
+            self._tell(short, beyond + reserve, reserve)
+            self._short = short
+
+    async def keep(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                self.look()
+            except (OSError, NightsafeError) as error:
+                log.warning("space.not_watched", error=str(error))
+            await asyncio.sleep(WATCH_SECONDS)
