@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from config.console import say
 from config.errors import UsageError
 from config.files import make_folder
 from config.loading import Installation, open_installation
+from config.rights import role_users
+from config.roles import set_on_signals
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
 from gateway.keys.pieces import MAX_PIECE_BYTES
@@ -31,22 +34,42 @@ MEMORY = ("tmpfs", "ramfs")
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--hold", is_flag=True, help="Give each folder to its role's user, and stay until ended; then remove them. For containers.")
 @data_option
-def credentials(folder: Path, data: Path | None) -> None:
+def credentials(folder: Path, hold: bool, data: Path | None) -> None:
     """Open each role's secrets with the master, and put them into FOLDER/ROLE/NAME, which must be on a RAM disk.
 
-    The units of the roles take them from there by LoadCredential, each its own. Run by root, by nightsafe-credentials.service.
+    The units of the roles take them from there by LoadCredential, each its own. Run by root, by nightsafe-credentials.service. With --hold each
+    role's user reads its folder itself, and FOLDER/ready is there once all are.
 
     Example: nightsafe credentials /run/nightsafe/credentials
     """
     if os.geteuid() != 0:
         raise UsageError("only root may do that", "the service manager does it: systemctl restart nightsafe-credentials")
     installation = open_installation(data)
+    users = role_users() if hold else {}
     make_folder(folder, 0o700)
     _check_memory(folder)
     for role in HOLDERS:
-        _put(folder / role, _values(installation, role))
+        _put(folder / role, _values(installation, role), users.get(role))
     say(f"The secrets of {', '.join(HOLDERS)} are in {folder}.")
+    if hold:
+        _hold(folder)
+
+
+def _hold(folder: Path) -> None:
+    """Keep the RAM disk in use, which goes with the last that uses it; tidy up at the end."""
+    folder.chmod(0o711)
+    ended = threading.Event()
+    set_on_signals(ended)
+    ready = folder / "ready"
+    ready.touch()
+    try:
+        ended.wait()
+    finally:
+        ready.unlink(missing_ok=True)
+        for role in HOLDERS:
+            shutil.rmtree(folder / role, ignore_errors=True)
 
 
 def _values(installation: Installation, role: str) -> dict[str, bytes]:
@@ -71,7 +94,7 @@ def _toml(tables: Mapping[str, object], prefix: str = "") -> str:
     return "".join(lines)
 
 
-def _put(folder: Path, values: Mapping[str, bytes]) -> None:
+def _put(folder: Path, values: Mapping[str, bytes], user: int | None) -> None:
     if folder.exists():
         shutil.rmtree(folder)  # what a role no longer gets must not stay
     folder.mkdir(0o700)
@@ -79,6 +102,10 @@ def _put(folder: Path, values: Mapping[str, bytes]) -> None:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with open(descriptor, "wb") as file:
             file.write(value)
+            if user is not None:
+                os.fchown(descriptor, user, user)
+    if user is not None:
+        os.chown(folder, user, user)
 
 
 def _check_memory(folder: Path) -> None:

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from config.acl import READ, WRITE, Acl, get_acl, set_acl
 from config.files import FILE_MODE
 from config.owners import PLACES, ROLES, Place
 from config.rights import apply, faults
-from tests.integration.role_users import NUMBERS, Barracks, barracks
+from tests.integration.role_users import NUMBERS, ROOT, Barracks, barracks
 
 # Run as a role's user; answers [what, …] for each path: which of these went well.
 PROBE = """
@@ -135,3 +136,26 @@ def test_one_user_too_many_is_found(camp: Barracks) -> None:
     assert any(str(path) in fault for fault in faults(camp.installation, NUMBERS))
     apply(camp.installation, NUMBERS, deep=False)
     assert list(faults(camp.installation, NUMBERS)) == []
+
+
+def test_each_role_reads_its_own_secrets_alone(camp: Barracks) -> None:
+    """As containers have it: root holds them in memory, each role's folder belongs to its user; nothing is left at the end."""
+    shown = camp.secrets / "held"
+    environment = camp.environment("root")
+    command = camp.nightsafe("root", "credentials", str(shown), "--hold")
+    with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as holding:
+        try:
+            deadline = time.monotonic() + 60
+            while not (shown / "ready").exists():
+                assert holding.poll() is None, holding.communicate()[1]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            files = [path for path in shown.glob("*/*") if path.is_file()]
+            assert {path.name for path in files if path.parent.name == "keyd"} == {"master"}
+            for role in ROLES:
+                found = tried(camp, role, files)
+                assert {path for path in files if found[str(path)]} == {path for path in files if path.parent.name == role}
+        finally:
+            holding.terminate()
+    assert holding.returncode == 0
+    assert list(shown.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import yaml
 
+from config.owners import ROLES, SCRATCH
+from gateway.keys.secrets import ROLES as SECRETS
 from nightsafe import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-ROLES = {name for name, (_, line) in COMMANDS.items() if line.startswith("Role:")}
+ROOTS = {"init", "ops", "permissions", "credentials"}
 OUTSIDERS = {"s3", "clamd"}
+PARTS = {"backup", "drill", "prune"}  # of the scheduler
 
 
 def compose() -> dict[str, Any]:
@@ -29,9 +33,20 @@ def test_the_file_fits_the_schema_of_the_compose_specification() -> None:
 
 def test_there_is_a_service_for_each_role_an_s3_server_and_clamd() -> None:
     services = compose()["services"]
-    assert set(services) == ROLES | OUTSIDERS | {"init", "ingest-2"}
-    for role in ROLES - {"s3"}:
-        assert services[role]["command"][0] == role
+    assert set(services) == {*ROLES, *ROOTS, *OUTSIDERS, "ingest-2"}
+    for role in ROLES:
+        command = services[role]["command"]
+        assert command[:3] == ["scheduler", "--only", role] if role in PARTS else command[0] == role
+        assert command[0] in COMMANDS
+
+
+def test_each_role_is_its_own_user_of_the_image() -> None:
+    """The users whose names the table of rights has, by the numbers that the image gives them."""
+    (listed,) = re.findall(r"for role in (.*); do", (ROOT / "Dockerfile").read_text())
+    numbers = {role: 10001 + place for place, role in enumerate(listed.split())}
+    assert tuple(numbers) == ROLES
+    services = compose()["services"]
+    assert {role: services[role]["user"] for role in ROLES} == {role: f"{number}:{number}" for role, number in numbers.items()}
 
 
 def test_our_containers_are_confined() -> None:
@@ -39,21 +54,37 @@ def test_our_containers_are_confined() -> None:
         if name in OUTSIDERS:
             continue
         assert service["read_only"] is True
-        assert service["user"] not in ("", "0", "root")
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
+        assert "cap_add" not in service or name in ROOTS
+        assert "ports" not in service or name == "gateway"
+    assert {name for name in ROOTS if compose()["services"][name].get("network_mode") != "none"} == {"ops"}
 
 
-def test_the_internet_facing_role_holds_no_secret() -> None:
+def test_a_role_is_shown_its_own_secrets_alone() -> None:
+    """By the user that its folder belongs to; the master and the credentials of S3 go to root's containers only."""
     services = compose()["services"]
-    assert "secrets" not in services["gateway"]
-    assert [name for name, service in services.items() if "ports" in service] == ["gateway"]
+    assert {name for name, service in services.items() if {"master", "s3.toml"} & set(service.get("secrets", []))} == ROOTS - {"permissions"}
+    for role in ROLES:
+        given = services[role]["environment"].get("CREDENTIALS_DIRECTORY")
+        assert given == (f"/run/nightsafe/credentials/{role}" if SECRETS[role] else None)
+        assert any(volume.startswith("credentials:") for volume in services[role]["volumes"]) == bool(SECRETS[role])
+    assert compose()["volumes"]["credentials"]["driver_opts"]["type"] == "tmpfs"
+
+
+def test_rights_are_given_before_a_role_starts() -> None:
+    services = compose()["services"]
+    for role in ROLES:
+        waits = services[role]["depends_on"]
+        assert waits["permissions"]["condition"] == "service_completed_successfully"
+        assert ("credentials" in waits) == bool(SECRETS[role])
+    assert {role for role in ROLES if any(volume.startswith("scratch:") for volume in services[role]["volumes"])} == {SCRATCH}
 
 
 def test_environment_names_settings_that_exist() -> None:
     from config.loading import parse_settings
 
-    environment = compose()["services"]["scheduler"]["environment"]
+    environment = compose()["services"]["backup"]["environment"]
     assert parse_settings("", "compose", environment).s3.endpoint == "http://s3:8333"
 
 
@@ -61,4 +92,4 @@ def test_the_image_copies_every_package() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     for package in ("config", "gateway", "backup"):
         assert f"COPY {package} {package}" in dockerfile
-    assert "USER 10001" in dockerfile
+    assert "USER nightsafe-gateway" in dockerfile
