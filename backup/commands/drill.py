@@ -56,7 +56,7 @@ def run(
 
     --clean-room and --escrow ask for the recovery kit: files named by --kit, else standard input. Nothing of it is stored.
 
-    Examples: nightsafe drill run --full; nightsafe drill run --clean-room --kit part-a.txt --kit part-b.txt
+    Example: nightsafe drill run --clean-room --kit part-a.txt --kit part-b.txt
     """
     from backup.drill.run import run_drill
 

@@ -120,6 +120,8 @@ def replace_master(identity: Any, data: Path | None, as_json: bool) -> int:
 
     Nothing of Nightsafe must run. What only the lost master opened stays closed: uploads that had no receipt yet. They are set aside (exit code
     3), and their clients send them again.
+
+    Example: nightsafe keys replace-master --identity part-a.txt
     """
     installation = open_installation(data)
     folder, keyring, recovery = installation.folder, Keyring(installation.folder), _read_identity(identity)
