@@ -129,7 +129,7 @@ class Bench:
 def nightsafe(bench: Bench, workers: int = 1) -> Iterator[Server]:
     """All roles but the scheduler's work, as `up` runs them."""
     name = "Nightsafe" if workers == 1 else f"Nightsafe, {workers} workers"
-    home = bench.home / f"nightsafe-{workers}"
+    home = bench.home / ("nightsafe" if workers == 1 else f"nightsafe-{workers}")
     home.mkdir()
     data, ready = home / "data", home / "ready.json"
     settings = {
