@@ -109,6 +109,7 @@ def _check_proof(house: DrillHouse, run: Run) -> None:
     told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     papers = {paper.id: paper for paper in house.catalog.papers(client="acme", state="accepted")}
     old = {paper.id for paper in papers.values() if paper.sealed_at < run.started_at - LONG_AGO / 2}
+    assert Event.PROOF_WRITTEN in house.events()
     path = Path(told["evidence"])
     verify = ["ssh-keygen", "-Y", "verify", "-f", house.keyring.allowed_signers, "-I", "evidence", "-n", "evidence@nightsafe", "-s", f"{path}.sig"]
     assert subprocess.run(verify, input=path.read_bytes(), capture_output=True).returncode == 0

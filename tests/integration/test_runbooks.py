@@ -19,6 +19,7 @@ import pytest
 from backup.access import access
 from backup.run import run_backup
 from gateway.age import Identity
+from gateway.audit.read import read
 from gateway.catalog import Catalog
 from gateway.keys.identities import identity_file
 from gateway.keys.keyring import RESTIC_KIT
@@ -100,6 +101,7 @@ def test_a_lost_bucket(firm: Firm) -> None:
     assert (firm.accepted(), firm.newest_drill()) == (PAPERS, "passed")
     new = (firm.base / "part-b.txt").read_text()
     assert f"{firm.prefix}-new/papers" in new and f"{firm.prefix}-new/papers" not in old
+    assert [line["event"] for line in read(firm.base / "data" / "audit", event="repository.given_up")], "who gave the old ones up is on record"
     again = [sys.executable, "-m", "nightsafe", "backup", "begin-anew", "--reason", "by mistake", "--data", str(firm.base / "data")]
     assert subprocess.run(again, capture_output=True).returncode == 2, "nothing is given up that is there"
 
