@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -45,15 +46,17 @@ def contains(path: Path, needles: Iterable[bytes]) -> list[bytes]:
             return [needle for needle in needles if content.find(needle) >= 0]
 
 
-def search_folder(folder: Path, needles: Iterable[bytes], leave_out: Iterable[Path] = ()) -> list[Path]:
-    """Files below `folder` that hold one of `needles`; the folders in `leave_out` are not entered."""
+def search_folder(folder: Path, needles: Iterable[bytes], leave_out: Iterable[Path] = (), since: float = 0.0) -> list[Path]:
+    """Files below `folder` that hold one of `needles` and were changed at `since` or later (by ctime, which nobody can set back); the folders in
+    `leave_out` are not entered."""
     needles, left_out, found = list(needles), {str(path) for path in leave_out}, []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if os.path.join(place, name) not in left_out]
         for name in files:
             path = Path(place, name)
             try:
-                if path.is_file() and not path.is_symlink() and contains(path, needles):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode) and status.st_ctime >= since and contains(path, needles):
                     found.append(path)
             except OSError:  # gone meanwhile, or not ours to read
                 continue

@@ -65,7 +65,7 @@ def patiently(action: list[str], house: House, seconds: float = 150) -> None:
 
 
 def test_no_canary_on_the_raw_disk(tmp_path: Path) -> None:
-    image = tmp_path / "disk.img"
+    image, began = tmp_path / "disk.img", time.time() - 1
     needles: dict[str, bytes] = {
         road: canary()
         for road in ("sftp", "scp", "lftp", "rclone", "stream", "partial", "overwritten", "append", "read-back", "zip", "locked-zip", "planted")
@@ -104,11 +104,11 @@ def test_no_canary_on_the_raw_disk(tmp_path: Path) -> None:
             house.stop()
         subprocess.run(["sync", "-f", str(disk)], check=True)
         assert contains(image, needles.values()) == []
-        assert search_folder(Path("/dev/shm"), needles.values()) == []
+        assert search_folder(Path("/dev/shm"), needles.values(), since=began) == []
         # The folders of other tests hold gigabytes that are none of this one's.
         others = [path for path in tmp_path.parents if path.name.startswith("pytest-of-")]
         assert search_folder(tmp_path, needles.values(), leave_out=[client, disk]) == []
-        assert search_folder(Path("/tmp"), needles.values(), leave_out=[client, disk, *others]) == []
+        assert search_folder(Path("/tmp"), needles.values(), leave_out=[client, disk, *others], since=began) == []
         plant_and_unlink(disk / "tmp" / "planted", needles["planted"])
         assert contains(image, needles.values()) == [needles["planted"]]
         assert search_folder(client, [needles["sftp"]]), "the search itself finds nothing"
