@@ -118,6 +118,7 @@ def test_the_scratch_disk_is_too_small(small: House, tmp_path: Path) -> None:
     assert small.json("drill", "list")[0]["state"] == "inconclusive"
 
 
+@pytest.mark.long
 def test_the_scratch_disk_runs_full_in_the_middle(small: House, tmp_path: Path) -> None:
     """While restic restores: a filler takes all room as soon as the papers are asked for."""
     with tmpfs(tmp_path / "scratch", "96m") as scratch:

@@ -88,6 +88,7 @@ def test_a_second_up_is_refused_and_leaves_the_first_alone(house: House) -> None
     assert house.ready_file.exists()
 
 
+@pytest.mark.long
 def test_of_two_started_at_once_one_wins(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.init()

@@ -16,6 +16,7 @@ from config.errors import Exit
 from config.loading import Installation
 
 
+@pytest.mark.long
 def test_it_passes_and_a_drill_that_finds_nothing_fails_it(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["drill", "run", "--self-test", "--json", "--data", str(installation.folder.root)]
     done = subprocess.run([sys.executable, "-m", "nightsafe", *words], capture_output=True)

@@ -78,6 +78,7 @@ def test_each_credential_does_what_it_is_for_and_no_more(s3: Any) -> None:
     assert "Contents" not in reader.list_objects_v2(Bucket="nightsafe", Prefix="who/")
 
 
+@pytest.mark.long
 def test_objects_survive_kills_and_other_ports(new_installation: Any, s3_role: Role) -> None:
     installation = new_installation()
     with s3_role(installation) as process:
