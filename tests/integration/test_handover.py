@@ -269,18 +269,18 @@ def test_memory_stays_small_and_a_kill_leaves_nothing(world: World, tmp_path: Pa
     assert int(done.stderr.split()[-1]) < MOST_KIB
     with subprocess.Popen([*command, str(target / "b.zip")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 60
-        while not any("deleted" in str(Path(f"/proc/{process.pid}/fd/{fd}").readlink()) for fd in _descriptors(process.pid)):
+        while not any("deleted" in target for target in _open_files(process.pid)):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.01)
         process.kill()
     assert [path.name for path in target.iterdir()] == ["a.zip"]
 
 
-def _descriptors(pid: int) -> list[str]:
+def _open_files(pid: int) -> list[str]:
+    """What the descriptors of a process lead to; those that are closed just now are left out."""
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                Path(f"/proc/{pid}/fd/{name}").readlink()
-                found.append(name)
+                found.append(str(Path(f"/proc/{pid}/fd/{name}").readlink()))
     return found
