@@ -76,35 +76,6 @@ def test_a_flipped_bit_is_found_stops_forgetting_and_is_named(house: DrillHouse)
     assert run_check(house.installation, whole=True).state == "passed"
 
 
-@pytest.mark.long
-def test_damage_is_mended_by_what_is_still_here_and_a_drill_proves_it(house: DrillHouse) -> None:
-    """A flipped bit in a paper's pack: the drill fails, forgetting stands still; the repair ends both."""
-    before = house.objects("papers", "data")
-    house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(3_000_000))
-    run_backup(house.installation)
-    ((key, data),) = ((key, data) for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 3_000_000)
-    middle = len(data) // 2
-    damaged = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    house.put_object(key, damaged)
-    assert house.drill().state == "failed"
-    with pytest.raises(ForgettingStopped, match="the newest drill failed"):
-        run_forget(house.installation)
-    looked = command(house, "repair")
-    assert looked.returncode == Exit.BAD and key.rpartition("/")[2] in looked.stdout.decode()
-    assert house.objects("papers", "data")[key] == damaged, "nothing is removed before a person says so"
-    assert run_backup(house.installation).state in ("passed", "partial")
-    assert house.drill().state == "failed", "restic takes the damaged pack for a good one"
-    mended = command(house, "repair", "--remove")
-    assert mended.returncode == Exit.DONE, mended.stderr.decode() + mended.stdout.decode()
-    assert house.objects("papers", "data").get(key) != damaged
-    assert Event.REPOSITORY_REPAIRED in house.events()
-    assert house.drill().state == "passed"
-    # an older snapshot may miss what is not here any more, such as the catalog of its time: then the check says so until it is forgotten
-    assert run_forget(house.installation, confirmed="older catalogs are lost").state == "passed"
-    assert run_check(house.installation, whole=True).state == "passed"
-    assert command(house, "repair").returncode == Exit.DONE
-
-
 def test_forgetting_keeps_what_the_rules_keep_and_a_drill_passes(house: DrillHouse) -> None:
     house.save()
     done = run_forget(house.installation)
@@ -140,6 +111,35 @@ def test_not_while_something_else_runs_and_not_out_of_reach(house: DrillHouse) -
     away = Installation(house.folder, settings.model_copy(update={"s3": settings.s3.model_copy(update={"endpoint": "http://127.0.0.1:9"})}))
     assert run_check(away).state == "inconclusive"
     assert Event.CHECK_INCONCLUSIVE in house.events()
+
+
+@pytest.mark.long
+def test_damage_is_mended_by_what_is_still_here_and_a_drill_proves_it(house: DrillHouse) -> None:
+    """A flipped bit in a paper's pack: the drill fails, forgetting stands still; the repair ends both."""
+    before = house.objects("papers", "data")
+    house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(3_000_000))
+    run_backup(house.installation)
+    ((key, data),) = ((key, data) for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 3_000_000)
+    middle = len(data) // 2
+    damaged = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    house.put_object(key, damaged)
+    assert house.drill().state == "failed"
+    with pytest.raises(ForgettingStopped, match="the newest drill failed"):
+        run_forget(house.installation)
+    looked = command(house, "repair")
+    assert looked.returncode == Exit.BAD and key.rpartition("/")[2] in looked.stdout.decode()
+    assert house.objects("papers", "data")[key] == damaged, "nothing is removed before a person says so"
+    assert run_backup(house.installation).state in ("passed", "partial")
+    assert house.drill().state == "failed", "restic takes the damaged pack for a good one"
+    mended = command(house, "repair", "--remove")
+    assert mended.returncode == Exit.DONE, mended.stderr.decode() + mended.stdout.decode()
+    assert house.objects("papers", "data").get(key) != damaged
+    assert Event.REPOSITORY_REPAIRED in house.events()
+    assert house.drill().state == "passed"
+    # an older snapshot may miss what is not here any more, such as the catalog of its time: then the check says so until it is forgotten
+    assert run_forget(house.installation, confirmed="older catalogs are lost").state == "passed"
+    assert run_check(house.installation, whole=True).state == "passed"
+    assert command(house, "repair").returncode == Exit.DONE
 
 
 def test_without_a_backup_they_say_so(installation: Installation) -> None:
