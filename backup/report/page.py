@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from backup.report.trends import Chart, chart
+from backup.report.trends import charts
 from config.console import human_bytes, visible
 
 WORDS = {
@@ -26,7 +26,7 @@ ABOUT = {
 }
 
 
-RECOVERIES = ("full", "clean-room")  # the others restore a part, so their time says nothing of a recovery
+TEMPLATES = Path(__file__).parent
 LISTED = 2000  # papers on a page
 
 
@@ -34,11 +34,12 @@ def render(evidence: Mapping[str, Any]) -> str:
     """The page for the values of an Evidence. Everything that comes from clients is escaped, control characters made visible."""
     mark, word, meaning = WORDS[str(evidence["verdict"])]
     slowest = max((stage["seconds"] for stage in evidence["stages"]), default=0) or 1
-    charts = [(title, drawn) for title, drawn in _charts(evidence) if drawn is not None]
+    recovery = evidence["recovery"]
+    drawn = charts(evidence["trend"], recovery["time_objective_seconds"], recovery["point_objective_seconds"])
     return (
         _environment()
         .get_template("page.html")
-        .render(e=evidence, about=ABOUT[str(evidence["drill"])], mark=mark, word=word, meaning=meaning, slowest=slowest, charts=charts)
+        .render(e=evidence, about=ABOUT[str(evidence["drill"])], mark=mark, word=word, meaning=meaning, slowest=slowest, charts=drawn)
     )
 
 
@@ -49,20 +50,9 @@ def render_client(evidence: Mapping[str, Any], name: str) -> str:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when)
     return environment
-
-
-def _charts(evidence: Mapping[str, Any]) -> list[tuple[str, Chart | None]]:
-    """The trends over the drills, this one the last."""
-    drills, recovery = evidence["trend"], evidence["recovery"]
-    return [
-        ("Recovery time of full drills and clean rooms", chart(drills, "recovery_seconds", recovery["time_objective_seconds"], RECOVERIES)),
-        ("Recovery point: work that would have been lost", chart(drills, "point_seconds", recovery["point_objective_seconds"])),
-    ]
 
 
 def shown(text: object) -> str:

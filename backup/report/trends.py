@@ -10,6 +10,7 @@ from typing import Any
 from gateway.catalog import Run
 
 MOST = 120  # drills in a chart
+RECOVERIES = ("full", "clean-room")  # the others restore a part, so their time says nothing of a recovery
 WIDTH, HEIGHT, TOP, BOTTOM = 640.0, 140.0, 10.0, 120.0  # of the drawing, in its own units
 
 
@@ -84,3 +85,12 @@ def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: fl
         for one, moment in zip(told, moments, strict=True)
     )
     return Chart(dots, height(objective_seconds), most, objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])
+
+
+def charts(drills: Sequence[Mapping[str, Any]], time_objective: float, point_objective: float) -> list[tuple[str, Chart]]:
+    """The charts of a place, each with its title; objectives in seconds."""
+    drawn = [
+        ("Recovery time of full drills and clean rooms", chart(drills, "recovery_seconds", time_objective, RECOVERIES)),
+        ("Recovery point: work that would have been lost", chart(drills, "point_seconds", point_objective)),
+    ]
+    return [(title, one) for title, one in drawn if one is not None]

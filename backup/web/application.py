@@ -6,13 +6,15 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, redirect, render_template, request, session, url_for
+from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.wrappers import Response as AnyResponse
 
 from backup.line import age_words
-from backup.report.page import human_seconds, shown
+from backup.report.page import TEMPLATES, human_seconds, shown
 from backup.web import facts
 from config.console import human_bytes
 from config.errors import NightsafeError
@@ -47,6 +49,7 @@ def make_application(installation: Installation, token: str | None) -> Flask:
         PERMANENT_SESSION_LIFETIME=timedelta(hours=LOGIN_HOURS),
         MAX_CONTENT_LENGTH=MOST_FORM_BYTES,
     )
+    app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent / "templates"), FileSystemLoader(TEMPLATES)])
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when, ago=_ago)
     app.jinja_env.globals.update(WORDS=WORDS, evidence_names=facts.evidence_names, root=str(installation.folder.root), asks=token is not None)

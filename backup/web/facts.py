@@ -12,7 +12,7 @@ from typing import Any
 
 from backup.line import Line, worst
 from backup.overview import overview
-from backup.report.trends import Chart, chart, history
+from backup.report.trends import Chart, charts, history
 from config.loading import Installation
 from gateway.catalog import Catalog, Paper, Run
 from gateway.catalog.search import Search
@@ -75,10 +75,10 @@ def read_clients(installation: Installation) -> list[ClientRow]:
 
 @dataclass(frozen=True)
 class Backups:
-    """Runs, newest first, and the plots of drills: title, objective in seconds, plot."""
+    """Runs, newest first, and the plots of drills, by title."""
 
     runs: list[Run]
-    charts: list[tuple[str, float, Chart]]
+    charts: list[tuple[str, Chart]]
 
 
 def read_backups(installation: Installation) -> Backups:
@@ -86,12 +86,7 @@ def read_backups(installation: Installation) -> Backups:
     settings = installation.settings.drill
     with Catalog.open(installation.folder.catalog) as catalog:
         runs, drills = catalog.runs(None, MOST_RUNS), history(catalog.runs("drill", 500), "")
-    time, point = settings.objective_recovery_time_hours * 3600, settings.objective_recovery_point_hours * 3600
-    drawn = [
-        ("Recovery time of full drills and clean rooms", time, chart(drills, "recovery_seconds", time, ("full", "clean-room"))),
-        ("Recovery point of all drills", point, chart(drills, "point_seconds", point)),
-    ]
-    return Backups(runs, [(title, objective, one) for title, objective, one in drawn if one is not None])
+    return Backups(runs, charts(drills, settings.objective_recovery_time_hours * 3600, settings.objective_recovery_point_hours * 3600))
 
 
 def read_quarantine(installation: Installation) -> list[Paper]:
