@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -22,7 +23,7 @@ from backup.restic.runner import Runner, Secrets
 from config.loading import Installation
 from gateway.audit.read import read
 from gateway.audit.signatures import RECEIPT, SigningKey, sign
-from gateway.catalog import Catalog, NewPaper, Paper, Run
+from gateway.catalog import Catalog, Paper, Run
 from gateway.ingest.receipts import receipt_body, receipt_path
 from gateway.jail.paths import VirtualPath, parse
 from gateway.jail.pointers import Pointer
@@ -33,6 +34,7 @@ from gateway.keys.master import load_master
 from gateway.keys.secrets import role_secrets
 from gateway.store.ids import new_paper_id
 from gateway.store.vault import Vault
+from tests.integration.catalog_rows import accepted_row
 from tests.integration.ready_repositories import prepare
 
 LONG_AGO = timedelta(days=2)
@@ -76,18 +78,10 @@ class DrillHouse:
         with self.vault.writer(client, paper_id, key.recipient) as writer:
             writer.write(content)
             sealed = writer.commit()
-        import hashlib
-
-        (paper,) = self.catalog.record(
-            [
-                NewPaper(
-                    id=paper_id, client=client, path=path, person=client, state="accepted", reason="", size=sealed.size,
-                    sha256=hashlib.sha256(content).hexdigest(), received_at=sealed_at, sealed_at=sealed_at, modified_at=None,
-                    generation=key.generation, header_mac=sealed.header_mac, sealed_sha256=sealed.sealed_sha256, sealed_size=sealed.sealed_size,
-                    session="s", address="127.0.0.1",
-                )
-            ]
-        )  # fmt: skip
+        row = accepted_row(
+            paper_id, sealed, client=client, path=path, sha256=hashlib.sha256(content).hexdigest(), generation=key.generation, at=sealed_at
+        )
+        (paper,) = self.catalog.record([row])
         body = receipt_body(paper, "0" * 64)
         with Tree(self.folder.jail(client)) as tree:
             self._name(tree, path, Pointer(paper.id, paper.size, "whole"))

@@ -17,13 +17,13 @@ from gateway.age import Identity
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import RECEIPT, SigningKey, sign, verify
 from gateway.catalog import Catalog
-from gateway.catalog.rows import NewPaper
 from gateway.ingest.receipts import receipt_body
 from gateway.keys.errors import KeyRefused
 from gateway.keys.keyring import Keyring
 from gateway.keys.protocol import PaperRequest
 from gateway.keys.service import KeyService
 from gateway.store import SealedPaper, Vault, new_paper_id
+from tests.integration.catalog_rows import accepted_row
 
 CLIENT = "acme"
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
@@ -103,28 +103,6 @@ def test_a_key_file(folder: tuple[DataFolder, Identity, Keyring], name: str, bit
     assert missed(path.read_bytes(), accepts, bits) == []
 
 
-def new_row(paper: str, sealed: SealedPaper) -> NewPaper:
-    return NewPaper(
-        id=paper,
-        client=CLIENT,
-        path=f"/inbox/{paper}",
-        person="bob",
-        state="accepted",
-        reason="",
-        size=sealed.size,
-        sha256="0" * 64,
-        received_at=NOW,
-        sealed_at=NOW,
-        modified_at=None,
-        generation=1,
-        header_mac=sealed.header_mac,
-        sealed_sha256=sealed.sealed_sha256,
-        sealed_size=sealed.sealed_size,
-        session="s",
-        address="192.0.2.1",
-    )
-
-
 def test_two_vault_files_of_one_client_in_each_others_place(folder: tuple[DataFolder, Identity, Keyring]) -> None:
     data, master, keyring = folder
     vault = Vault(data.vault)
@@ -132,7 +110,7 @@ def test_two_vault_files_of_one_client_in_each_others_place(folder: tuple[DataFo
     papers = [put(vault, identity, content) for content in (b"pay one", b"pay two")]
     with Catalog.create(data.catalog) as catalog:
         catalog.add_client(CLIENT, recipient=str(identity.recipient))
-        rows = catalog.record([new_row(*paper) for paper in papers])
+        rows = catalog.record([accepted_row(*paper, client=CLIENT, path=f"/inbox/{paper[0]}", at=NOW) for paper in papers])
         agent = KeyService(keyring, master, catalog, AuditLog(data.audit, "ops"), limits=None)
         requests = [PaperRequest(CLIENT, paper, "vault", "ops:test", "test") for paper, _ in papers]
         keys = [agent.answer(request)[0] for request in requests]
@@ -153,7 +131,7 @@ def test_a_receipt_and_its_signature(folder: tuple[DataFolder, Identity, Keyring
     sealed = put(Vault(data.vault), master, b"x")
     with Catalog.create(data.catalog) as catalog:
         catalog.add_client(CLIENT, recipient=str(master.recipient))
-        body = receipt_body(catalog.record([new_row(*sealed)])[0], "ab" * 32)
+        body = receipt_body(catalog.record([accepted_row(*sealed, client=CLIENT, path=f"/inbox/{sealed[0]}", at=NOW)])[0], "ab" * 32)
     key = SigningKey.generate("receipts")
     signature = sign(key, RECEIPT, body)
     assert missed(body, lambda changed: verify(key.public, RECEIPT, changed, signature), 8) == []

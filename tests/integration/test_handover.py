@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ import pytest
 from config.cli import run
 from config.roles import exclusive, together
 from gateway.audit.events import Event
-from gateway.catalog import NewPaper
 from gateway.handover import depositing
 from gateway.handover.appearing import appearing
 from gateway.handover.zipping import new_passphrase
 from gateway.jail import Pointer, Tree, path_of
 from gateway.store import new_paper_id
 from nightsafe import cli
+from tests.integration.catalog_rows import accepted_row
 from tests.integration.ingest_world import World
 
 PASSPHRASE = "correct horse battery"
@@ -229,17 +228,13 @@ def test_more_than_four_gibibytes(world: World, tmp_path: Path) -> None:
 
 def seal_large(world: World, name: str, piece: bytes, count: int) -> str:
     """A paper of `count` times `piece`, as ingest leaves it, without the way through the spool; its SHA-256."""
-    paper, digest, now = new_paper_id(), hashlib.sha256(), datetime.now(UTC)
+    paper, digest = new_paper_id(), hashlib.sha256()
     with world.vault.writer("acme", paper, world.keyring.client_recipient("acme").recipient) as writer:
         for _ in range(count):
             digest.update(piece)
             writer.write(piece)
         sealed = writer.commit()
-    row = NewPaper(
-        id=paper, client="acme", path=f"/inbox/{name}", person="acme", state="accepted", reason="", size=sealed.size, sha256=digest.hexdigest(),
-        received_at=now, sealed_at=now, modified_at=None, generation=1, header_mac=sealed.header_mac, sealed_sha256=sealed.sealed_sha256,
-        sealed_size=sealed.sealed_size, session="s", address="192.0.2.7",
-    )  # fmt: skip
+    row = accepted_row(paper, sealed, client="acme", path=f"/inbox/{name}", sha256=digest.hexdigest())
     world.catalog.record([row])
     with Tree(world.folder.jail("acme")) as tree:
         tree.put(path_of(row.path), Pointer(paper, row.size, "whole"), mtime=None, durable=False)

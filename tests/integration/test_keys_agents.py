@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.age import new_header, unwrap
-from gateway.catalog import NewPaper
 from gateway.keys.client import KeyAgent, KeyDamaged, KeydClient, KeydUnavailable, KeyGone, KeyRefused, MasterAgent
-from gateway.store import SealedPaper, Vault, new_paper_id
+from gateway.store import Vault, new_paper_id
+from tests.integration.catalog_rows import accepted_row
 from tests.integration.keyd_house import KEY_BYTES, House, build, served
 
 
@@ -159,38 +159,14 @@ def test_a_destroyed_key_is_gone_at_once(agent: KeyAgent, house: House) -> None:
         agent.paper_key("acme", paper, "vault", "acme", "r")
 
 
-def catalogue(house: House, paper: str, sealed: SealedPaper, content: bytes) -> None:
-    now = datetime.now(UTC)
-    row = NewPaper(
-        id=paper,
-        client="acme",
-        path=f"/inbox/{paper}",
-        person="acme",
-        state="accepted",
-        reason="",
-        size=len(content),
-        sha256="0" * 64,
-        received_at=now,
-        sealed_at=now,
-        modified_at=None,
-        generation=1,
-        header_mac=sealed.header_mac,
-        sealed_sha256=sealed.sealed_sha256,
-        sealed_size=sealed.sealed_size,
-        session="s",
-        address="127.0.0.1",
-    )
-    with house.catalog() as catalog:
-        catalog.record([row])
-
-
 def test_two_swapped_vault_files_are_noticed(agent: KeyAgent, house: House) -> None:
     """Both are whole age files of this client: only the catalog knows that they are not the right ones."""
     vault = Vault(house.folder.vault)
     papers = []
     for content in (b"the real one", b"another one."):
         paper, sealed = house.seal("acme", content)
-        catalogue(house, paper, sealed, content)
+        with house.catalog() as catalog:
+            catalog.record([accepted_row(paper, sealed, client="acme", path=f"/inbox/{paper}")])
         papers.append(vault.path("acme", paper))
         agent.paper_key("acme", paper, "vault", "acme", "r")
     one, other = papers

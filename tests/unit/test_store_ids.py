@@ -21,6 +21,14 @@ def test_ids_sort_by_age(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids == sorted(ids)
 
 
+def test_ids_of_one_millisecond_sort_as_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of a name, uploaded one right after the other, are told apart by their ids."""
+    monkeypatch.setattr("time.time_ns", lambda: 1_700_000_000_000_000_000)
+    ids = [new_paper_id() for _ in range(10_000)]
+    assert ids == sorted(set(ids))
+    assert all(is_paper_id(paper) for paper in ids)
+
+
 @pytest.mark.parametrize("text", ["", "a" * 31, "a" * 33, "A" * 32, "g" * 32, "../" + "a" * 29, "a" * 32 + "\n", "a" * 31 + "\0"])
 def test_what_is_no_id_is_refused(text: str) -> None:
     assert not is_paper_id(text)
