@@ -136,6 +136,10 @@ class HandleTable:
         self._of_all.taken -= 1
         return handle
 
+    def writes(self, draft: Draft) -> bool:
+        """Whether one of these handles writes `draft`."""
+        return any(isinstance(handle, WritingHandle) and handle.draft is draft for handle in self._open.values())
+
     def drain(self) -> list[Handle]:
         """All handles, which are open no longer."""
         handles = list(self._open.values())

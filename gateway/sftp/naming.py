@@ -6,6 +6,7 @@ from gateway.jail import Entry, Pointer, VirtualPath
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing
 from gateway.sftp.drafts import Draft, Stage
+from gateway.sftp.handles import HandleTable
 from gateway.sftp.opening import Opening
 
 
@@ -17,19 +18,24 @@ class Naming:
         self._opening = opening
         self._closing = closing
 
-    def stat(self, path: VirtualPath) -> Entry:
-        """The entry at `path`, as a client is to see it."""
-        return self.shown(path, self._book.tree.stat(path))
+    def stat(self, path: VirtualPath, handles: HandleTable) -> Entry:
+        """The entry at `path`, as the session with these `handles` is to see it."""
+        return self.shown(path, self._book.tree.stat(path), handles)
 
-    def shown(self, path: VirtualPath, entry: Entry) -> Entry:
-        """`entry`, with the size that a paper has at this moment when it is not whole: what is there from its start without a gap."""
-        pointer = entry.pointer
-        if pointer is None or pointer.state == "whole":
+    def shown(self, path: VirtualPath, entry: Entry, handles: HandleTable) -> Entry:
+        """`entry`, with the size that its paper has at this moment.
+
+        A session that writes the paper sees what it wrote, as on any file system: sshfs and the like ask by name what they wrote by handle.
+        Everybody else sees the older paper until the new one is whole; of a new name what is there from its start without a gap.
+        """
+        pointer, draft = entry.pointer, self._book.drafts.get(path)
+        if draft is None or pointer is None:
+            return entry  # a broken upload, too: its pointer was given the size when it broke off, or at the start
+        if draft.stage is Stage.OPEN and handles.writes(draft):
+            return Entry(entry.name, entry.kind, draft.size, draft.mtime, pointer)
+        if pointer.state == "whole" or draft.paper != pointer.paper:
             return entry
-        draft = self._book.drafts.get(path)
-        if draft is not None and draft.paper == pointer.paper:
-            return Entry(entry.name, entry.kind, draft.resumable, draft.mtime, pointer)
-        return entry  # a broken upload: its pointer was given the size when it broke off, or at the start
+        return Entry(entry.name, entry.kind, draft.resumable, draft.mtime, pointer)
 
     async def rename(self, source: VirtualPath, target: VirtualPath, *, replace: bool) -> None:
         """Give another name. What loses its name by that lands when it was acknowledged, and is dropped when it was not."""

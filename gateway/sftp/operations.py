@@ -162,7 +162,7 @@ class Operations:
         if not flags & OpenFlag.READ:
             raise Refused("bad_message", "a file is opened for reading or for writing")
         self._rights.check(Action.READ, path)
-        reading = self._papers.reading.open(path, self._visitor)
+        reading = self._papers.reading.open(path, self._visitor, self.handles)
         return self._add(request.id, reading) if isinstance(reading, ReadingHandle) else self._add_later(request.id, reading)
 
     @property
@@ -251,12 +251,12 @@ class Operations:
     def _stat(self, request: ask.Stat) -> bytes:
         path = parse(request.path)
         self._rights.check(Action.STAT, path)
-        return replies.attributes(request.id, self._facts(path, self._papers.names.stat(path)))
+        return replies.attributes(request.id, self._facts(path, self._papers.names.stat(path, self.handles)))
 
     def _handle_stat(self, request: ask.HandleStat) -> bytes:
         handle = self.handles.get(request.handle)
         if isinstance(handle, FolderHandle):
-            facts = self._facts(handle.path, self._papers.names.stat(handle.path))
+            facts = self._facts(handle.path, self._papers.names.stat(handle.path, self.handles))
         elif isinstance(handle, WritingHandle):
             facts = replies.Facts(handle.draft.size, 0o100000 | self._rights.mode_bits(handle.draft.path, folder=False), handle.draft.mtime)
         else:
@@ -289,14 +289,14 @@ class Operations:
 
     def _listed(self, folder: VirtualPath, entry: Entry, now: float) -> replies.Listed:
         path = folder.child(entry.name)
-        facts = self._facts(path, self._papers.names.shown(path, entry))
+        facts = self._facts(path, self._papers.names.shown(path, entry, self.handles))
         name = entry.name.encode()
         return replies.Listed(name, replies.long_name(name, facts, self._visitor.client, now), facts)
 
     def _file_system(self, request: ask.FileSystem) -> Reply:
         path = parse(request.path)
         self._rights.check(Action.STAT, path)
-        self._papers.names.stat(path)
+        self._papers.names.stat(path, self.handles)
         return self._space_reply(request.id, path)
 
     def _handle_file_system(self, request: ask.HandleFileSystem) -> Reply:
@@ -358,7 +358,7 @@ class Operations:
         wanted = request.attributes
         if wanted.size is None and wanted.mtime is None:  # modes and owners never matter
             self._rights.check(Action.STAT, path)
-            self._papers.names.stat(path)
+            self._papers.names.stat(path, self.handles)
             return replies.ok(request.id)
         self._rights.check(Action.SET_TIMES, path)
         return self._set_stat_waiting(request.id, path, wanted)
@@ -367,7 +367,7 @@ class Operations:
         if wanted.size is not None:
             self._rights.check(Action.WRITE, path)
             self._check_overwriting(path)
-            if self._papers.names.stat(path).size != wanted.size:
+            if self._papers.names.stat(path, self.handles).size != wanted.size:
                 await self._resize(path, wanted.size)
         if wanted.mtime is not None:
             await self._papers.names.set_times(path, wanted.atime or wanted.mtime, wanted.mtime)

@@ -10,7 +10,7 @@ from gateway.jail.paths import INBOX
 from gateway.sftp.book import Book
 from gateway.sftp.closing import Closing
 from gateway.sftp.drafts import Stage
-from gateway.sftp.handles import ReadingHandle
+from gateway.sftp.handles import HandleTable, ReadingHandle
 from gateway.sftp.opening import Opening
 from gateway.sftp.sources import DraftSource, PlainSource
 from gateway.sftp.visitor import Visitor
@@ -24,12 +24,13 @@ class Reading:
         self._opening = opening
         self._closing = closing
 
-    def open(self, path: VirtualPath, visitor: Visitor) -> ReadingHandle | Coroutine[Any, Any, ReadingHandle]:
-        """A handle on what is at `path`. Raises (or the awaitable does) Refused, KeydUnavailable, KeyRefused."""
+    def open(self, path: VirtualPath, visitor: Visitor, handles: HandleTable) -> ReadingHandle | Coroutine[Any, Any, ReadingHandle]:
+        """A handle on what is at `path`: on the older paper while a new one is written over it, unless one of the session's own `handles` writes
+        it. Raises (or the awaitable does) Refused, KeydUnavailable, KeyRefused."""
         if visitor.role == "staff" and path.folder == INBOX:
             self._check_arrived(path)
-        handle = self._at_once(path) if self._book.turns.free(str(path)) else None
-        return handle or self._waiting(path, visitor)
+        handle = self._at_once(path, handles) if self._book.turns.free(str(path)) else None
+        return handle or self._waiting(path, visitor, handles)
 
     def _check_arrived(self, path: VirtualPath) -> None:
         """The firm reads what was accepted, never what nobody has looked at yet; what has landed is guarded by keyd."""
@@ -37,7 +38,7 @@ class Reading:
         if (draft is not None and draft.own_name) or (pointer is not None and pointer.state == "partial"):
             raise Refused("permission", "the paper is still arriving, or being checked; try again when it is accepted")
 
-    def _at_once(self, path: VirtualPath) -> ReadingHandle | None:
+    def _at_once(self, path: VirtualPath, handles: HandleTable) -> ReadingHandle | None:
         entry = self._book.tree.stat(path)
         if entry.kind == "folder":
             raise Refused("failure", "this is a folder")
@@ -46,14 +47,17 @@ class Reading:
         if self._book.deposit_only and path.folder == INBOX:
             raise Refused("permission", "papers of this client can be deposited, not read; the firm cannot read them either")
         draft = self._book.drafts.get(path)
-        if draft is None or not draft.own_name or draft.stage not in (Stage.OPEN, Stage.FINISHED):
+        if draft is None or draft.stage not in (Stage.OPEN, Stage.FINISHED):
+            return None
+        if not draft.own_name and (draft.base is not None or not handles.writes(draft)):
             return None
         draft.readers += 1
         return ReadingHandle(path, DraftSource(draft), draft.mtime, draft.paper, draft)
 
-    async def _waiting(self, path: VirtualPath, visitor: Visitor) -> ReadingHandle:
+    async def _waiting(self, path: VirtualPath, visitor: Visitor, handles: HandleTable) -> ReadingHandle:
         async with self._book.turns.path(str(path)):
-            handle = self._at_once(path)
+            await self._fill_own(path, handles)
+            handle = self._at_once(path, handles)
             if handle is not None:
                 return handle
             entry = self._book.tree.stat(path)
@@ -61,14 +65,21 @@ class Reading:
             if pointer is None:
                 raise Refused("failure", "the name of this paper is damaged; the firm can restore it")
             if pointer.state == "partial":
-                return await self._partial(path, visitor)
+                return await self._partial(path, visitor, handles)
             archive = self._book.parts.archive
             source = await self._book.parts.reading.run(lambda: archive.open(pointer.paper, visitor, "download"))
             return ReadingHandle(path, source, entry.mtime, pointer.paper)
 
-    async def _partial(self, path: VirtualPath, visitor: Visitor) -> ReadingHandle:
+    async def _fill_own(self, path: VirtualPath, handles: HandleTable) -> None:
+        """What the session reads of a paper that it writes is all there: the older one's part of it is copied."""
+        draft = self._book.drafts.get(path)
+        if draft is not None and draft.base is not None and draft.stage is Stage.OPEN and handles.writes(draft):
+            async with draft.content:
+                await self._closing.fill(draft)
+
+    async def _partial(self, path: VirtualPath, visitor: Visitor, handles: HandleTable) -> ReadingHandle:
         await self._opening.resume(path, visitor)
-        handle = self._at_once(path)
+        handle = self._at_once(path, handles)
         if handle is None:
             raise Refused("failure", "the upload of this paper is not finished")
         return handle

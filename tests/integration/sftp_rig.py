@@ -162,8 +162,11 @@ class Session:
         await self.ask(ask.Remove, path.encode())
 
     async def list(self, path: str) -> list[str]:
+        return [name for name, _ in await self.list_sizes(path)]
+
+    async def list_sizes(self, path: str) -> list[tuple[str, int]]:
         handle = (await self.ask(ask.OpenFolder, path.encode()))[4:]
-        names: list[str] = []
+        names: list[tuple[str, int]] = []
         while True:
             try:
                 body = await self.ask(ask.ReadFolder, handle)
@@ -174,9 +177,11 @@ class Session:
             at = 4
             for _ in range(int.from_bytes(body[:4])):
                 length = int.from_bytes(body[at : at + 4])
-                names.append(body[at + 4 : at + 4 + length].decode())
+                name = body[at + 4 : at + 4 + length].decode()
                 at += 4 + length
-                at += 4 + int.from_bytes(body[at : at + 4]) + 32
+                at += 4 + int.from_bytes(body[at : at + 4])
+                names.append((name, int.from_bytes(body[at + 4 : at + 12])))
+                at += 32
 
     async def lost(self) -> None:
         """The connection breaks."""

@@ -184,3 +184,63 @@ def test_what_was_acknowledged_stays_when_adding_to_it_fails(tmp_path: Path) -> 
         assert desk.landed() == [("/inbox/a", b"acknowledged")]
 
     run(work, tmp_path)
+
+
+def test_a_session_sees_what_it_writes_and_nobody_else_does(tmp_path: Path) -> None:
+    """sshfs and editors ask by name for what they wrote by handle; a file system would show it to them."""
+
+    async def work(desk: Desk) -> None:
+        mine, other = desk.session(), desk.session()
+        await mine.put("/inbox/a", b"first")
+        await desk.land_all()
+        handle = await mine.open("/inbox/a", RESUME)
+        await mine.write(handle, 5, b" and second")
+        assert (await mine.stat("/inbox/a")).size == (await mine.stat_handle(handle)).size == 16
+        assert await mine.get("/inbox/a") == b"first and second"
+        assert await mine.list_sizes("/inbox") == [("a", 16)]
+        assert (await other.stat("/inbox/a")).size == 5
+        assert await other.get("/inbox/a") == b"first"
+        assert await other.list_sizes("/inbox") == [("a", 5)]
+
+        emptied = await mine.open("/inbox/a", WRITE)
+        assert (await mine.stat("/inbox/a")).size == 0
+        assert await mine.get("/inbox/a") == b""
+        await mine.write(emptied, 0, b"x")
+        reader = await mine.open("/inbox/a", OpenFlag.READ)
+        await mine.close(handle)
+        await mine.close(emptied)
+        assert await mine.read(reader, 0, 10) == b"x"
+        await mine.close(reader)
+        await desk.land_all()
+        assert await other.get("/inbox/a") == b"x"
+        assert [content for _, content in desk.landed()] == [b"first", b"x"]
+
+    run(work, tmp_path)
+
+
+def test_what_a_session_read_of_its_broken_overwrite_is_not_published(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", b"old")
+        await desk.land_all()
+        await session.write(await session.open("/inbox/a", APPEND), 3, b"er")
+        reader = await session.open("/inbox/a", OpenFlag.READ)
+        assert await session.read(reader, 0, 10) == b"older"
+        await session.lost()
+        assert await desk.session().get("/inbox/a") == b"old"
+        assert desk.partials() == []
+
+    run(work, tmp_path)
+
+
+def test_a_gap_in_a_new_paper_counts_for_its_writer_alone(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        handle = await session.open("/inbox/a", WRITE)
+        await session.write(handle, 70_000, b"end")
+        assert (await session.stat("/inbox/a")).size == 70_003
+        assert (await desk.session().stat("/inbox/a")).size == 0, "another connection could resume from its start alone"
+        await session.close(handle)
+        assert (await desk.session().stat("/inbox/a")).size == 70_003
+
+    run(work, tmp_path)
