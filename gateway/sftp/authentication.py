@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
@@ -291,6 +291,22 @@ class Login(asyncssh.SSHServer):
         session = self._host.new_session(self)
         self.sessions.add(session)
         return session
+
+    def connection_requested(self, *_: Any) -> NoReturn:
+        """No forwarding. asyncssh's own refusal reads as if somebody had tried, and nobody had answered there."""
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "nothing but SFTP is offered here")
+
+    def unix_connection_requested(self, *_: Any) -> NoReturn:
+        """As above."""
+        self.connection_requested()
+
+    def tun_requested(self, *_: Any) -> NoReturn:
+        """As above."""
+        self.connection_requested()
+
+    def tap_requested(self, *_: Any) -> NoReturn:
+        """As above."""
+        self.connection_requested()
 
     def touch(self) -> None:
         """Something was asked, or answered."""
