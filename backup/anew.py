@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from backup.locks import still_place
 from backup.places import recorded_name
 from backup.repository import PASSWORDS, Writer
 from backup.restic import RepositoryMissing, WrongPassword
 from config.errors import UsageError
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -17,11 +17,11 @@ from gateway.keys.secrets import role_secrets
 def give_up(installation: Installation, copy: str, reason: str, person: str) -> None:
     """Forget which repositories a place had; runs and drills of them count no more. What is in the place, and in the old one, is not touched.
 
-    Raises UsageError when they are there, Busy while a backup runs, and what the place raises when it does not answer.
+    Raises UsageError when they are there, Busy while somebody works at the place, and what the place raises when it does not answer.
     """
     folder = installation.folder
     with (
-        exclusive(folder, "backup", "a backup runs", "wait for it to end; nothing was changed"),
+        still_place(folder, copy, "wait for it to end; nothing was changed"),
         Catalog.open(folder.catalog) as catalog,
         AuditLog(folder.audit, "ops") as audit,
     ):

@@ -13,19 +13,17 @@ from typing import Any
 
 from backup.drill.repositories import open_for_reading, probe
 from backup.drill.scratch import scratch_folder
-from backup.places import recorded_name
+from backup.locks import CHECK, at_place, check_made
 from backup.restic import Damaged, Interrupted, RepositoryMissing, ResticError, UnknownFailure, WrongPassword
 from config.console import Progress, Silent
-from config.errors import NightsafeError, UsageError
+from config.errors import NightsafeError
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
 from gateway.catalog.rows import RunState
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
-CHECK_LOCK = "check"
 RUNS = 10_000  # of all places: each may have a run for each of 256 parts
 BACKUPS_FAULT = (Damaged, RepositoryMissing, WrongPassword, UnknownFailure)
 
@@ -99,13 +97,12 @@ def run_check(
     """
     folder, parts = installation.folder, installation.settings.check.parts
     with (
-        exclusive(folder, CHECK_LOCK, "a check runs already", "wait for it to end, then look at: nightsafe backup status"),
+        at_place(folder, CHECK, copy, "a check runs already", "wait for it to end, then look at: nightsafe backup status"),
         Catalog.open(folder.catalog) as catalog,
         AuditLog(folder.audit, "check") as audit,
     ):
-        if catalog.repository(recorded_name("papers", copy)) is None:
-            raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
-        catalog.reconcile_runs("check")
+        check_made(catalog, copy)
+        catalog.reconcile_runs("check", copy)
         secrets = secrets if secrets is not None else role_secrets(installation, "drill")
         part = next_part(checks_of(catalog, copy), parts)
         facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"whole": True} if whole else {"part": part, "parts": parts})}

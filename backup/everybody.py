@@ -10,7 +10,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from backup.restore import EVERYBODY, Errand, Restore, RestoreReport, begin, check_outside, errand
+from backup.errand import EVERYBODY, Errand, RestoreReport, errand
+from backup.restore import Restore, begin, check_outside
 from backup.returned import Dump, Wish
 from backup.target import Target
 from config.console import Progress, Silent
@@ -41,7 +42,7 @@ def restore_everybody(
         errand(installation, EVERYBODY, (), at, secrets, check=lambda _live, _client: None, copy=copy, begun=opened.snapshot) as one,
     ):
         one.returned.fetch_all_names()
-        with one.returned.dump() as dump:
+        with one.dump() as dump:
             begin(opened, one)
             destroyed = {order.client for order in one.live.destructions()}
             for client in dump.clients():

@@ -1,6 +1,7 @@
 """Retention of snapshots: forget what no rule keeps, then prune. The only place that uses the pruner's credential by the clock.
 
-While it lasts no backup, no drill and no check runs. Whether it may run at all is decided in `backup.retention`; a person may overrule that.
+While it lasts no backup, no drill and no check runs at this place. Whether it may run at all is decided in `backup.retention`; a person may
+overrule that.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup.access import RepositoryName
-from backup.check import CHECK_LOCK
-from backup.places import place, recorded_name
+from backup.locks import still_repositories
+from backup.places import place
 from backup.processes import own_folder
 from backup.repository import PASSWORDS
 from backup.restic import Interrupted, Limits, Restic
@@ -21,17 +22,14 @@ from backup.restic.runner import Runner, Secrets
 from backup.restic.version import check_version
 from backup.retention import History, obstacles, superfluous
 from config.console import Progress, Silent
-from config.errors import CheckFailed, NightsafeError, UsageError
+from config.errors import CheckFailed, NightsafeError
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.events import Event
-from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 _RUNS = 500
 _NAMED = 3
-_WAIT = "wait for it to end; nothing was forgotten"
 
 
 class ForgettingStopped(CheckFailed):
@@ -51,17 +49,8 @@ def run_forget(
 
     Raises ForgettingStopped, Busy (a backup, drill or check runs), UsageError without a backup, and the error of whatever failed.
     """
-    folder = installation.folder
-    with (
-        exclusive(folder, "backup", "a backup runs", _WAIT),
-        exclusive(folder, "drill", "a drill runs", _WAIT),
-        exclusive(folder, CHECK_LOCK, "a check runs", _WAIT),
-        Catalog.open(folder.catalog) as catalog,
-        AuditLog(folder.audit, "forget") as audit,
-    ):
-        if catalog.repository(recorded_name("papers", copy)) is None:
-            raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
-        catalog.reconcile_runs("forget")
+    with still_repositories(installation, copy, "forget", "wait for it to end; nothing was forgotten") as (catalog, audit):
+        catalog.reconcile_runs("forget", copy)
         secrets = secrets if secrets is not None else role_secrets(installation, "prune")
         facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"confirmed": confirmed} if confirmed else {})}
         run = catalog.start_run("forget", facts)

@@ -22,7 +22,8 @@ from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
-from backup.restore import Errand, RestoreReport, check_was_there, errand
+from backup.errand import Errand, RestoreReport, errand
+from backup.restore import check_was_there
 from backup.returned import Dump, Name, open_regular
 from config.console import Progress, Silent
 from config.errors import UsageError
@@ -69,6 +70,7 @@ def restore_in_place(
 
 class _InPlace:
     def __init__(self, one: Errand, tree: Tree, vault: Vault, may_replace: MayReplace, progress: Progress) -> None:
+        self._one = one
         self._live = one.live
         self._returned = one.returned
         self._wish = one.wish
@@ -84,7 +86,7 @@ class _InPlace:
         returned, everything = self._returned, not self._wish.paths
         self._progress.update(0, 1, "fetching names")
         returned.fetch_names(*(["receipts"] if everything else []))
-        with returned.dump() as dump:
+        with self._one.dump() as dump:
             check_was_there(dump, self._wish.client)
             for path in returned.unmatched():
                 self._report.miss(f"{path}: there was no such name at that time")

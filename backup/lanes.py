@@ -36,7 +36,7 @@ class Job:
     rule: str
     run: Callable[[], Run]
     name: str = ""  # which of several of a kind
-    lane: str = "work"
+    lane: str = ""  # of the first place
 
     @property
     def label(self) -> str:

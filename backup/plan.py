@@ -24,7 +24,7 @@ from backup.restic.messages import Fault
 from config.errors import CheckFailed
 from config.files import TEMPORARY_PREFIX
 
-DUMP_FILE = "catalog.sqlite3"  # in DATA/dump
+DUMP = "dump"
 HOST_KEYS = ("ssh_host_ed25519_key", "ssh_host_ecdsa_key")
 _VOLATILE = ("jails",)
 
@@ -44,20 +44,31 @@ class Plan:
 
 PAPERS = Plan(
     "papers",
-    ("VERSION", "audit", "dump", "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "vault"),
+    ("VERSION", "audit", DUMP, "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "vault"),
     ("evidence", "keys/totp", "quarantine"),
 )
 KEYS = Plan("keys", ("keys/master.recipient", "keys/recovery.recipients"), ("keys/clients",))
 
 
-def sources(plan: Plan, root: Path) -> list[str]:
-    """The plan's sources that exist. Raises SourceMissing: restic would pass over a missing one in silence."""
+def dump_file(copy: str = "") -> str:
+    """The dump's name in DATA/dump: each place has one of its own, because a backup to another may begin while restic still reads this one."""
+    return f"catalog@{copy}.sqlite3" if copy else "catalog.sqlite3"
+
+
+def found_dump(folder: Path) -> Path | None:
+    """The dump in a restored `dump` folder, which has one; under which name, tells the place that it was made for. None when none came."""
+    return next((path for path in sorted(folder.glob("*.sqlite3")) if path.is_file() and not path.is_symlink()), None)
+
+
+def sources(plan: Plan, root: Path, copy: str = "") -> list[str]:
+    """The plan's sources that exist, for a place. Raises SourceMissing: restic would pass over a missing one in silence."""
     missing = [source for source in plan.required if not os.path.lexists(root / source)]
     if missing:
         raise SourceMissing(
             f"the data folder lacks {', '.join(missing)}; nothing was backed up", f"look at {root}: was a disk not mounted, or something deleted?"
         )
-    return sorted([*plan.required, *(source for source in plan.optional if os.path.lexists(root / source))])
+    required = [f"{DUMP}/{dump_file(copy)}" if source == DUMP else source for source in plan.required]
+    return sorted([*required, *(source for source in plan.optional if os.path.lexists(root / source))])
 
 
 def excludes(root: Path) -> list[str]:

@@ -14,24 +14,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from backup.access import RepositoryName
-from backup.check import CHECK_LOCK
+from backup.locks import still_repositories
 from backup.places import Place, place, recorded_name
+from backup.processes import own_folder
 from backup.repository import PASSWORDS
 from backup.restic import Damaged, Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
 from config.console import Progress
-from config.errors import UsageError
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.events import Event
-from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
 PACK = re.compile(r"\bpack (?:ID does not match, want |file )?([0-9a-f]{8,64})\b", re.IGNORECASE)
 PASSES = 20  # one pass names as many packs as the kept end of restic's output does
-_WAIT = "wait for it to end; nothing was changed"
 NAMES: tuple[RepositoryName, ...] = ("papers", "keys")
 
 
@@ -67,21 +63,14 @@ def repair(
 
     Uses the pruner's credential. Raises Busy, UsageError without a backup, and the error of whatever failed.
     """
-    folder, found = installation.folder, Repair(removed=remove)
-    with (
-        exclusive(folder, "backup", "a backup runs", _WAIT),
-        exclusive(folder, "drill", "a drill runs", _WAIT),
-        exclusive(folder, CHECK_LOCK, "a check runs", _WAIT),
-        Catalog.open(folder.catalog) as catalog,
-        AuditLog(folder.audit, "ops") as audit,
-    ):
-        if catalog.repository(recorded_name("papers", copy)) is None:
-            raise UsageError("there is no backup yet", "make one with: nightsafe backup run")
+    found = Repair(removed=remove)
+    with still_repositories(installation, copy, "ops", "wait for it to end; nothing was changed") as (_, audit):
         secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
         there = place(installation, "pruner", secrets, copy)
         there.check()
         settings = installation.settings.backup
-        runner = Runner(settings.restic, folder.cache / "restic-tmp", Limits(settings.timeout_seconds, settings.stall_seconds), cancel)
+        limits = Limits(settings.timeout_seconds, settings.stall_seconds)
+        runner = Runner(settings.restic, own_folder(installation.folder.cache, "restic-tmp"), limits, cancel)
         for number, name in enumerate(NAMES):
             progress.update(number, len(NAMES), f"reading all of {name}")
             restic = Restic(runner, Repository(there.url(name)), Secrets(secrets[PASSWORDS[name]], there.environment(name)))

@@ -7,78 +7,31 @@ then; everything else that was asked for is reported. `backup.inplace` brings th
 from __future__ import annotations
 
 import errno
-import getpass
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backup.drill.repositories import open_for_reading, probe
-from backup.drill.scratch import scratch_folder
-from backup.returned import Dump, Name, Returned, Wish, open_regular, pick_snapshot, wanted_parts
+from backup.errand import Errand, RestoreReport, errand
+from backup.returned import Dump, Name, open_regular
 from backup.target import Target, full_disk
 from config.console import Progress, Silent
-from config.errors import Exit, NightsafeError, UsageError
+from config.errors import UsageError
 from config.loading import Installation
 from gateway.age import AgeError, open_payload, read_header
-from gateway.audit.events import Event
-from gateway.audit.log import AuditLog
-from gateway.catalog import Catalog, Client, Paper, check_name
-from gateway.catalog.rows import RunState
+from gateway.catalog import Client, Paper
 from gateway.keys.client import KeyAgent
-from gateway.keys.secrets import RoleSecrets, role_secrets
+from gateway.keys.secrets import RoleSecrets
 
 BATCH = 256
 PIECE = 1024 * 1024
-LISTED = 1000
 SEALED_SUFFIX = ".age"
 PERSON = "ops:restore"
-EVERYBODY = "*"  # in the place of a client's name
 TO_DO, THERE, IN_THE_WAY = range(3)  # what a look at the target says of a name
 BAD_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.ELOOP)  # the target cannot have such a name
-
-
-@dataclass
-class RestoreReport:
-    """What came of a restore. Lists are bounded to LISTED lines; `not_restored` counts all."""
-
-    snapshot: str
-    taken_at: datetime
-    restored: int = 0
-    verified: int = 0  # there already, from a restore that was stopped, and as it should be
-    sealed: int = 0  # written as age files, because nothing here opens them
-    restored_bytes: int = 0
-    not_restored: int = 0
-    unsealed: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def exit_code(self) -> Exit:
-        """DONE, or PARTLY when something that was asked for did not come."""
-        return Exit.PARTLY if self.not_restored else Exit.DONE
-
-    def miss(self, line: str, unsealed: bool = False) -> None:
-        """One name that did not come, and why."""
-        self.not_restored += 1
-        lines = self.unsealed if unsealed else self.problems
-        if len(lines) < LISTED:
-            lines.append(line)
-
-
-@dataclass(frozen=True)
-class Errand:
-    """A restore that has its run, its scratch folder and its snapshot."""
-
-    live: Catalog
-    audit: AuditLog
-    returned: Returned
-    wish: Wish
-    report: RestoreReport
 
 
 def restore_papers(
@@ -97,7 +50,8 @@ def restore_papers(
     newest at or before `at`, into `target`: new, empty, or begun by the same call before, which then goes on with the snapshot of that time.
     `copy` names another place than the first.
 
-    Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable), OutOfReach, Busy.
+    Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable, or the newest snapshot is
+    doubtful: `backup.trust`), OutOfReach, Busy.
     """
     check_outside(installation, target)
     order = {"client": client, "paths": list(paths), "at": at.isoformat() if at else "", "copy": copy}
@@ -106,7 +60,7 @@ def restore_papers(
         errand(installation, client, paths, at, secrets, check=lambda _live, _client: None, copy=copy, begun=opened.snapshot) as one,
     ):
         one.returned.fetch_names()
-        with one.returned.dump() as dump:
+        with one.dump() as dump:
             check_was_there(dump, client)
             begin(opened, one)
             Restore(one, agent, opened, progress or Silent(), dump).restore()
@@ -125,55 +79,6 @@ def begin(target: Target, one: Errand) -> None:
         target.begin(one.report.snapshot)
     except OSError as error:
         raise full_disk(error) from error
-
-
-@contextmanager
-def errand(
-    installation: Installation,
-    client: str,
-    paths: Sequence[str],
-    at: datetime | None,
-    secrets: RoleSecrets | None,
-    *,
-    check: Callable[[Catalog, str], None],
-    copy: str = "",
-    begun: str | None = None,
-    **facts: Any,
-) -> Iterator[Errand]:
-    """What every restore shares: run, audit, scratch folder, snapshot (the one that it was `begun` with). `client` is EVERYBODY for all.
-    `facts` stand in the run and the audit log."""
-    if client != EVERYBODY:
-        check_name(client)
-    wanted = tuple(wanted_parts(path) for path in paths)
-    with ExitStack() as stack:
-        live = stack.enter_context(Catalog.open(installation.folder.catalog))
-        audit = stack.enter_context(AuditLog(installation.folder.audit, "restore"))
-        if client != EVERYBODY:
-            live.check_not_destroyed(client)
-        check(live, client)
-        secrets = secrets if secrets is not None else role_secrets(installation, "scheduler")
-        run = live.start_run("restore", {"client": client, "paths": list(paths), **facts})
-        person = f"ops:{getpass.getuser()}"
-        audit.append(Event.RESTORE_STARTED, durable=True, person=person, run=run, client=client, paths=len(paths), **facts)
-        try:
-            scratch = stack.enter_context(scratch_folder(installation, "restore"))
-            probe(installation, secrets, copy)
-            source = open_for_reading(installation, "papers", secrets, scratch, copy=copy)
-            snapshot = pick_snapshot(source, installation.settings.backup.host, at, begun)
-            report = RestoreReport(snapshot.id, snapshot.time)
-            wish = Wish(client, wanted, run)
-            yield Errand(live, audit, Returned(source, snapshot, scratch / "restored", wish), wish, report)
-        except BaseException as error:
-            cause = error.message if isinstance(error, NightsafeError) else "interrupted"
-            live.finish_run(run, "failed", detail={"client": client, "cause": cause, **facts})
-            audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, client=client, state="failed", **facts)
-            raise
-        there = {"there_already": report.verified} if report.verified else {}
-        counted = {"papers": report.restored, **there, "sealed": report.sealed, "bytes": report.restored_bytes, "not_restored": report.not_restored}
-        detail = {"client": client, **counted, **facts}
-        state: RunState = "partial" if report.not_restored else "passed"
-        audit.append(Event.RESTORE_FINISHED, durable=True, person=person, run=run, state=state, snapshot=report.snapshot, **detail)
-        live.finish_run(run, state, snapshot=report.snapshot, detail=detail)
 
 
 class Restore:

@@ -16,8 +16,10 @@ from datetime import datetime
 from pathlib import Path
 
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.lineage import is_of_its_run
 from backup.drill.scratch import remove_tree
 from backup.drill.verify import vault_path
+from backup.plan import found_dump
 from backup.restic import DiskFull, Restic, Snapshot
 from backup.restic.arguments import literal
 from backup.restic.errors import classify
@@ -109,6 +111,10 @@ class Returned:
         with opened_dump(self._root / "dump") as catalog:
             yield Dump(catalog)
 
+    def is_of_its_run(self, dump: Dump) -> bool:
+        """Whether the dump is the one that the snapshot's run made; see `backup.drill.lineage`."""
+        return dump.is_of(self._snapshot)
+
     def _fetch(self, includes: Sequence[str]) -> None:
         """What cannot be restored is missed name by name, unless it is our disk that refuses."""
         faults = self._source.restore(self._snapshot.id, self._root, includes=includes).faults
@@ -126,6 +132,11 @@ class Dump:
         """The client, or None."""
         with _answering():
             return self._catalog.client(name)
+
+    def is_of(self, snapshot: Snapshot) -> bool:
+        """Whether the run that made the snapshot made this dump."""
+        with _answering():
+            return is_of_its_run(snapshot, self._catalog)
 
     def clients(self) -> list[Client]:
         """All clients, by name."""
@@ -153,7 +164,7 @@ class Dump:
 @contextmanager
 def opened_dump(folder: Path) -> Iterator[Catalog]:
     """The one catalog below a restored `dump` folder. One that an older program wrote is migrated: the scratch copy is ours. Raises CheckFailed."""
-    file = next((path for path in sorted(folder.glob("*.sqlite3")) if path.is_file() and not path.is_symlink()), None)
+    file = found_dump(folder)
     if file is None:
         raise CheckFailed("the catalog did not come back from the snapshot", "try an older one: --at TIME; and see: nightsafe drill run --full")
     with _answering():
@@ -162,9 +173,8 @@ def opened_dump(folder: Path) -> Iterator[Catalog]:
         yield catalog
 
 
-def pick_snapshot(source: Restic, host: str, at: datetime | None, begun: str | None = None) -> Snapshot:
+def pick_snapshot(there: Sequence[Snapshot], at: datetime | None, begun: str | None = None) -> Snapshot:
     """The newest snapshot, or the newest at or before `at`; the one that a restore was begun with. Raises UsageError."""
-    there = source.snapshots(host=host)
     if begun is not None:
         if same := [snapshot for snapshot in there if snapshot.id == begun]:
             return same[0]

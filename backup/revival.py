@@ -17,7 +17,7 @@ from pathlib import Path
 
 from backup.drill.lineage import is_of_its_run
 from backup.kit import WholeKit
-from backup.plan import DUMP_FILE
+from backup.plan import found_dump
 from backup.restic import Limits, Restic, Snapshot
 from backup.restic.runner import Runner
 from config.console import Progress
@@ -110,8 +110,8 @@ def put_together(folder: DataFolder, recovery: Identity, master: Recipient) -> N
         make_folder(made)
     os.chmod(folder.root, 0o700)
     replace_lost_master(Keyring(folder), recovery, master)
-    dump = folder.dump / DUMP_FILE
-    if not dump.is_file() or dump.is_symlink():
+    dump = found_dump(folder.dump)
+    if dump is None:
         raise CheckFailed("the catalog did not come back from the backup", "take an older snapshot: --at TIME")
     shutil.copyfile(dump, folder.catalog)
     os.chmod(folder.catalog, 0o600)

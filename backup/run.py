@@ -1,6 +1,6 @@
 """One backup, from the catalog's dump to the counted snapshot.
 
-1. the kernel lock `backup`: a second run is Busy; runs of the dead are marked interrupted;
+1. the kernel lock of the place: a second run to it is Busy; runs of the dead are marked interrupted;
 2. restic, bucket and both repositories are looked at (or made, once): a fault here costs seconds;
 3. the catalog is dumped, the audit chain gets a signed checkpoint, whose hash becomes a tag of the snapshot;
 4. restic saves `papers`, then `keys`;
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from backup import plan
+from backup.locks import BACKUP, at_place
 from backup.places import recorded_name
 from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
 from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
@@ -30,13 +31,13 @@ from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
 from config.loading import Installation
-from config.roles import exclusive
 from config.settings import BackupSettings
 from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog, Run
+from gateway.catalog.rows import RunKind
 from gateway.keys.keyring import CHECKPOINT_SIGNING
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
@@ -70,14 +71,14 @@ def run_backup(
     """
     folder = installation.folder
     with (
-        exclusive(folder, "backup", "a backup runs already", "wait for it to end, then look at: nightsafe backup status"),
+        at_place(folder, BACKUP, copy, "a backup runs already", "wait for it to end, then look at: nightsafe backup status"),
         Catalog.open(folder.catalog) as catalog,
         AuditLog(folder.audit, "backup") as audit,
     ):
-        catalog.reconcile_runs("backup")
-        catalog.reconcile_runs("copy")
+        kind: RunKind = "copy" if copy else "backup"
+        catalog.reconcile_runs(kind, copy)
         facts: dict[str, Any] = {"copy": copy} if copy else {}
-        run = catalog.start_run("copy" if copy else "backup", facts)
+        run = catalog.start_run(kind, facts)
         outcome = _Outcome(detail={**facts})
         try:
             secrets = secrets if secrets is not None else role_secrets(installation, "backup")
@@ -122,22 +123,22 @@ def _carry(
     root = installation.folder.root.resolve()
     _make_dump_folder(installation.folder.dump)
     for what in (plan.PAPERS, plan.KEYS):
-        plan.sources(what, root)  # before anything is made in the bucket
+        plan.sources(what, root, copy)  # before anything is made in the bucket
     if not copy:
         _check_room(installation)
     writer = Writer.create(installation, secrets, cancel, copy)
     writer.place.check()
     papers, keys = prepared(writer, "papers", catalog, audit), prepared(writer, "keys", catalog, audit)
     signer = SigningKey.parse(secrets[CHECKPOINT_SIGNING])
-    outcome.detail |= _dump(catalog, installation.folder.dump)
+    outcome.detail |= _dump(catalog, installation.folder.dump / plan.dump_file(copy))
     head = sign_checkpoint(installation.folder.audit, signer, audit)
     outcome.detail["audit_head"] = head
     tags = plan.tags(run, head)
     settings = installation.settings.backup
 
-    saved = _save(papers, plan.PAPERS, root, settings, tags, progress, outcome)
+    saved = _save(papers, plan.PAPERS, root, settings, tags, progress, outcome, copy)
     outcome.snapshot = full_snapshot_id(writer.place, "papers", saved.summary.snapshot)
-    saved = _save(keys, plan.KEYS, root, settings, tags, Silent(), outcome)
+    saved = _save(keys, plan.KEYS, root, settings, tags, Silent(), outcome, copy)
     outcome.keys_snapshot = full_snapshot_id(writer.place, "keys", saved.summary.snapshot)
 
 
@@ -161,22 +162,22 @@ def _disk_of(folder: Path) -> Iterator[None]:
         raise OutOfReach(f"the catalog cannot be dumped: {error.strerror or error}", f"is the disk of {folder} full? make space") from error
 
 
-def _dump(catalog: Catalog, folder: Path) -> dict[str, Any]:
+def _dump(catalog: Catalog, target: Path) -> dict[str, Any]:
     """Dump the catalog; what it holds goes into the run's detail. The moment is before the dump: all older rows are in it."""
     moment = datetime.now(UTC)
     papers, _ = catalog.count_papers(state="accepted")
-    with _disk_of(folder):
-        catalog.dump(folder / plan.DUMP_FILE)
+    with _disk_of(target.parent):
+        catalog.dump(target)
     return {"catalog_at": plan.iso(moment), "papers": papers}
 
 
 def _save(
-    restic: Restic, what: plan.Plan, root: Path, settings: BackupSettings, tags: list[str], progress: Progress, outcome: _Outcome
+    restic: Restic, what: plan.Plan, root: Path, settings: BackupSettings, tags: list[str], progress: Progress, outcome: _Outcome, copy: str
 ) -> BackupResult:
     def report(status: Status) -> None:
         progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {status.total_files} files")
 
-    words = plan.sources(what, root)
+    words = plan.sources(what, root, copy)
     limit = limit_at(settings.windows, settings.timezone, datetime.now(UTC))
     if limit is not None:
         outcome.detail["limit_upload_kib"] = limit

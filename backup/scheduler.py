@@ -1,8 +1,9 @@
 """The role 'scheduler': backups, checks, forgetting and drills by the clock, unattended; or one of its parts, each with fewer secrets
 (`SCHEDULERS`).
 
-A slot that was missed because nothing ran, or because the machine slept, is caught up once. Drills have a lane of their own: a full one may take
-hours, and no backup waits for it. What must not run at once keeps itself apart by kernel locks; who finds one taken tries again.
+A slot that was missed because nothing ran, or because the machine slept, is caught up once. Each place has a lane of its own, so that one behind a
+thin line delays no other, and so have the drills: a full one may take hours, and no backup waits for it. What must not run at once keeps itself
+apart by kernel locks (`backup.locks`); who finds one taken tries again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any
 import structlog
 
 from backup.agenda import Agenda, Patience
-from backup.check import CHECK_LOCK, run_check
+from backup.check import run_check
 from backup.forget import run_forget
 from backup.lanes import FULL, TICK_SECONDS, Job, Lane
+from backup.locks import BACKUP, CHECK, DRILL, at_place
 from backup.metrics import serving
 from backup.pings import Pinger
 from backup.run import run_backup
@@ -39,8 +41,8 @@ from gateway.notify.receivers import receivers
 from gateway.watch.watcher import watch_by_the_clock
 
 _S3_WAIT_SECONDS = 60.0
-_DRILLS = "drills"
-_LOCKS: dict[str, tuple[RunKind, ...]] = {"backup": ("backup", "copy", "forget"), "drill": ("drill",), CHECK_LOCK: ("check",)}
+DRILLS = ":drills"  # a lane; no copy is called so
+_LOCKS: dict[str, tuple[RunKind, ...]] = {BACKUP: ("backup", "copy", "forget"), DRILL: ("drill",), CHECK: ("check",)}
 
 _WATCH_SECONDS = 5.0  # that the watch may take to end
 
@@ -89,7 +91,8 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
 
 
 def lanes_of(installation: Installation, jobs: Sequence[Job], stop: threading.Event, pinger: Pinger) -> list[Lane]:
-    """A lane for each that the jobs name, not started yet. Drills wait until what was missed is caught up: first save, then prove."""
+    """A lane for each that the jobs name, not started yet. Drills wait until what was missed at the first place, which they are of, is caught up:
+    first save, then prove."""
     settings = installation.settings.backup
     patience = Patience(total_seconds=settings.retry_minutes * 60)
     planned: dict[str, list[tuple[Job, Agenda]]] = {}
@@ -101,21 +104,29 @@ def lanes_of(installation: Installation, jobs: Sequence[Job], stop: threading.Ev
         late, following = agenda.is_due(now, time.monotonic()), table.after(now)
         log.info("job.planned", job=job.label, schedule=job.rule, zone=settings.timezone, next=str(following), catching_up=late)
     lanes: dict[str, Lane] = {}
-    for name, jobs_of_it in sorted(planned.items(), key=lambda pair: pair[0] == _DRILLS):
-        before = [lane.caught_up for lane in lanes.values()] if name == _DRILLS else []
+    for name, jobs_of_it in sorted(planned.items(), key=lambda pair: pair[0] == DRILLS):
+        before = [lanes[""].caught_up] if name == DRILLS and "" in lanes else []
         lanes[name] = Lane(name, jobs_of_it, stop, pinger, before)
     return list(lanes.values())
 
 
 def reconcile(installation: Installation, part: str | None = None) -> int:
-    """What a scheduler (or its `part`) that was killed left as 'running' becomes 'interrupted': all whose kernel lock nobody holds; how many."""
+    """What a scheduler (or its `part`) that was killed left as 'running' becomes 'interrupted': all whose kernel lock nobody holds; how many.
+
+    A run to a place that the settings do not name any more waits until no place is worked at.
+    """
+    folder, places = installation.folder, places_of(installation)
     count = 0
     with Catalog.open(installation.folder.catalog) as catalog:
         for lock, kinds in _LOCKS.items():
             ours = [kind for kind in kinds if part is None or kind in SCHEDULERS[part]]
-            if ours:
-                with suppress(Busy), exclusive(installation.folder, lock, ""):
+            try:
+                with exclusive(folder, lock, ""):
                     count += sum(catalog.reconcile_runs(kind) for kind in ours)
+            except Busy:
+                for copy in places:
+                    with suppress(Busy), at_place(folder, lock, copy, "", ""):
+                        count += sum(catalog.reconcile_runs(kind, copy) for kind in ours)
     if count:
         log.warning("runs.interrupted", count=count)
     return count
@@ -154,18 +165,22 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
             if not stop.is_set() and part is None:  # a part has neither the rights nor the keys for it: ops go on with it as root
                 retry_pending(installation, secrets, stop)  # what could not be destroyed everywhere; the bucket is likely awake now
 
-    settings = installation.settings
-    places = ["", *sorted(settings.copies)]
+    settings, places = installation.settings, places_of(installation)
     means: dict[str, Any] = {"installation": installation, "secrets": secrets, "cancel": stop}
     jobs = [
         Job("backup", settings.backup.schedule, backup),
-        *(Job("copy", copy.schedule, partial(run_backup, **means, copy=name), name) for name, copy in sorted(settings.copies.items())),
-        *(Job("check", settings.check.schedule, partial(run_check, **means, copy=name), name) for name in places),
-        *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name) for name in places),
-        Job("drill", settings.drill.schedule, partial(drill, "sample"), lane=_DRILLS),
-        *([Job("drill", settings.drill.full_schedule, partial(drill, FULL), FULL, lane=_DRILLS)] if settings.drill.full_schedule else []),
+        *(Job("copy", copy.schedule, partial(run_backup, **means, copy=name), name, name) for name, copy in sorted(settings.copies.items())),
+        *(Job("check", settings.check.schedule, partial(run_check, **means, copy=name), name, name) for name in places),
+        *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name, name) for name in places),
+        Job("drill", settings.drill.schedule, partial(drill, "sample"), lane=DRILLS),
+        *([Job("drill", settings.drill.full_schedule, partial(drill, FULL), FULL, lane=DRILLS)] if settings.drill.full_schedule else []),
     ]
     return [job for job in jobs if part is None or job.kind in SCHEDULERS[part]]
+
+
+def places_of(installation: Installation) -> list[str]:
+    """The first place, and the copies."""
+    return ["", *sorted(installation.settings.copies)]
 
 
 def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:

@@ -19,7 +19,7 @@ from gateway.catalog import Catalog
 from gateway.keys.agent import key_agent
 
 if TYPE_CHECKING:
-    from backup.restore import RestoreReport
+    from backup.errand import RestoreReport
 
 SHOWN = 20
 
@@ -61,6 +61,7 @@ def restore(
 
     PATH names papers or folders; without one, all come. Each paper is compared with its recorded hash. In place, a name that stands for
     something newer is replaced only if you agree, and the newer paper stays a version. Exit code 3: some did not come, and they are named.
+    The newest backup is refused when it is not the one that was made last here; one that is asked for by its time comes with a warning.
     With --to, papers that nothing on this machine opens (custody deposit-only) come as sealed files, with .age at the end of their names.
 
     Example: nightsafe restore acme /inbox/2026 --to back
@@ -136,6 +137,7 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "not_restored": report.not_restored,
                 "not_yet_sealed": report.unsealed,
                 "problems": report.problems,
+                "warnings": report.warnings,
             },
             as_json,
         )
@@ -150,6 +152,8 @@ def _tell(report: RestoreReport, as_json: bool) -> None:
                 "bytes": human_bytes(report.restored_bytes),
             }
         )
+        for line in report.warnings:
+            say(f"WARNING: {line}")
         for line in [*report.problems, *report.unsealed][:SHOWN]:
             say(f"not restored: {line}")
         if report.not_restored > SHOWN:

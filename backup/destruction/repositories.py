@@ -9,30 +9,27 @@
 A key can only be in a pack. What an object lock keeps of the rest (restic's lock files, lists, indexes) holds none and hinders nothing: every try
 makes new ones, and under a bucket's default retention they would never come to an end.
 
-Each step may be done twice. While it lasts no backup and no drill runs: one could carry the keys in again, or have them in its scratch folder. No
-check does either.
+Each step may be done twice. While it lasts no backup, no drill and no check of that place runs: one could carry the keys in again, or have them in
+its scratch folder.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 
 from backup import plan
 from backup.bucket import Locked
-from backup.check import CHECK_LOCK
+from backup.locks import still_place
 from backup.places import Place, place, split_name
 from backup.repository import Writer, full_snapshot_id, prepared
 from backup.restic import Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Secrets
 from config.errors import CheckFailed, NightsafeError
-from config.folder import DataFolder
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Destruction
 from gateway.keys.secrets import RoleSecrets
@@ -94,7 +91,7 @@ def shred(means: Means, name: str, client: str, hashes: Collection[str]) -> Shre
 
     Raises what stands in the way: Busy, OutOfReach, SettingsError, ResticError, UnderLock, StillThere. Then the repository is pending.
     """
-    with quiet(means.installation.folder):
+    with still_place(means.installation.folder, split_name(name)[1], "wait for it to end, then destroy again"):
         opened = _open(means, name)
         gone = _forget(means, opened, client)
         opened.pruning.prune_all()
@@ -103,17 +100,6 @@ def shred(means: Means, name: str, client: str, hashes: Collection[str]) -> Shre
         _check_unlocked([one for one in locked if f"/{PACKS}" in one.name])
         check_clean(opened.pruning, opened.place, client, hashes)
         return Shredded(gone, len(versions) - len(locked))
-
-
-@contextmanager
-def quiet(folder: DataFolder) -> Iterator[None]:
-    """No backup, no drill and no check meanwhile: the last looks at packs without a lock, and would take those that go for lost. Raises Busy."""
-    with (
-        exclusive(folder, "backup", "a backup runs", "wait for it to end, then destroy again"),
-        exclusive(folder, "drill", "a drill runs, and may have the keys in its scratch folder", "wait for it to end, then destroy again"),
-        exclusive(folder, CHECK_LOCK, "a check runs", "wait for it to end, then destroy again"),
-    ):
-        yield
 
 
 def check_clean(restic: Restic, where: Place, client: str, hashes: Collection[str]) -> None:

@@ -22,7 +22,8 @@ import structlog
 
 from backup.destruction.certificate import certificate_values, write_certificate
 from backup.destruction.proof import Proof, prove
-from backup.destruction.repositories import Means, key_repositories, quiet, secret_hashes, shred
+from backup.destruction.repositories import Means, key_repositories, secret_hashes, shred
+from backup.locks import quiet
 from config.console import Progress
 from config.errors import Busy, NightsafeError
 from config.loading import Installation
@@ -138,7 +139,8 @@ def _go_on(means: Means, name: str, identities: Mapping[str, Identity], progress
     if not obstacle:
         proof, obstacle = _prove(means, client, destruction, identities, progress)
     if proof is not None and proof.holds:
-        with quiet(means.installation.folder):  # a backup that runs has a dump that counts on the sealed files
+        # a backup that runs has a dump that counts on the sealed files
+        with quiet(means.installation.folder, "wait for it to end, then destroy again"):
             remove_sealed(means.installation.folder, name)
         catalog.update_destruction(name, state="done", ended_at=destruction.ended_at or datetime.now(UTC))
     return _certify(means, client, proof, obstacle)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from backup.restic import Snapshot
+from config.errors import UsageError
 from gateway.catalog import Catalog, Run
 
 SLACK = timedelta(minutes=5)  # between our clock and the one that dated a snapshot
+PREPARING = timedelta(hours=6)  # at most from the beginning of a run to that of restic, which may wait for a service
 NAMED = 5
 
 
@@ -25,28 +27,38 @@ def impostors(
     `look_up` gives a run by its number, None for one that was no backup. `destroyed`: clients were, so that keys were saved outside of backups.
     """
     younger = [one for one in there if newest is None or (one.time > newest.time and one.id != newest.id)]
-    faults = [f"snapshot {one.short} of {one.time:%Y-%m-%d %H:%M:%S} UTC {why}" for one in younger if (why := _fault(one, look_up, now, destroyed))]
+    blamed = [(one, why) for one in younger if (why := _fault(one, look_up, now, destroyed))]
+    faults = [f"snapshot {one.short} of {one.time:%Y-%m-%d %H:%M:%S} UTC passes for new, and {why}" for one, why in blamed]
     return faults[:NAMED] + ([f"and {len(faults) - NAMED} more"] if len(faults) > NAMED else [])
 
 
 def _fault(snapshot: Snapshot, look_up: Callable[[int], Run | None], now: datetime, destroyed: bool) -> str:
-    if snapshot.time > now + SLACK:
-        return "passes for new, and is of the future"
-    if destroyed and "destruction" in snapshot.tags:
+    if destroyed and "destruction" in snapshot.tags and snapshot.time <= now + SLACK:
         return ""
     number = snapshot.tag("run") or ""
-    run = look_up(int(number)) if number.isdecimal() and len(number) < 16 else None
+    return fault_of(snapshot, look_up(int(number)) if number.isdecimal() and len(number) < 16 else None, now)
+
+
+def fault_of(snapshot: Snapshot, run: Run | None, now: datetime) -> str:
+    """What is wrong with a snapshot that no run recorded; `run` is the backup whose number it bears."""
+    if snapshot.time > now + SLACK:
+        return "is of the future"
     if run is None:
-        return "passes for new, and no backup made it"
+        return "no backup made it"
     if run.state in ("passed", "partial"):
-        return f"passes for new, and bears the number of backup {run.id}, which made another"
+        return f"bears the number of backup {run.id}, which made another"
     if not run.started_at - SLACK <= snapshot.time <= (run.ended_at or now) + SLACK:
-        return f"passes for new, and bears the number of backup {run.id}, which was at another time"
+        return f"bears the number of backup {run.id}, which was at another time"
     return ""  # of a backup that runs, or was cut off before it could record it
 
 
 def is_of_its_run(snapshot: Snapshot, dump: Catalog) -> bool:
-    """Whether the dump in a snapshot is the one that its run made: it knows that run, and no later one."""
-    number = snapshot.tag("run")
-    newest = max((run.id for kind in ("backup", "copy") for run in dump.runs(kind, 1)), default=None)
-    return number is None or (newest is not None and number == str(newest))
+    """Whether the dump in a snapshot is the one that its run made: that run was under way when it was made, and had begun not long before."""
+    number = snapshot.tag("run") or ""
+    try:
+        run = dump.run(int(number)) if number.isdecimal() and len(number) < 16 else None
+    except UsageError:
+        return False
+    if run is None:
+        return not number
+    return run.kind in ("backup", "copy") and run.state == "running" and abs(snapshot.time - run.started_at) < PREPARING

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -32,7 +33,8 @@ from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts, records
 from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
-from backup.places import of_this_repository, recorded_name
+from backup.places import recorded_name
+from backup.plan import found_dump
 from backup.report.evidence import RepositoryFacts, Stage, rfc3339
 from backup.restic import (
     Damaged,
@@ -44,8 +46,9 @@ from backup.restic import (
     WrongPassword,
 )
 from backup.restic.arguments import literal
+from backup.trust import backup_of, known_backups
 from config.console import Progress
-from config.errors import NightsafeError, OutOfReach, UsageError
+from config.errors import NightsafeError, OutOfReach
 from config.loading import Installation
 from gateway.catalog import Catalog, CatalogError, Client, Run
 from gateway.keys.keyring import Keyring
@@ -188,9 +191,7 @@ class Rehearsal:
 
     def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
         """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
-        runs = [run for run in self._is.live.runs("copy" if self._is.copy else "backup", limit=200) if run.detail.get("copy", "") == self._is.copy]
-        runs = of_this_repository(self._is.live, runs, self._is.copy)
-        recorded = [run for run in runs if run.state in ("passed", "partial") and of_run(run)]
+        recorded = [run for run in known_backups(self._is.live, self._is.copy) if of_run(run)]
         repository = self._is.live.repository(recorded_name(cast(RepositoryName, name), self._is.copy))
         if not recorded and repository is None:
             self.findings.causes.append("there is no backup yet")
@@ -203,8 +204,9 @@ class Rehearsal:
         there = [one for one in everybody if one.host == self._is.installation.settings.backup.host]
         chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
         known = chosen if run is not None else None
+        look_up = partial(backup_of, self._is.live, copy=self._is.copy)
         destroyed = bool(self._destroyed.begun)
-        for fault in impostors(everybody, known, self._backup, datetime.now(UTC), destroyed=destroyed) if recorded else ():
+        for fault in impostors(everybody, known, look_up, datetime.now(UTC), destroyed=destroyed) if recorded else ():
             self.findings.blame(f"in the repository of the {name}: {fault}")
         facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")
         setattr(self.findings, name, facts)
@@ -217,30 +219,14 @@ class Rehearsal:
             raise BackupBad
         return chosen, run
 
-    def _backup(self, number: int) -> Run | None:
-        """A backup to the place that is rehearsed, by its number."""
-        try:
-            run = self._is.live.run(number)
-        except UsageError:
-            return None
-        return run if run.kind == ("copy" if self._is.copy else "backup") and run.detail.get("copy", "") == self._is.copy else None
-
     def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
         """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""
-        file = self._dump_file()
+        file = found_dump(self._root / "dump")
         written = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file else None
         recorded = _moment(run.detail.get("catalog_at")) if run else None
         if written and recorded and abs(written - recorded) > CLOCK_SLACK:
             self.findings.causes.append(f"the catalog in the snapshot is of {written:%Y-%m-%d %H:%M} UTC, recorded was {recorded:%Y-%m-%d %H:%M} UTC")
         return recorded or written or snapshot.time
-
-    def _dump_file(self) -> Path | None:
-        """The restored dump: the one SQLite file below dump/; None when none came."""
-        try:
-            names = sorted(entry.path for entry in os.scandir(self._root / "dump") if entry.is_file(follow_symlinks=False))
-        except OSError:
-            return None
-        return next((Path(name) for name in names if name.endswith(".sqlite3")), None)
 
     def _read_catalogs(self, ledger: Ledger) -> None:
         tally = self.findings.tally
@@ -251,7 +237,7 @@ class Rehearsal:
                 f"the live catalog is damaged: {error}",
                 "bring it back from the newest snapshot by hand, with restic: it lies there as dump/catalog.sqlite3",
             ) from error
-        file = self._dump_file()
+        file = found_dump(self._root / "dump")
         if file is None:
             self.findings.causes.append("the catalog did not come back from the backup")
             return

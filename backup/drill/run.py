@@ -23,12 +23,12 @@ from backup.drill.selftest import self_test
 from backup.drill.verify import HeaderKeys
 from backup.drill.withkit import Escrow, KitAgent, KitRehearsal
 from backup.kit import WholeKit
+from backup.locks import DRILL, at_place
 from backup.restic import Interrupted
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach, UsageError
 from config.folder import DataFolder
 from config.loading import Installation
-from config.roles import exclusive
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
@@ -63,12 +63,12 @@ def run_drill(
         raise UsageError(f"a drill of the kind '{kind}' {'needs the' if kit is None else 'takes no'} recovery kit")
     folder = installation.folder
     with (
-        exclusive(folder, "drill", "a drill runs already", "wait for it to end, then look at: nightsafe drill list"),
+        at_place(folder, DRILL, copy, "a drill runs already", "wait for it to end, then look at: nightsafe drill list"),
         Catalog.open(folder.catalog) as live,
         AuditLog(folder.audit, "drill") as audit,
     ):
         secrets = secrets if secrets is not None else role_secrets(installation, "drill")
-        live.reconcile_runs("drill")
+        live.reconcile_runs("drill", copy)
         facts: dict[str, Any] = {"kind": kind, **({"copy": copy} if copy else {})}
         run = live.start_run("drill", facts)
         job = Job(

@@ -81,14 +81,20 @@ class RunQueries:
         with self._database.reading() as connection:
             return [_run(row) for row in connection.execute(query)]
 
-    def reconcile_runs(self, kind: RunKind | None = None) -> int:
+    def reconcile_runs(self, kind: RunKind | None = None, copy: str | None = None) -> int:
         """Runs that are 'running' though they cannot be become 'interrupted'; how many.
 
-        With a `kind`, the caller holds that kind's lock, so that every such run is over; without, a run is over when its process is gone.
+        With a `kind`, the caller holds that kind's lock, so that every such run is over; with `copy` its lock at that place ('' is the first).
+        Without a kind, a run is over when its process is gone.
         """
+
+        def is_over(row: Row[Any]) -> bool:
+            here = copy is None or row.detail.get("copy", "") == copy
+            return bool(row.kind == kind and here) if kind else not _alive(row.pid)
+
         with self._database.writing() as connection:
-            running = connection.execute(select(t.runs.c.id, t.runs.c.kind, t.runs.c.pid).where(t.runs.c.state == "running")).all()
-            gone = [row.id for row in running if (row.kind == kind if kind else not _alive(row.pid))]
+            running = connection.execute(select(t.runs).where(t.runs.c.state == "running")).all()
+            gone = [row.id for row in running if is_over(row)]
             if gone:
                 connection.execute(update(t.runs).where(t.runs.c.id.in_(gone)).values(state="interrupted", ended_at=datetime.now(UTC)))
         return len(gone)

@@ -18,7 +18,7 @@ import pytest
 from backup.lanes import Job, Lane
 from backup.pings import Pinger
 from backup.restic import Unreachable
-from backup.scheduler import lanes_of, reconcile, serve
+from backup.scheduler import DRILLS, lanes_of, reconcile, serve
 from config.errors import Busy, OutOfReach
 from config.loading import Installation
 from config.roles import exclusive, role_state, running_role
@@ -77,9 +77,7 @@ class World:
         monkeypatch.setattr("backup.lanes._now", lambda: datetime.now(UTC) + self.ahead)
         monkeypatch.setattr("backup.lanes.TICK_SECONDS", 0.02)
 
-    def job(
-        self, kind: RunKind, fault: Exception | None = None, *, lane: str = "work", until: threading.Event | None = None, rule: str = YEARLY
-    ) -> None:
+    def job(self, kind: RunKind, fault: Exception | None = None, *, lane: str = "", until: threading.Event | None = None, rule: str = YEARLY) -> None:
         def run() -> Run:
             self.lines.append(kind)
             with Catalog.open(self.installation.folder.catalog) as catalog:
@@ -160,7 +158,7 @@ def test_missed_slots_are_caught_up_once(world: World) -> None:
 
 def test_a_new_installation_has_missed_nothing(world: World) -> None:
     world.job("backup")
-    world.job("drill", lane="drills")
+    world.job("drill", lane=DRILLS)
     with world.running() as lanes:
         world.caught_up(lanes)
     assert world.lines == []
@@ -207,7 +205,7 @@ def test_a_drill_that_takes_hours_delays_no_backup(world: World) -> None:
     made(world.installation, NOW - timedelta(days=900))
     end = threading.Event()
     world.job("backup")
-    world.job("drill", lane="drills", until=end)
+    world.job("drill", lane=DRILLS, until=end)
     with world.running():
         world.until(lambda: "drill" in world.lines)
         assert world.lines[:3] == ["backup", "backup ends", "drill"], "first save, then prove"

@@ -7,24 +7,34 @@ import os
 import secrets
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from backup.access import S3Access
 from backup.bucket import RegionForbidden, check_bucket
+from backup.check import run_check
 from backup.destruction.run import Order, destroy_client
+from backup.drill.lineage import is_of_its_run
 from backup.drill.run import run_drill
+from backup.forget import run_forget
+from backup.locks import quiet
 from backup.overview import backup_lines
 from backup.places import FolderPlace, RestPlace, place
-from backup.repository import RepositoryLost
+from backup.plan import found_dump
+from backup.repository import RepositoryLost, Writer
 from backup.restore import restore_papers
 from backup.run import run_backup, snapshots
-from config.errors import CheckFailed, NightsafeError, OutOfReach, SettingsError
+from config.errors import Busy, CheckFailed, NightsafeError, OutOfReach, SettingsError
 from config.loading import Installation, parse_settings
 from config.settings import CopySettings
+from gateway.audit.checkpoint import sign_checkpoint
+from gateway.catalog import Catalog
+from gateway.keys.secrets import role_secrets
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
 from tests.integration.ready_repositories import fill_place
@@ -124,6 +134,53 @@ def test_a_destroyed_client_is_pending_until_every_copy_is_clean(house: DrillHou
     assert (outcome.destruction.state, outcome.obstacle) == ("done", "")
     assert outcome.proof is not None and outcome.proof.snapshots > 0
     assert run_drill(house.installation, "full", copy="cellar").state == "passed"
+
+
+def test_a_slow_place_keeps_nothing_from_another_and_each_has_its_own_dump(
+    house: DrillHouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One backup is held after its dump; meanwhile another place is saved, checked and cleared up, and the slow one ends whole."""
+    attic = house.folder.root.parent / "attic"
+    attic.mkdir()
+    copies = {**house.installation.settings.copies, "attic": CopySettings(url="../attic")}
+    installation = Installation(house.folder, house.installation.settings.model_copy(update={"copies": copies}))
+    fill_place(installation, "attic")
+    dumped, go_on, real = threading.Event(), threading.Event(), sign_checkpoint
+
+    def held(*words: object) -> str:
+        if threading.current_thread() is not threading.main_thread():
+            dumped.set()
+            assert go_on.wait(120)
+        return real(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("backup.run.sign_checkpoint", held)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(run_backup, installation, copy="attic")
+        try:
+            assert dumped.wait(120)
+            house.add_paper("zeta", "/inbox/meanwhile", b"sealed while the slow place waits")
+            quick = run_backup(installation, copy="cellar")
+            assert run_check(installation, copy="cellar").state == run_forget(installation, copy="cellar").state == "passed"
+            for work in (run_backup, run_forget):
+                with pytest.raises(Busy):
+                    work(installation, copy="attic")
+            with pytest.raises(Busy), quiet(installation.folder, ""):
+                pass
+        finally:
+            go_on.set()
+        ended = slow.result(300)
+    assert (quick.state, ended.state) == ("passed", "passed")
+    assert quick.id > ended.id and house.catalog.run(ended.id).state == "passed", "the later run did not take the earlier one for dead"
+    for run in (quick, ended):
+        copy = run.detail["copy"]
+        (snapshot,) = [one for name, one in snapshots(installation, copy=copy) if name == "papers" and one.id == run.snapshot]
+        reader = Writer.create(installation, role_secrets(installation, "backup"), copy=copy).restic("papers")
+        reader.restore(snapshot.id, tmp_path / copy, includes=["/dump"])
+        dump = found_dump(tmp_path / copy / "dump")
+        assert dump is not None and [dump.name] == os.listdir(tmp_path / copy / "dump")
+        with Catalog.adopt(dump) as catalog:
+            assert is_of_its_run(snapshot, catalog)
+            assert catalog.count_papers(state="accepted")[0] == run.detail["papers"]
 
 
 def test_another_dialect_of_s3_with_credentials_of_its_own(house: DrillHouse, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from backup.errand import RestoreReport
 from backup.everybody import restore_everybody
-from backup.restore import RestoreReport, restore_papers
+from backup.restore import restore_papers
 from backup.returned import parse_pointer
 from backup.target import MARK, Target
 from config.errors import Busy, CheckFailed, Exit, OutOfReach, UsageError

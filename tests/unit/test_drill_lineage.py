@@ -59,12 +59,14 @@ def test_many_are_counted() -> None:
     assert len(found) == 6 and found[-1] == "and 3 more"
 
 
-def test_a_dump_knows_its_run_and_no_later_one(tmp_path: Path) -> None:
+def test_a_dump_knows_its_run_as_the_one_under_way(tmp_path: Path) -> None:
+    now = (NOW - datetime.now(UTC)).total_seconds() / 3600  # the catalog has real times
     with Catalog.create(tmp_path / "catalog.sqlite3") as dump:
-        assert not is_of_its_run(snapshot("a", 1, "run:1"), dump)
-        first = dump.start_run("backup")
-        dump.start_run("drill")
-        assert is_of_its_run(snapshot("a", 1, f"run:{first}"), dump)
-        second = dump.start_run("copy")
-        assert not is_of_its_run(snapshot("a", 1, f"run:{first}"), dump) and is_of_its_run(snapshot("a", 1, f"run:{second}"), dump)
-        assert is_of_its_run(snapshot("a", 1), dump)  # of somebody who tags nothing: nothing to compare
+        assert not is_of_its_run(snapshot("a", now, "run:1"), dump), "made before that run began"
+        first, drill, second = dump.start_run("backup"), dump.start_run("drill"), dump.start_run("copy")
+        assert all(is_of_its_run(snapshot("a", now, f"run:{run}"), dump) for run in (first, second)), "to two places at once"
+        assert not is_of_its_run(snapshot("a", now, f"run:{drill}"), dump)
+        assert not is_of_its_run(snapshot("a", now - 24, f"run:{first}"), dump), "dated anew"
+        dump.finish_run(first, "passed")
+        assert not is_of_its_run(snapshot("a", now, f"run:{first}"), dump), "made after that run had ended"
+        assert is_of_its_run(snapshot("a", now), dump), "of somebody who tags nothing: nothing to compare"
