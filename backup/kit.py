@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from gateway.keys.kit import VALUES_BEGIN, VALUES_END
 MAX_KIT_BYTES = 1024 * 1024
 EXPORT = re.compile(r"export ([A-Z_]{1,40})=(.{0,4096})")
 URLS: Mapping[RepositoryName, str] = {"papers": "NIGHTSAFE_PAPERS", "keys": "NIGHTSAFE_KEYS"}
+NEWEST = "NIGHTSAFE_NEWEST"
 NAMES = (*URLS.values(), "RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 
 
@@ -47,6 +49,15 @@ class WholeKit:
         """Ask the bucket, in seconds, where it is one. Raises OutOfReach, BucketMissing, BucketRefused."""
         if access := self.access():
             check_bucket(access)
+
+    @property
+    def newest(self) -> datetime | None:
+        """When the newest backup began that the page knows of; None when it does not tell."""
+        try:
+            found = datetime.fromisoformat(self.values.get(NEWEST, ""))
+        except ValueError:
+            return None
+        return found if found.tzinfo else None
 
     def access(self) -> S3Access | None:
         """The bucket and the credential; None for a repository that is in none."""

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup.drill.lineage import is_of_its_run
@@ -51,7 +51,8 @@ def revive(kit: WholeKit, target: Path, program: str, person: str, progress: Pro
     """Make the data folder `target`, which must not exist yet, as it was in the newest snapshot (or the newest at or before `at`), with a new
     master where its settings say. `program` is restic.
 
-    What an interrupted one restored is taken up again. Raises UsageError (target, wrong kit), CheckFailed (the backup is bad), OutOfReach.
+    What an interrupted one restored is taken up again. Raises UsageError (target, wrong kit), CheckFailed (the backup is bad, or the newest older
+    than what the kit knows of), OutOfReach.
     """
     if os.path.lexists(target) and not _is_empty(target):
         raise UsageError(f"{target} is not empty", "name a folder that does not exist yet; nothing was touched")
@@ -64,6 +65,8 @@ def revive(kit: WholeKit, target: Path, program: str, person: str, progress: Pro
             papers, keys = kit.open("papers", runner, scratch / "cache"), kit.open("keys", runner, scratch / "cache")
             progress.update(0, 1, "looking for the snapshots")
             snapshot, keys_snapshot = _newest(papers, at), _newest(keys, None)
+            if at is None:
+                _check_age(snapshot, kit.newest)
             progress.update(0, 1, "restoring the sealed keys")
             _fetch(keys, keys_snapshot, scratch / "restored")
             progress.update(0, 1, "restoring the sealed papers")
@@ -123,6 +126,14 @@ def _newest(source: Restic, at: datetime | None) -> Snapshot:
     if not there:
         raise UsageError("there is no snapshot" + (" of that time or before" if at else ""), "take a later time, or another place of the backups")
     return there[-1]
+
+
+def _check_age(snapshot: Snapshot, known: datetime | None) -> None:
+    if known is not None and snapshot.time < known:
+        raise CheckFailed(
+            f"the newest snapshot is of {snapshot.time:%Y-%m-%d %H:%M} UTC, but when part B was printed there was one of {known:%Y-%m-%d %H:%M} UTC",
+            f"newer ones are gone; try another place of the backups, or take it: --at {snapshot.time + timedelta(seconds=1):%Y-%m-%dT%H:%M:%SZ}",
+        )
 
 
 def _check_lineage(snapshot: Snapshot, folder: DataFolder) -> None:

@@ -98,9 +98,13 @@ def show(data: Path | None, as_json: bool) -> None:
 
     Example: nightsafe kit show > part-b.txt
     """
+    from backup.trust import known_backups
+
     installation = open_installation(data)
     keyring = Keyring(installation.folder)
     bucket = access(installation, "reader")
+    with Catalog.open(installation.folder.catalog) as catalog:
+        newest = next((run.started_at for run in known_backups(catalog, "")), None)
     values = KitValues(
         papers_repository=bucket.url("papers"),
         keys_repository=bucket.url("keys"),
@@ -109,6 +113,7 @@ def show(data: Path | None, as_json: bool) -> None:
         secret_key=bucket.secret_key,
         region=bucket.region,
         offsite=not bucket.embedded and is_offsite(bucket.endpoint),
+        newest=newest,
     )
     log = AuditLog(installation.folder.audit, "ops")
     log.append(Event.KIT_SHOWN, durable=True, person=f"ops:{getpass.getuser()}")

@@ -22,6 +22,7 @@ from gateway.keys.pieces import read_piece
 SCRIPT = "restore.sh"
 SCRIPT_END = "# end of restore.sh"
 VALUES_BEGIN, VALUES_END = "# values", "# end of values"
+NEW_LINE = "\n"
 
 
 NOT_OFFSITE = """
@@ -41,6 +42,7 @@ class KitValues:
     secret_key: str = field(repr=False)  # of the credential that can only read
     region: str = "us-east-1"
     offsite: bool = True  # whether the repositories survive this machine
+    newest: datetime | None = None  # when the newest backup began that is known; an older one must not pass for the newest
 
 
 def restore_script() -> str:
@@ -80,6 +82,7 @@ How to get everything back, on any machine with restic (0.14 or newer), age and 
        . ./values.sh
        sh {SCRIPT} kit-a.txt TARGET
   3. It ends with the number of papers, and exit code 0 when all of them came back. What it needs is explained at the top of the script.
+     A WARNING means that the newest snapshot may be an old one: read it before you trust what came.
      The backup's catalog (hashes, versions, receipts) comes with: restic -r "$NIGHTSAFE_PAPERS" --no-lock restore latest --target DIR
 
 What tells the real from the false:
@@ -95,7 +98,7 @@ export RESTIC_PASSWORD={shlex.quote(values.restic_password)}
 export AWS_ACCESS_KEY_ID={shlex.quote(values.access_key)}
 export AWS_SECRET_ACCESS_KEY={shlex.quote(values.secret_key)}
 export AWS_DEFAULT_REGION={shlex.quote(values.region)}
-{VALUES_END}
+{f"export NIGHTSAFE_NEWEST={values.newest.astimezone(UTC):%Y-%m-%dT%H:%MZ}" + NEW_LINE if values.newest else ""}{VALUES_END}
 
 {restore_script()}"""
 

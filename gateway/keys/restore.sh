@@ -17,13 +17,17 @@
 #   NIGHTSAFE_KEYS     restic repository of the keys
 #   RESTIC_PASSWORD or RESTIC_PASSWORD_FILE        the kit's password; it opens both
 #   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY       the read-only S3 credential (not needed for a local folder)
+#   NIGHTSAFE_NEWEST   when the newest backup was made that the page knows of, such as 2026-01-31T02:00Z (may be missing)
 #
 # It writes TARGET/CLIENT/inbox, outbox and receipts as the client saw them. Papers that were held in quarantine go to
 # TARGET/CLIENT/quarantine: they may be harmful. A paper that is sealed to a key of which only its client has the secret half stays sealed: it
 # becomes NAME.age, and is listed. The sealed copies lie in TARGET/.scratch meanwhile: there must be room for everything twice.
 #
+# An old snapshot may pass for new, by a fault or by somebody's will. The one that is taken without -s is compared with the time of the catalog in
+# it, and with NIGHTSAFE_NEWEST; where that does not fit, there is a WARNING, and the exit code is 3.
+#
 # Exit codes: 0 every paper came back, those that stay sealed included; 1 nothing could be restored; 2 wrong use; 3 some papers are missing or
-# damaged (each is named).
+# damaged (each is named), or the snapshot is doubtful.
 
 set -u
 LC_ALL=C # names are bytes
@@ -214,6 +218,51 @@ fetch() {
     note damaged "restic" "not everything came out of $repository, see above; going on with what is there"
 }
 
+# minutes TIME: a time as in 2026-01-31T09:00+01:00 as minutes in UTC, since a day long ago.
+minutes() {
+    year=${1%%-*} rest=${1#*-}
+    month=${rest%%-*} rest=${rest#*-}
+    day=${rest%%T*} rest=${rest#*T}
+    hour=${rest%%:*} rest=${rest#*:}
+    zone=${rest#??}
+    minute=${rest%"$zone"}
+    case $zone in
+    [+-]??:??)
+        ahead=${zone#?}
+        before=${ahead%:*} after=${ahead#*:}
+        ahead=${zone%"$ahead"}$((${before#0} * 60 + ${after#0}))
+        ;;
+    *) ahead=0 ;;
+    esac
+    month=${month#0} day=${day#0} hour=${hour#0} minute=${minute#0}
+    early=$(((14 - month) / 12)) # the years of this reckoning begin in March
+    year=$((year + 4800 - early)) month=$((month + 12 * early - 3))
+    days=$((day + (153 * month + 2) / 5 + 365 * year + year / 4 - year / 100 + year / 400))
+    echo $((days * 1440 + hour * 60 + minute - ahead))
+}
+# time_of KEY: the first time that JSON lines have under KEY, to the minute, with its zone.
+time_of() { sed -n "s/.*\"$1\":\"\([12][0-9]\{3\}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]\)[0-9:.]*\([-+Z][0-9:]*\)\".*/\1\2/p" | sed 1q; }
+doubt() {
+    say "WARNING: $*"
+    say "WARNING: newer papers may be lacking. Look: restic -r \"\$NIGHTSAFE_PAPERS\" --no-lock snapshots; take another one with -s ID"
+    : > "$SCRATCH/doubtful"
+}
+# Whether the newest snapshot is of the time that it says, and no older than what the page knows. Its catalog was made when the backup began.
+look_at_age() {
+    listed=$(restic -r "$NIGHTSAFE_PAPERS" --no-lock --cache-dir "$SCRATCH/cache" ls --json latest /dump 2> /dev/null) || return 0 # fetch tells
+    taken=$(printf '%s\n' "$listed" | sed -n '/"struct_type":"snapshot"/p' | time_of time)
+    dumped=$(printf '%s\n' "$listed" | sed -n '/"path":"\/dump\/catalog/p' | time_of mtime)
+    [ -n "$taken" ] && [ -n "$dumped" ] || return 0
+    if [ $(($(minutes "$taken") - $(minutes "$dumped"))) -gt 360 ]; then
+        doubt "the newest snapshot says that it is of $taken, but the catalog in it is of $dumped: an old one may pass for new"
+        return 0
+    fi
+    known=$(printf '"known":"%s"\n' "${NIGHTSAFE_NEWEST-}" | time_of known)
+    [ -n "$known" ] && [ "$(minutes "$dumped")" -lt "$(minutes "$known")" ] || return 0
+    doubt "the newest snapshot is of $taken, but when the page was printed there was one of $known: newer ones are gone"
+}
+
+[ "$snapshot" != latest ] || look_at_age
 say "fetching the sealed keys"
 fetch "$NIGHTSAFE_KEYS" latest keys /keys/clients
 say "fetching the sealed papers"
@@ -256,7 +305,8 @@ done
 say "$(count restored) papers restored, $(count missing) not in the backup, $(count damaged) damaged or failed"
 [ "$(count sealed)" -eq 0 ] || say "$(count sealed) papers are sealed to keys that only their clients hold: they were saved as they are, as NAME.age"
 say "besides: $(count receipts) files of receipts, $(count quarantined) papers from quarantine, $(count unnamed) papers without a name"
-[ "$(count missing)" -eq 0 ] && [ "$(count damaged)" -eq 0 ] || exit 3
+[ ! -e "$SCRATCH/doubtful" ] || say "WARNING: this may not be the newest state, see above"
+[ "$(count missing)" -eq 0 ] && [ "$(count damaged)" -eq 0 ] && [ ! -e "$SCRATCH/doubtful" ] || exit 3
 if [ "$(count restored)" -eq 0 ] && [ "$(count quarantined)" -eq 0 ] && [ "$(count unnamed)" -eq 0 ] && [ "$(count sealed)" -eq 0 ]; then say "there were no papers in that snapshot"; fi
 exit 0
 # end of restore.sh

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -366,11 +367,53 @@ def test_the_wrong_recovery_identity_opens_nothing(house: House) -> None:
     assert files_below(house.base / "target") == {}
 
 
+@pytest.mark.parametrize(
+    ("dumped", "known", "warned"),
+    [
+        ("-5 minutes", "", ""),
+        ("-5 minutes", "-5 minutes", ""),
+        ("-5 minutes", "what is no time", ""),
+        ("-7 hours", "", "an old one may pass for new"),
+        ("-400 days", "", "an old one may pass for new"),
+        ("-5 minutes", "+2 minutes", "newer ones are gone"),
+    ],
+)
+def test_an_old_snapshot_that_passes_for_new_is_warned_of(house: House, dumped: str, known: str, warned: str) -> None:
+    house.paper("acme", "inbox/a.pdf", [b"a"])
+    house.folder.dump.mkdir()
+    house.back_up()
+    (house.folder.dump / "catalog.sqlite3").write_bytes(b"a catalog")
+    subprocess.run(["touch", "-d", dumped, house.folder.dump / "catalog.sqlite3"], check=True)
+    house.restic("papers", "backup", "--host", "nightsafe", "jails", "vault", "dump")
+    zone = {"TZ": "Asia/Kolkata"}  # what restic writes has its own zone
+    told = subprocess.run(["date", "-u", "-d", known, "+%Y-%m-%dT%H:%MZ"], capture_output=True, text=True).stdout.strip() or known
+    result = house.restore(NIGHTSAFE_NEWEST=told, **zone)
+    assert result.returncode == (3 if warned else 0), result.stderr
+    assert ("WARNING" in result.stderr) == bool(warned) and warned in result.stderr
+    assert digests(house.base / "target") == house.expected, "what there is comes all the same"
+    if warned:
+        chosen = house.restore("-s", "latest", str(house.base / "kit-a.txt"), str(house.base / "again"), NIGHTSAFE_NEWEST=told)
+        assert chosen.returncode == 3
+
+
+@pytest.mark.parametrize("time", ["2026-01-31T09:05+01:00", "2024-02-29T23:59Z", "1999-12-31T00:00-08:30", "2026-08-09T08:09+09:45"])
+def test_the_scripts_reckoning_of_time(tmp_path: Path, time: str) -> None:
+    text = restore_script()
+    function = text[text.index("minutes() {") : text.index("# time_of KEY")]
+    epoch = "1970-01-01T00:00Z"
+    told = subprocess.run(
+        ["dash", "-euc", f'{function}echo $(($(minutes "$1") - $(minutes "$2")))', "dash", time, epoch], capture_output=True, text=True
+    )
+    assert int(told.stdout) == datetime.fromisoformat(time).timestamp() / 60, told.stderr
+
+
 def test_the_printed_kit_is_enough(house: House) -> None:
     """Part B as it is printed, cut with its own two sed lines."""
     house.paper("acme", "inbox/a 'b'.pdf", [b"a"])
     house.back_up()
-    values = KitValues(str(house.base / "papers"), str(house.base / "keys"), PASSWORD, "reader", "reader's secret")
+    values = KitValues(
+        str(house.base / "papers"), str(house.base / "keys"), PASSWORD, "reader", "reader's secret", newest=datetime(2020, 1, 31, 2, tzinfo=UTC)
+    )
     (house.base / "kit-b.txt").write_text(part_b(values, house.keyring))
     (house.base / "kit-a.txt").write_text(part_a(house.recovery, house.keyring))
     lines = [line.strip() for line in part_b(values, house.keyring).split("# values\n")[0].splitlines() if line.startswith("       ")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from backup.errand import RestoreReport
 from backup.everybody import restore_everybody
+from backup.inplace import restore_in_place
 from backup.restore import restore_papers
 from backup.returned import parse_pointer
 from backup.target import MARK, Target
@@ -26,7 +28,7 @@ from gateway.catalog import Paper
 from gateway.jail.pointers import Pointer
 from gateway.jail.tree import Tree
 from tests.integration.conftest import S3Server, make_installation
-from tests.integration.drill_house import DrillHouse
+from tests.integration.drill_house import SETS, DrillHouse
 
 pytestmark = pytest.mark.xdist_group("restore")
 CANARY = b"canary-of-restores-" + secrets.token_hex(8).encode()
@@ -97,6 +99,40 @@ def test_as_it_was_at_a_time(house: DrillHouse, tmp_path: Path) -> None:
 def below_after(house: DrillHouse, tmp_path: Path) -> dict[str, bytes]:
     restore(house, tmp_path / "now", "/inbox/twice")
     return below(tmp_path / "now")
+
+
+def test_a_newest_snapshot_that_is_not_what_it_says_is_refused_and_one_asked_for_comes_with_a_warning(house: DrillHouse, tmp_path: Path) -> None:
+    """Old content saved again under an old number; then the newest one gone. With the time that the refusal names it goes on."""
+    known = house.save()
+    assert known is not None
+    papers = house.repository("papers")
+    papers.backup(SETS["papers"], cwd=house.folder.root, host="nightsafe", tags=["nightsafe", f"run:{known.id}"])
+    forged = papers.snapshots()[-1]
+    try:
+        with pytest.raises(CheckFailed, match="is not to be trusted: bears the number of backup") as refused:
+            restore(house, tmp_path / "refused", "/inbox/twice")
+        with house.agent() as agent, pytest.raises(CheckFailed):
+            restore_everybody(house.installation, None, tmp_path / "refused", agent)
+        with pytest.raises(CheckFailed):
+            restore_in_place(house.installation, "acme", (), None)
+        warned = restore(house, tmp_path / "warned", "/inbox/twice", at=forged.time + timedelta(seconds=1))
+    finally:
+        house.forget_snapshots("papers", forged.id)
+    assert not (tmp_path / "refused").exists()
+    (time,) = re.findall(r"--at (\S+Z)", refused.value.hint)
+    named = restore(house, tmp_path / "named", "/inbox/twice", at=datetime.fromisoformat(time))
+    assert (warned.snapshot, len(warned.warnings)) == (forged.id, 1)
+    assert str(known.snapshot) in named.snapshot and named.warnings == []
+    house.forget_snapshots("papers", str(known.snapshot))
+    command = [sys.executable, "-m", "nightsafe", "restore", "acme", "/inbox/twice", "--to", str(tmp_path / "gone"), "--data", str(house.folder.root)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == Exit.BAD and "the newest snapshots are gone" in done.stderr, done.stderr
+        (time,) = re.findall(r"--at (\S+Z)", done.stderr)
+        assert subprocess.run([*command, "--at", time], capture_output=True).returncode == Exit.DONE
+    finally:
+        house.save()
+    assert restore(house, tmp_path / "again", "/inbox/twice").warnings == []
 
 
 def test_what_cannot_come_is_reported_and_the_rest_comes(house: DrillHouse, tmp_path: Path) -> None:
