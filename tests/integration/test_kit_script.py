@@ -391,19 +391,14 @@ def test_an_old_snapshot_that_passes_for_new_is_warned_of(house: House, dumped: 
     assert result.returncode == (3 if warned else 0), result.stderr
     assert ("WARNING" in result.stderr) == bool(warned) and warned in result.stderr
     assert digests(house.base / "target") == house.expected, "what there is comes all the same"
-    if warned:
-        chosen = house.restore("-s", "latest", str(house.base / "kit-a.txt"), str(house.base / "again"), NIGHTSAFE_NEWEST=told)
-        assert chosen.returncode == 3
 
 
 @pytest.mark.parametrize("time", ["2026-01-31T09:05+01:00", "2024-02-29T23:59Z", "1999-12-31T00:00-08:30", "2026-08-09T08:09+09:45"])
 def test_the_scripts_reckoning_of_time(tmp_path: Path, time: str) -> None:
     text = restore_script()
     function = text[text.index("minutes() {") : text.index("# time_of KEY")]
-    epoch = "1970-01-01T00:00Z"
-    told = subprocess.run(
-        ["dash", "-euc", f'{function}echo $(($(minutes "$1") - $(minutes "$2")))', "dash", time, epoch], capture_output=True, text=True
-    )
+    program = f'{function}echo $(($(minutes "$1") - $(minutes 1970-01-01T00:00Z)))'
+    told = subprocess.run(["dash", "-euc", program, "dash", time], capture_output=True, text=True)
     assert int(told.stdout) == datetime.fromisoformat(time).timestamp() / 60, told.stderr
 
 
@@ -411,9 +406,8 @@ def test_the_printed_kit_is_enough(house: House) -> None:
     """Part B as it is printed, cut with its own two sed lines."""
     house.paper("acme", "inbox/a 'b'.pdf", [b"a"])
     house.back_up()
-    values = KitValues(
-        str(house.base / "papers"), str(house.base / "keys"), PASSWORD, "reader", "reader's secret", newest=datetime(2020, 1, 31, 2, tzinfo=UTC)
-    )
+    newest = datetime(2020, 1, 31, 2, tzinfo=UTC)
+    values = KitValues(str(house.base / "papers"), str(house.base / "keys"), PASSWORD, "reader", "reader's secret", newest=newest)
     (house.base / "kit-b.txt").write_text(part_b(values, house.keyring))
     (house.base / "kit-a.txt").write_text(part_a(house.recovery, house.keyring))
     lines = [line.strip() for line in part_b(values, house.keyring).split("# values\n")[0].splitlines() if line.startswith("       ")]
