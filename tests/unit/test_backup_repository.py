@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.check import CHECK_LOCK
-from backup.destruction.repositories import quiet
+from backup.locks import KINDS, at_place, quiet, still_place
 from backup.repository import is_broken_init
 from config.errors import Busy
 from config.folder import DataFolder
-from config.roles import exclusive
 
 KEY = "keys/" + "a" * 64
 
@@ -34,10 +32,16 @@ def test_only_key_files_alone_are_the_leftover_of_a_broken_init(names: list[str]
     assert is_broken_init(names) is broken
 
 
-@pytest.mark.parametrize("other", ["backup", "drill", CHECK_LOCK])
+@pytest.mark.parametrize("other", KINDS)
 def test_while_a_repository_is_cleaned_nobody_else_works_on_it(tmp_path: Path, other: str) -> None:
     folder = DataFolder(tmp_path)
-    with exclusive(folder, other, "it runs"), pytest.raises(Busy), quiet(folder):
-        pass
-    with quiet(folder), pytest.raises(Busy), exclusive(folder, other, "it runs"):
-        pass
+    for held in ("", "nas"):
+        with at_place(folder, other, held, "it runs", ""):
+            for still in (quiet(folder, ""), still_place(folder, held, ""), at_place(folder, other, held, "", "")):
+                with pytest.raises(Busy), still:
+                    pass
+            with still_place(folder, "another", ""):
+                pass
+    for still in (quiet(folder, ""), still_place(folder, "nas", "")):
+        with still, pytest.raises(Busy), at_place(folder, other, "nas", "it runs", ""):
+            pass
