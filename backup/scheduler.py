@@ -139,7 +139,8 @@ def _notifier(installation: Installation) -> Notifier | None:
         if not known:
             return None
         folder = installation.folder
-        notifier = Notifier(folder.audit, folder.notify, known, every_seconds=installation.settings.notify.every_seconds)
+        told = installation.settings.notify
+        notifier = Notifier(folder.audit, folder.notify, known, every_seconds=told.every_seconds, most_per_hour=told.most_per_hour)
     except NightsafeError as error:
         log.error("notify.off", error=error.message, hint=error.hint)  # noqa: TRY400 - no traceback for what was foreseen
         return None

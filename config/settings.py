@@ -360,6 +360,7 @@ class NotifySettings(_Section):
         description='TOML file (0600) with a table for each receiver, as in [ops] urls = ["mailtos://…"].',
     )
     every_seconds: float = Field(5.0, gt=0, le=3600, description="How often the audit log is read for new events.")
+    most_per_hour: int = Field(12, ge=1, le=3600, description="Messages for one receiver in an hour; what comes on top is told together.")
 
 
 class PingSettings(_Section):

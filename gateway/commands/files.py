@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ from gateway.keys.keyring import Keyring
 from gateway.store.vault import Vault
 
 PIECE = 1 << 20
+TOGETHER = 500  # papers that are looked up at once
 
 
 @click.group()
@@ -175,18 +177,21 @@ def _wanted(installation: Installation, catalog: Catalog, client: str, path: str
 
 
 def _names(installation: Installation, catalog: Catalog, client: str) -> Iterator[dict[str, Any]]:
-    for path, pointer, modified in Tree(installation.folder.jail(client)).pointers():
-        paper = catalog.paper(pointer.paper)
-        state = paper.state if paper else ("arriving" if pointer.state == "partial" else "being sealed")
-        yield {
-            "path": str(path),
-            "size": pointer.size,
-            "state": state,
-            "modified_at": _iso(datetime.fromtimestamp(modified, UTC)),
-            "paper": pointer.paper,
-            "sha256": paper.sha256 if paper else None,
-            "version": paper.version if paper else None,
-        }
+    with Tree(installation.folder.jail(client)) as tree:
+        pointers = tree.pointers()
+        while some := list(islice(pointers, TOGETHER)):
+            papers = catalog.known(pointer.paper for _, pointer, _ in some)
+            for path, pointer, modified in some:
+                paper = papers.get(pointer.paper)
+                yield {
+                    "path": str(path),
+                    "size": pointer.size,
+                    "state": paper.state if paper else ("arriving" if pointer.state == "partial" else "being sealed"),
+                    "modified_at": _iso(datetime.fromtimestamp(modified, UTC)),
+                    "paper": pointer.paper,
+                    "sha256": paper.sha256 if paper else None,
+                    "version": paper.version if paper else None,
+                }
 
 
 def known(catalog: Catalog, client: str) -> None:

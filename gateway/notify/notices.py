@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 TOLD = ("client", "person", "paper", "reason", "error", "run", "state", "snapshot", "hold", "generation", "cause", "by", "verdict")
 LONGEST = 300  # characters of a field
 TOGETHER = 50  # notices in one message
+MORE = "All of them are in the audit log: nightsafe audit show"
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,36 @@ class Notice:
     head: str
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """What one message tells: `notices` in full, oldest first. A digest leaves `untold` others out, and has `counts` of all, each of an event,
+    whom it concerns and how often. `dropped` more could not be kept. `last` is the newest that is told of in any way; None when nothing waits."""
+
+    notices: tuple[Notice, ...]
+    counts: tuple[tuple[str, str, int], ...] = ()
+    untold: int = 0
+    dropped: int = 0
+    last: Notice | None = None
+
+
 def text_of(record: dict[str, Any]) -> str:
     """The fields of a line that may leave, one a line."""
     known = ((name, record.get(name)) for name in TOLD)
     return "\n".join(f"{name}: {_plain(value)}" for name, value in known if value not in (None, "", [], {}))
 
 
-def message(notices: Sequence[Notice], dropped: int) -> tuple[str, str]:
-    """(title, body) of one message for `notices` (at least one), oldest first; `dropped` more could not be kept."""
-    count = len(notices) + dropped
+def message(bundle: Bundle) -> tuple[str, str]:
+    """(title, body) of one message for a bundle of at least one notice."""
+    notices = bundle.notices
+    count = len(notices) + bundle.untold + bundle.dropped
     title = f"Nightsafe: {notices[0].event}" if count == 1 else f"Nightsafe: {count} events"
     parts = [f"{notice.event}  {notice.time}\n{notice.text}".rstrip() for notice in notices]
-    if dropped:
-        parts.append(f"{dropped} more events were not kept for you: too many waited. See: nightsafe audit show")
-    return title, "\n\n".join([*parts, f"audit head: {notices[-1].head}"])
+    if bundle.untold:
+        counted = "\n".join(f"{times} × {event}  {whom}".rstrip() for event, whom, times in bundle.counts)
+        parts = [f"Many events in a short time, so you are told in short. {MORE}\n\n{counted}", f"Some of them:\n\n{parts[0]}", *parts[1:]]
+    if bundle.dropped:
+        parts.append(f"{bundle.dropped} more events were not kept for you: too many waited. {MORE}")
+    return title, "\n\n".join([*parts, f"audit head: {(bundle.last or notices[-1]).head}"])
 
 
 def _plain(value: object) -> str:

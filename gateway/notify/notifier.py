@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,34 +21,71 @@ FIRST_SECONDS, MOST_SECONDS = 2.0, 300.0  # between attempts at a receiver that 
 Send = Callable[[str, str, str], None]
 
 
-def deliver(outbox: Outbox, receiver: Receiver, send_to: Send = send) -> int:
-    """Send what waits for a receiver; how many notices it took. Raises NotTaken, OutOfReach."""
+class Pace:
+    """How many messages a receiver may be sent: `most` at once, and as many an hour. Used by one thread. `clock` gives seconds.
+
+    Whoever uploads a hundred thousand papers that are refused must not have as many mails sent.
+    """
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._left, self._at = float(most), clock()
+
+    def left(self) -> int:
+        """How many may be sent now."""
+        now = self._clock()
+        self._left, self._at = min(self._most, self._left + (now - self._at) * self._most / 3600), now
+        return int(self._left)
+
+    def spend(self) -> None:
+        """One was sent."""
+        self._left -= 1
+
+    def seconds(self) -> float:
+        """Until one may be sent; 0 when that is now."""
+        return 0.0 if self.left() else (1 - self._left) * 3600 / self._most
+
+
+def deliver(outbox: Outbox, receiver: Receiver, pace: Pace, send_to: Send = send) -> int:
+    """Send what waits for a receiver, as far as `pace` lets it; how many notices it took. The last message that may be sent is a digest of all
+    that waits. Raises NotTaken, OutOfReach."""
     taken = 0
-    while True:
-        notices, dropped = outbox.waiting(receiver.name, TOGETHER + 1)
-        if not notices:
-            return taken
-        if len(notices) > TOGETHER:  # what was dropped came after all that waits
-            notices, dropped = notices[:TOGETHER], 0
-        title, body = message(notices, dropped)
+    while left := pace.left():
+        bundle = outbox.waiting(receiver.name, TOGETHER) if left > 1 else outbox.digest(receiver.name, TOGETHER)
+        if bundle.last is None:
+            break
+        title, body = message(bundle)
         try:
             send_to(receiver.url, title, body)
         except NotTaken as error:
             outbox.failed(receiver.name, str(error))
             raise
-        outbox.sent(receiver.name, notices[-1].number, dropped, datetime.now(UTC).isoformat(timespec="seconds"))
-        taken += len(notices)
+        pace.spend()
+        outbox.sent(receiver.name, bundle.last.number, bundle.dropped, datetime.now(UTC).isoformat(timespec="seconds"))
+        taken += len(bundle.notices) + bundle.untold
+    return taken
 
 
 class Notifier:
     """Runs in threads from `start` to `stop`. `folder` is the audit log's, `outbox` the path of the outbox."""
 
-    def __init__(self, folder: Path, outbox: Path, receivers: Sequence[Receiver], every_seconds: float, first_seconds: float = FIRST_SECONDS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        outbox: Path,
+        receivers: Sequence[Receiver],
+        *,
+        every_seconds: float,
+        most_per_hour: int,
+        first_seconds: float = FIRST_SECONDS,
+    ) -> None:
         self._outbox = Outbox(outbox)
         self._outbox.forget(receiver.name for receiver in receivers)
         self._collector = Collector(folder, self._outbox, receivers)
         self._every = every_seconds
         self._first = first_seconds
+        self._most_per_hour = most_per_hour
         self._stop = threading.Event()
         self._bells = {receiver.name: threading.Event() for receiver in receivers}
         self._threads = [threading.Thread(target=self._collect, name="notify-collect", daemon=True)]
@@ -80,17 +118,17 @@ class Notifier:
             self._stop.wait(self._every)
 
     def _tell(self, receiver: Receiver) -> None:
-        bell, wait = self._bells[receiver.name], 0.0
+        bell, pace, wait = self._bells[receiver.name], Pace(self._most_per_hour), 0.0
         while not self._stop.is_set():
             bell.clear()
             try:
-                if taken := deliver(self._outbox, receiver):
+                if taken := deliver(self._outbox, receiver, pace):
                     self._log.info("notify.sent", receiver=receiver.name, notices=taken)
                 wait = 0.0
             except (NotTaken, NightsafeError) as error:
                 wait = min(wait * 2 or self._first, MOST_SECONDS)
                 self._log.warning("notify.not_sent", receiver=receiver.name, error=str(error), wait_seconds=wait)
-            if wait:
-                self._stop.wait(wait)
+            if pause := max(wait, pace.seconds()):
+                self._stop.wait(pause)
             else:
                 bell.wait(MOST_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from config.errors import OutOfReach
 from config.files import FILE_MODE
-from gateway.notify.notices import Notice
+from gateway.notify.notices import Bundle, Notice
 
-MOST_WAITING = 10_000  # notices for one receiver; what comes on top is counted
+MOST_WAITING = 2_000  # notices of one event for one receiver; what comes on top is counted, and pushes nothing else out
+MOST_COUNTED = 20  # lines of counts in a digest
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS places (segment TEXT PRIMARY KEY, offset INTEGER NOT NULL);
@@ -28,6 +30,13 @@ CREATE INDEX IF NOT EXISTS notices_by_receiver ON notices (receiver, number);
 CREATE TABLE IF NOT EXISTS receivers (name TEXT PRIMARY KEY, dropped INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '');
 """
+
+
+_NOTICES = "SELECT number, event, time, text, head FROM notices WHERE receiver = ?"
+_SOME_OF_EACH = """SELECT number FROM (SELECT number, row_number() OVER (PARTITION BY event ORDER BY number) AS turn FROM notices
+    WHERE receiver = ?) ORDER BY turn, number LIMIT ?"""
+_COUNTS = """SELECT event, substr(text, 1, instr(text || char(10), char(10)) - 1) AS whom, count(*) AS times FROM notices WHERE receiver = ?
+    GROUP BY event, whom ORDER BY times DESC, event, whom LIMIT ?"""
 
 
 @dataclass(frozen=True)
@@ -67,23 +76,35 @@ class Outbox:
     def store(self, found: Iterable[tuple[str, Notice]], places: Mapping[str, int]) -> None:
         """(receiver, notice) to be sent, and the places behind their lines."""
         with self._writing() as connection:
+            counted = connection.execute("SELECT receiver, event, count(*) FROM notices GROUP BY receiver, event").fetchall()
+            waiting = Counter({(receiver, event): count for receiver, event, count in counted})
             for receiver, notice in found:
                 connection.execute("INSERT OR IGNORE INTO receivers (name) VALUES (?)", (receiver,))
-                waiting = connection.execute("SELECT count(*) FROM notices WHERE receiver = ?", (receiver,)).fetchone()[0]
-                if waiting >= MOST_WAITING:
+                if waiting[receiver, notice.event] >= MOST_WAITING:
                     connection.execute("UPDATE receivers SET dropped = dropped + 1 WHERE name = ?", (receiver,))
                     continue
+                waiting[receiver, notice.event] += 1
                 values = (receiver, notice.event, notice.time, notice.text, notice.head)
                 connection.execute("INSERT INTO notices (receiver, event, time, text, head) VALUES (?, ?, ?, ?, ?)", values)
             connection.executemany("INSERT OR REPLACE INTO places (segment, offset) VALUES (?, ?)", list(places.items()))
 
-    def waiting(self, receiver: str, most: int) -> tuple[list[Notice], int]:
-        """The oldest notices for a receiver, and how many were dropped because too many waited."""
+    def waiting(self, receiver: str, most: int) -> Bundle:
+        """The oldest notices for a receiver, at most `most`. What was dropped, because too many waited, is told with the last of them."""
         with self._reading() as connection:
-            query = "SELECT number, event, time, text, head FROM notices WHERE receiver = ? ORDER BY number LIMIT ?"
-            rows = connection.execute(query, (receiver, most)).fetchall()
-            dropped = connection.execute("SELECT dropped FROM receivers WHERE name = ?", (receiver,)).fetchone()
-        return [Notice(*row) for row in rows], dropped[0] if dropped else 0
+            rows = connection.execute(f"{_NOTICES} ORDER BY number LIMIT ?", (receiver, most + 1)).fetchall()
+            dropped = _dropped(connection, receiver) if len(rows) <= most else 0
+        notices = tuple(Notice(*row) for row in rows[:most])
+        return Bundle(notices, dropped=dropped, last=notices[-1] if notices else None)
+
+    def digest(self, receiver: str, most: int) -> Bundle:
+        """All that waits for a receiver: at most `most` notices, of every event some, and how many there are of each kind."""
+        with self._reading() as connection:
+            rows = connection.execute(f"{_NOTICES} AND number IN ({_SOME_OF_EACH}) ORDER BY number", (receiver, receiver, most)).fetchall()
+            last = connection.execute(f"{_NOTICES} ORDER BY number DESC LIMIT 1", (receiver,)).fetchone()
+            counts = connection.execute(_COUNTS, (receiver, MOST_COUNTED)).fetchall()
+            (total,) = connection.execute("SELECT count(*) FROM notices WHERE receiver = ?", (receiver,)).fetchone()
+            dropped = _dropped(connection, receiver)
+        return Bundle(tuple(Notice(*row) for row in rows), tuple(counts), total - len(rows), dropped, Notice(*last) if last else None)
 
     def sent(self, receiver: str, last: int, dropped: int, at: str) -> None:
         """A receiver took everything up to the notice `last`, and was told of `dropped` ones."""
@@ -132,6 +153,11 @@ class Outbox:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+
+def _dropped(connection: sqlite3.Connection, receiver: str) -> int:
+    found = connection.execute("SELECT dropped FROM receivers WHERE name = ?", (receiver,)).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _unusable(error: Exception) -> OutOfReach:

@@ -81,6 +81,12 @@ def folder(where: Path = RAM) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def filesystem(path: Path) -> str:
+    """The type of the file system that holds `path`."""
+    told = subprocess.run(["stat", "--file-system", "--format=%T", path], check=True, capture_output=True, text=True)
+    return told.stdout.strip().removesuffix("/ext3").replace("ext2", "ext4")
+
+
 def pin(cores: int) -> None:
     """Use so many cores from now on, this process and those it starts."""
     os.sched_setaffinity(0, ALLOWED[-cores:])

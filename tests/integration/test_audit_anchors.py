@@ -19,7 +19,7 @@ from gateway.audit.segments import segment_path
 from gateway.audit.signatures import SigningKey
 from gateway.keys.keyring import CHECKPOINT_SIGNING, Keyring
 from gateway.keys.master import load_master
-from gateway.notify.notices import Notice, message
+from gateway.notify.notices import Bundle, Notice, message
 from nightsafe import cli
 from tests.integration.conftest import make_installation
 
@@ -30,7 +30,7 @@ HASH, OTHER = "ab" * 32, "cd" * 32
     ("text", "found"),
     [
         (json.dumps({"audit_head": HASH, "sha256": OTHER}, indent=2), {HASH}),
-        (message([Notice(1, "backup.failed", "now", "run: 4", HASH)], 0)[1], {HASH}),
+        (message(Bundle((Notice(1, "backup.failed", "now", "run: 4", HASH),)))[1], {HASH}),
         (json.dumps({"message": f"x\n\naudit head: {HASH}"}), {HASH}),
         (json.dumps({"body": json.dumps({"audit_head": HASH})}), {HASH}),
         (f"nightsafe,run:3,audit:{HASH}", {HASH}),

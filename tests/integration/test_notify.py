@@ -24,8 +24,8 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.notify import outbox as outboxes
 from gateway.notify.collecting import Collector
-from gateway.notify.notices import Notice, message, text_of
-from gateway.notify.notifier import Notifier, deliver
+from gateway.notify.notices import Bundle, Notice, message, text_of
+from gateway.notify.notifier import Notifier, Pace, deliver
 from gateway.notify.outbox import Outbox
 from gateway.notify.receivers import Receiver, receivers
 from gateway.notify.sending import NotTaken
@@ -139,7 +139,7 @@ def log(tmp_path: Path) -> Iterator[AuditLog]:
 
 
 def notifier(tmp_path: Path, *known: Receiver) -> Notifier:
-    return Notifier(tmp_path / "audit", tmp_path / "notify.sqlite3", known, every_seconds=0.05, first_seconds=0.1)
+    return Notifier(tmp_path / "audit", tmp_path / "notify.sqlite3", known, every_seconds=0.05, most_per_hour=100, first_seconds=0.1)
 
 
 def test_a_receiver_that_was_down_misses_nothing_and_delays_nobody(tmp_path: Path, log: AuditLog, hook: Hook) -> None:
@@ -174,7 +174,7 @@ def test_mail_arrives_and_names_no_paper(tmp_path: Path, log: AuditLog) -> None:
         outbox = Outbox(tmp_path / "o")
         collector = Collector(tmp_path / "audit", outbox, [to])
         log.append(Event.PAPER_REFUSED, client="acme", paper="0" * 32, path="/inbox/divorce.pdf", sha256="ab" * 32, reason="A virus was found.")
-        assert collector.collect() == 1 and deliver(outbox, to) == 1
+        assert collector.collect() == 1 and deliver(outbox, to, Pace(10)) == 1
         wait_for(lambda: bool(mails))
         mail = email.message_from_bytes(mails[0], policy=policy.default)
         body = mail.get_body()
@@ -197,18 +197,47 @@ def test_what_waits_survives_and_is_bounded(tmp_path: Path, log: AuditLog, hook:
     assert (outbox.standing("ops").waiting, outbox.standing("ops").dropped) == (60, 10)
     hook.ill = True
     with pytest.raises(NotTaken):
-        deliver(outbox, to)
+        deliver(outbox, to, Pace(10))
     outbox.close()
     outbox = Outbox(tmp_path / "o")
     assert (outbox.standing("ops").waiting, outbox.standing("ops").failures) == (60, 1)
     assert Collector(tmp_path / "audit", outbox, [to]).collect() == 0, "no line is read twice"
     hook.ill = False
-    assert deliver(outbox, to) == 60
+    assert deliver(outbox, to, Pace(10)) == 60
     assert [one["title"] for one in hook.taken] == ["Nightsafe: 50 events", "Nightsafe: 20 events"]
     assert "10 more events were not kept" in hook.text
     assert outbox.standing("ops").waiting == outbox.standing("ops").dropped == outbox.standing("ops").failures == 0
     outbox.forget([])
     assert outbox.standing("ops").sent_at == ""
+    outbox.close()
+
+
+def test_a_storm_is_told_in_a_few_messages_and_drowns_nothing(tmp_path: Path, log: AuditLog, hook: Hook) -> None:
+    to = Receiver("ops", hook.url, ("*",))
+    outbox = Outbox(tmp_path / "o")
+    collector = Collector(tmp_path / "audit", outbox, [to])
+    now = [0.0]
+    pace = Pace(12, lambda: now[0])
+    for number in range(5_000):
+        log.append(Event.PAPER_REFUSED, client="acme", paper=f"{number:032x}", reason="Papers with this ending are not taken here.")
+        if number == 3_000:
+            log.append(Event.BACKUP_FAILED, run=77)
+        if number % 1_000 == 999:
+            collector.collect()
+    while pace.left():
+        deliver(outbox, to, pace)
+    assert len(hook.taken) == 12 and outbox.standing("ops").waiting == 0, "all is told, the last of it in short"
+    digest = hook.taken[-1]["message"]
+    assert "backup.failed" in digest and "run: 77" in digest, "a flood of one event hides no other"
+    assert "1450 × paper.refused  client: acme" in digest and "3000 more events" in digest and log.head not in digest
+    for _ in range(3):  # the storm goes on
+        log.append(Event.PAPER_REFUSED, client="acme", paper="f" * 32, reason="x")
+        collector.collect()
+        assert deliver(outbox, to, pace) == 0 and 0 < pace.seconds() <= 300
+        now[0] += 90
+    now[0] += 40
+    assert deliver(outbox, to, pace) == 3
+    assert len(hook.taken) == 13 and log.head in hook.taken[-1]["message"]
     outbox.close()
 
 
@@ -264,4 +293,4 @@ def test_wrong_settings_are_told_without_addresses(world: World, hook: Hook, spo
 def test_messages() -> None:
     one = Notice(1, "hold.set", "2026-01-01T00:00:00Z", text_of({"client": "acme\nx: y", "path": "/a", "reason": "r" * 1000, "run": 0}), "ab")
     assert one.text.splitlines()[0] == "client: acme x: y" and len(one.text) < 400 and "run: 0" in one.text
-    assert message([one], 0)[0] == "Nightsafe: hold.set" and message([one, one], 3)[0] == "Nightsafe: 5 events"
+    assert message(Bundle((one,)))[0] == "Nightsafe: hold.set" and message(Bundle((one, one), dropped=3))[0] == "Nightsafe: 5 events"
