@@ -149,7 +149,7 @@ def opened_checks(
             standby = Standby(scanner, scanner_changed)
             stack.callback(standby.stop)
             standby.start()
-        if needs_worker(settings.checks):
+        if needs_worker(settings.checks, settings.scan):
             pool = WorkerPool(settings.checks.memory_bytes)
             stack.callback(pool.close)
         decisions = Decisions(catalog, changes.happened)

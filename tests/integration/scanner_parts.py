@@ -16,13 +16,14 @@ from config.checks import ScanSettings
 from gateway.ingest.checks.scanner import PROBE
 
 MEMORY = Path("/dev/shm")  # a tmpfs, as clamd's temporary folder must be on
+ALERTS = "AlertExceedsMax yes\nAlertEncrypted yes\n"
 FINDS = "import sys; found = b'EICAR-STANDARD' in sys.stdin.buffer.read(); print('Eicar' if found else 'fine'); sys.exit(found)"
 
 
 class RealClamd:
     """clamd as a process. `settings` are those of ingest for it; its own may be changed by `lines`."""
 
-    def __init__(self, folder: Path, memory: Path, lines: str = "AlertExceedsMax yes\n") -> None:
+    def __init__(self, folder: Path, memory: Path, lines: str = ALERTS) -> None:
         self.folder = folder
         self.socket = folder / "s"
         self.config = folder / "clamd.conf"
@@ -58,7 +59,7 @@ class RealClamd:
 
 
 @contextmanager
-def clamd(lines: str = "AlertExceedsMax yes\n") -> Iterator[RealClamd]:
+def clamd(lines: str = ALERTS) -> Iterator[RealClamd]:
     """A running clamd, gone at the end. Its folders have short names: a socket's path may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="clamd-") as folder, tempfile.TemporaryDirectory(prefix="clamd-", dir=MEMORY) as memory:
         made = RealClamd(Path(folder), Path(memory), lines)

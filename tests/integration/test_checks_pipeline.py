@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
 import json
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pyzipper
 
 from config.checks import ArchiveSettings, ChecksSettings, ScanSettings
 from gateway.audit.events import Event
@@ -29,6 +34,29 @@ from tests.integration.scanner_parts import FINDS, RealClamd, clamd, command_set
 from tests.integration.test_checks_workers import locked, zipped
 
 MIB = 1024 * 1024
+LEFT_OUT = {  # by a scanner that looks at 1 MiB; beside them, nothing is wrong
+    "large": zipped(("a", bytes(MIB + 1))),
+    "large-inside": zipped(("b.zip", zipped(("a", bytes(MIB + 1))))),
+    "behind-odd-names": zipped(("../a", b"x"), ("/b", bytes(MIB + 1))),
+    "deep": functools.reduce(lambda inner, _: zipped(("a.zip", inner)), range(6), zipped(("a", b"x"))),
+}
+
+
+@functools.cache
+def sealed_archives() -> dict[str, bytes]:
+    """What nobody opens without a password: by the real 7z, names closed, too; and a zip."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["7z", "a", "-psecret", "-mhe=on", f"{folder}/a.7z", "-si"]
+        subprocess.run(command, input=PROBE, stdout=subprocess.DEVNULL, check=True)
+        return {"7z": Path(f"{folder}/a.7z").read_bytes(), "zip": locked(b"another", ("a", PROBE))}
+
+
+def locked_and(entry: tuple[str, bytes]) -> bytes:
+    """A zip with an encrypted entry, and one in clear."""
+    held = io.BytesIO(locked(b"s3cret-word", ("letter.txt", b"fine")))
+    with pyzipper.AESZipFile(held, "a") as archive:
+        archive.writestr(*entry)
+    return held.getvalue()
 
 
 @pytest.fixture
@@ -141,6 +169,35 @@ def test_a_virus_in_an_encrypted_archive_is_found_with_the_agreed_password(world
     check_held(world, other, "archive-locked")
     assert "s3cret-word" not in repr(world.events(Event.PAPER_HELD))
     assert remove_archive_password(world.keyring, "acme") and archive_password(world.keyring, "acme", identities) is None
+
+
+def test_what_the_scanner_leaves_out_is_never_clean(world: World, real: RealClamd, pool: WorkerPool) -> None:
+    """No rule asks for archives. clamd itself says nothing of a large entry in a small zip."""
+    lying = bytearray(zipped(("a", bytes(2 * MIB))))
+    for magic, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # the sizes that the entry and the directory tell
+        start = lying.index(magic) + place
+        lying[start : start + 4] = (10).to_bytes(4, "little")
+    large = [world.land(f"{name}.zip", content) for name, content in LEFT_OUT.items()] + [world.land("lying.zip", bytes(lying))]
+    unopened = [world.land(f"{name}.7z", content) for name, content in sealed_archives().items()]
+    fine = world.land("fine.docx", zipped(("word/document.xml", bytes(MIB // 2)), ("../odd", b"x")))
+    with scanning(real.settings.model_copy(update={"largest_bytes": MIB}), pool=pool) as checks:
+        world.ingest(checks=checks, way="thorough")
+    for paper in large:
+        check_refused(world, paper, "too-large-to-scan")
+    for paper in unopened:
+        check_held(world, paper, "archive-locked")
+    assert (row(world, fine).state, row(world, fine).code) == ("accepted", "")
+
+
+def test_an_archive_that_we_open_is_scanned_as_a_whole(world: World, real: RealClamd, pool: WorkerPool) -> None:
+    """Beside entries that the agreed password opens lie some without it: clamd calls the paper encrypted, and these are scanned one by one, too."""
+    mixed = {"clean": ("b.txt", b"fine"), "infected": ("b.txt", PROBE), "closed": ("b.7z", sealed_archives()["7z"])}
+    papers = {name: world.land(f"{name}.zip", locked_and(entry)) for name, entry in mixed.items()}
+    with scanning(real.settings, settings=rules({"archives": True}), pool=pool, password=lambda _: "s3cret-word") as checks:
+        world.ingest(checks=checks, way="thorough")
+    assert (row(world, papers["clean"]).state, row(world, papers["clean"]).code) == ("accepted", "")
+    check_refused(world, papers["infected"], "virus")
+    check_held(world, papers["closed"], "archive-locked")
 
 
 def test_a_bomb_and_a_lying_ending_are_refused(world: World, pool: WorkerPool) -> None:

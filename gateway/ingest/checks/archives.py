@@ -10,6 +10,8 @@ import io
 import re
 import stat
 import struct
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,6 +27,7 @@ END = struct.Struct("<4s4H2LH")
 LOCATOR = struct.Struct("<4sLQL")
 END64 = struct.Struct("<4sQ2H2L4Q")
 ENCRYPTED = 1
+BEYOND = frozenset({"archive-bomb", "archive-too-large", "archive-too-many", "archive-too-deep"})
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -49,7 +52,7 @@ class ArchiveFault:
 
 
 class Unlocked(Protocol):
-    """Takes what was inside of encrypted entries, to be scanned: no scanner can open them itself."""
+    """Takes what was inside of an archive with encrypted entries, to be scanned: no scanner can open them itself, and tells no more than that."""
 
     def begin(self, size: int) -> None:
         """An entry of about `size` bytes follows."""
@@ -104,6 +107,18 @@ def look_into(
     return looker.unscanned
 
 
+def too_large_inside(file: BinaryIO, size: int, limits: Limits) -> ArchiveFault | None:
+    """Whether the zip archive in `file` holds anything that a scanner would leave out without a word, because it is too large or too much; None
+    when it does not. Nothing else is asked of it: names, damage and locks are the scanner's, or another rule's."""
+    looker = _SizesAlone(_Budget(limits), None, (), None)
+    try:
+        looker.archive(file, size, 1)
+    except _Found as found:
+        if looker.unscanned is None and found.fault.code in BEYOND:
+            return ArchiveFault("too-large-to-scan", found.fault.detail)
+    return looker.unscanned
+
+
 class _Looker:
     def __init__(self, budget: _Budget, password: bytes | None, forbidden_names: Sequence[str], unlocked: Unlocked | None) -> None:
         self._budget = budget
@@ -120,16 +135,20 @@ class _Looker:
             with pyzipper.AESZipFile(file, "r") as opened:
                 entries = opened.infolist()
                 self._budget.take_entries(len(entries))
-                for entry in entries:
-                    self._name(entry)
-                _check_overlap(file, entries, opened.start_dir)
+                self._directory(file, entries, opened.start_dir)
+                forward = self._unlocked if any(entry.flag_bits & ENCRYPTED for entry in entries) else None
                 for entry in entries:
                     if not entry.is_dir():
-                        self._entry(opened, entry, depth)
+                        self._entry(opened, entry, depth, forward)
         except (_Found, MemoryError):
             raise
         except Exception:  # noqa: BLE001 - a library that meets a forged archive raises whatever its parts raise
             raise _Found("archive-damaged", "it is damaged") from None
+
+    def _directory(self, file: BinaryIO, entries: Sequence[pyzipper.ZipInfo], start: int) -> None:
+        for entry in entries:
+            self._name(entry)
+        _check_overlap(file, entries, start)
 
     def _name(self, entry: pyzipper.ZipInfo) -> None:
         name = entry.orig_filename
@@ -142,13 +161,12 @@ class _Looker:
         if any(fnmatchcase(last, pattern) for pattern in self._forbidden_names):
             raise _Found("archive-forbidden-name", f"the entry {_shown(name)} has a name that is not taken")
 
-    def _entry(self, opened: pyzipper.AESZipFile, entry: pyzipper.ZipInfo, depth: int) -> None:
+    def _entry(self, opened: pyzipper.AESZipFile, entry: pyzipper.ZipInfo, depth: int, forward: Unlocked | None) -> None:
         locked = bool(entry.flag_bits & ENCRYPTED)
         if locked and self._password is None:
             raise _Found("archive-locked", "it is encrypted, and no password has been agreed")
         declared, packed = entry.file_size, entry.compress_size
         entry.file_size = self._budget.limits.largest_bytes + 1  # read to the real end, not to the one that it tells
-        forward = self._unlocked if locked else None
         if forward:
             forward.begin(declared)
         count, inner = 0, None
@@ -165,6 +183,7 @@ class _Looker:
                         self._keep(inner, piece)
                     if forward:
                         forward.piece(piece)
+                    self._count(entry, count)
         except RuntimeError:  # what the library says of a wrong password
             raise _Found("archive-locked", "it is encrypted, and the agreed password does not open it") from None
         except NotImplementedError:
@@ -173,16 +192,36 @@ class _Looker:
             forward.end()
         if count != declared:
             raise _Found("archive-damaged", f"the entry {_shown(entry.orig_filename)} is not of the size that it tells")
+        if inner is not None:
+            self.archive(inner, count, depth + 1)
+
+    def _count(self, entry: pyzipper.ZipInfo, count: int) -> None:
         scanned = self._budget.limits.scanned_bytes
         if scanned is not None and count > scanned and self.unscanned is None:
             self.unscanned = ArchiveFault("too-large-to-scan", f"the entry {_shown(entry.orig_filename)} is")
-        if inner is not None:
-            self.archive(inner, count, depth + 1)
 
     def _keep(self, inner: io.BytesIO, piece: bytes) -> None:
         if inner.tell() + len(piece) > self._budget.limits.inner_bytes:
             raise _Found("archive-too-large", f"an archive inside of it is larger than {self._budget.limits.inner_bytes} bytes")
         inner.write(piece)
+
+
+class _SizesAlone(_Looker):
+    """Counts what is inside, and no more; what is locked or cannot be unpacked is passed over."""
+
+    def _directory(self, *_: object) -> None:
+        return
+
+    def _entry(self, opened: pyzipper.AESZipFile, entry: pyzipper.ZipInfo, depth: int, forward: Unlocked | None) -> None:
+        if entry.flag_bits & ENCRYPTED:
+            return
+        try:
+            super()._entry(opened, entry, depth, forward)
+        except _Found as found:
+            if found.fault.code in BEYOND:
+                raise
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
+            return
 
 
 def _check_directory(file: BinaryIO, size: int, budget: _Budget) -> None:

@@ -1,7 +1,7 @@
 """clamd by its socket: INSTREAM, piece by piece, so that no paper is ever whole in memory or anywhere on a disk of ours.
 
 What clamd does not look at it calls clean, unless it is told otherwise (`AlertExceedsMax`, off by default). So it is asked, by a small archive
-that goes beyond its depth, whether it would tell; one that would not is not relied on.
+that goes beyond its depth, and by an encrypted one, whether it would tell; one that would not is not relied on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from config.checks import ScanSettings
 from gateway.ingest.checks.clamd_config import config_faults
-from gateway.ingest.checks.scanner import Readiness, ScanResult, finds_probe
+from gateway.ingest.checks.scanner import Outcome, Readiness, ScanResult, finds_probe
 
 PIECE_BYTES = 128 * 1024
 REPLY_BYTES = 4096
@@ -26,6 +26,8 @@ PROBE_SECONDS = 10.0
 LENGTH = struct.Struct(">I")
 TOO_DEEP = 40  # archives within archives; clamd's MaxRecursion is 17 unless it was raised
 LIMITS_ALERT = "Heuristics.Limits.Exceeded"
+LOCKED_ALERT = "Heuristics.Encrypted"
+LOCKED_FLAG = 1  # of an entry in a zip
 
 
 class Clamd:
@@ -57,13 +59,19 @@ class Clamd:
         found = finds_probe(self, time.monotonic, PROBE_SECONDS)
         if found.outcome != "found":
             return f"clamd does not find the test virus ({found.detail or found.outcome}): has it loaded its signatures?"
+        if self._scanned(_too_deep()).outcome != "too-large":
+            return "clamd keeps silent about what it does not look at: set 'AlertExceedsMax yes' in clamd.conf"
+        if self._scanned(_locked()).outcome != "locked":
+            return "clamd keeps silent about what it cannot open: set 'AlertEncrypted yes' in clamd.conf"
+        return ""
+
+    def _scanned(self, data: bytes) -> ScanResult:
         session = self.begin()
         try:
-            session.send(_too_deep())
-            told = session.finish(time.monotonic() + PROBE_SECONDS)
+            session.send(data)
+            return session.finish(time.monotonic() + PROBE_SECONDS)
         finally:
             session.close()
-        return "" if told.outcome == "too-large" else "clamd keeps silent about what it does not look at: set 'AlertExceedsMax yes' in clamd.conf"
 
     def _ask(self, command: bytes) -> str:
         with _connect(self._settings.address, PROBE_SECONDS) as line:
@@ -127,7 +135,8 @@ def verdict_of(reply: str) -> ScanResult:
     said = reply.strip().rstrip("\0").removeprefix("stream:").strip()
     if said.endswith(" FOUND"):
         name = said.removesuffix(" FOUND")
-        return ScanResult("too-large" if name.startswith(LIMITS_ALERT) else "found", name[:200])
+        outcome: Outcome = "too-large" if name.startswith(LIMITS_ALERT) else "locked" if name.startswith(LOCKED_ALERT) else "found"
+        return ScanResult(outcome, name[:200])
     if said == "OK":
         return ScanResult("clean")
     if "size limit exceeded" in said:
@@ -156,6 +165,17 @@ def _too_deep() -> bytes:
             archive.writestr(zipfile.ZipInfo("x"), data)
         data = held.getvalue()
     return data
+
+
+def _locked() -> bytes:
+    """A zip whose only entry says that it is encrypted."""
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("x"), b"x" * 32)
+    data = bytearray(held.getvalue())
+    for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of the flags, in the entry and in the directory
+        data[data.index(magic) + place] |= LOCKED_FLAG
+    return bytes(data)
 
 
 def _connect(address: str, seconds: float) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+TELLS = frozenset({"StreamMaxLength"})  # clamd itself says that a stream is longer; of what is inside of one it does not
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 LIMITS = {"StreamMaxLength": 100 * 1024**2, "MaxFileSize": 100 * 1024**2, "MaxScanSize": 400 * 1024**2}  # clamd's defaults, 1.4
 
@@ -22,7 +23,8 @@ def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = No
         return [f"clamd's settings {path} cannot be read: {error.strerror}"], []
     folder = values.get("TemporaryDirectory", "/tmp")  # noqa: S108 - clamd's default
     kind = filesystem_of(folder, mounts if mounts is not None else Path("/proc/self/mountinfo").read_text())
-    faults, notes = [], []
+    faults: list[str] = []
+    notes: list[str] = []
     if kind not in IN_MEMORY:
         faults.append(
             f"clamd's temporary folder {folder} is on {kind or 'an unknown file system'}: papers would lie there in the clear; mount a tmpfs"
@@ -32,7 +34,7 @@ def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = No
     for name, default in LIMITS.items():
         limit = size_of(values.get(name, ""), default)
         if 0 < limit < largest_bytes:
-            notes.append(f"clamd's {name} is {limit} bytes, less than scan.largest_bytes")
+            (notes if name in TELLS else faults).append(f"clamd's {name} is {limit} bytes, less than scan.largest_bytes: make that as small")
     return faults, notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from config.checks import Rule
@@ -17,8 +18,17 @@ ATTEMPTS = 2  # of the thorough way
 LEAST_SECONDS = 0.05
 
 
-def look(checks: Checks, pool: WorkerPool, rule: Rule, client: str, name: str, view: View, way: Way, seconds: float) -> tuple[Verdict | None, str]:
-    """(what is wrong, the type by content). On the quick way a worker has `seconds`: raises Slow. On the other, what does not end is refused."""
+@dataclass(frozen=True)
+class Looked:
+    """What is wrong, the type by content, and whether an archive was unlocked and all that is in it scanned, entry by entry."""
+
+    verdict: Verdict | None = None
+    kind: str = ""
+    unlocked: bool = False
+
+
+def look(checks: Checks, pool: WorkerPool, rule: Rule, client: str, name: str, view: View, way: Way, seconds: float) -> Looked:
+    """Have a worker look. On the quick way a worker has `seconds`: raises Slow. On the other, what does not end is refused."""
     job = _job(checks, rule, client, name)
     for _ in range(1 if way == "quick" else ATTEMPTS):
         entries = EntryScans(checks)
@@ -30,8 +40,10 @@ def look(checks: Checks, pool: WorkerPool, rule: Rule, client: str, name: str, v
             continue
         finally:
             entries.close()
-        return worst([*_faults(checks, rule, result), *([entries.found] if entries.found else [])]), str(result.get("type", ""))
-    return CHECK_FAILED, ""
+        faults = _faults(checks, rule, result)
+        unlocked = entries.any and not result.get("fault")
+        return Looked(worst([*faults, *([entries.found] if entries.found else [])]), str(result.get("type", "")), unlocked)
+    return Looked(CHECK_FAILED)
 
 
 def _job(checks: Checks, rule: Rule, client: str, name: str) -> dict[str, Any]:
@@ -40,6 +52,7 @@ def _job(checks: Checks, rule: Rule, client: str, name: str) -> dict[str, Any]:
         "name": name,
         "match_type": rule.match_type,
         "archives": rule.archives,
+        "sizes": scanned,
         "zip_like": sorted(ZIP_ENDINGS),
         "limits": checks.archives.model_dump(exclude={"locked"}) | {"scanned_bytes": checks.scan.largest_bytes if scanned else None},
         "password": checks.password(client) if rule.archives else None,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Outcome = Literal["clean", "found", "too-large", "slow", "unavailable"]
+Outcome = Literal["clean", "found", "too-large", "locked", "slow", "unavailable"]
 PROBE = bytes.fromhex("5835 4f21 5025 4041 505b 345c 505a 5835 3428 505e 2937 4343 2937 7d24 4549 4341 522d 5354 414e 4441 5244 2d41 4e54")
 PROBE += bytes.fromhex("4956 4952 5553 2d54 4553 542d 4649 4c45 2124 482b 482a")  # the test file of EICAR, which every scanner is to find
 

@@ -66,15 +66,17 @@ class PaperScan:
 
 
 class EntryScans:
-    """Scans what a worker has unlocked: to the scanner the paper itself is noise. `found` is the worst of all entries."""
+    """Scans what a worker has unlocked: to the scanner the paper itself is noise. `found` is the worst of all entries, `any` tells of some."""
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
         self._session: Session | None = None
         self.found: Verdict | None = None
+        self.any = False
 
     def begin(self, size: int) -> None:
         """An entry of about `size` bytes follows."""
+        self.any = True
         self.close()
         known, self._session = _begin(self._checks, size)
         self._add(known)
@@ -113,6 +115,8 @@ def judge(checks: Checks, result: ScanResult) -> Verdict | None:
         return None
     if result.outcome == "found":
         return verdict("virus", "refuse", plain(result.detail))
+    if result.outcome == "locked":
+        return verdict("archive-locked", checks.archives.locked, "it is encrypted, and was not scanned")
     return verdict("too-large-to-scan", checks.scan.too_large)
 
 

@@ -80,6 +80,8 @@ class Checks:
         return code in PASSING and (self.standby is None or self.standby.readiness().ready)
 
 
-def needs_worker(settings: ChecksSettings) -> bool:
+def needs_worker(settings: ChecksSettings, scan: ScanSettings) -> bool:
     """Whether these settings make anybody look into content in a process of its own."""
-    return any(rule.match_type or rule.archives for rule in settings.rules) or any(one.type != "*" for one in settings.classes)
+    return (
+        scan.scanner != "off" or any(rule.match_type or rule.archives for rule in settings.rules) or any(one.type != "*" for one in settings.classes)
+    )

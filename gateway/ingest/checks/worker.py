@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyzipper
 
 from gateway.ingest.checks import wire
-from gateway.ingest.checks.archives import ArchiveFault, Limits, look_into
+from gateway.ingest.checks.archives import ArchiveFault, Limits, look_into, too_large_inside
 from gateway.ingest.checks.isolation import allow_seconds, confine
 from gateway.ingest.checks.kinds import HEAD_BYTES, kind_of, misfit
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PIECE_BYTES = 256 * 1024
+ZIP_MAGIC = b"PK\x03\x04"
 JOBS_PER_COLLECTION = 50
 
 
@@ -116,6 +117,9 @@ def do(job: dict[str, Any], talk: Talk) -> dict[str, Any]:
             unlocked=_Forward(talk) if job["scan_unlocked"] else None,
         )
         result["fault"] = asdict(found) if isinstance(found, ArchiveFault) else None
+    elif job.get("sizes") and head.startswith(ZIP_MAGIC):
+        large = too_large_inside(io.BufferedReader(paper, PIECE_BYTES), job["size"], Limits(**job["limits"]))
+        result["fault"] = asdict(large) if large else None
     return result
 
 
@@ -147,7 +151,9 @@ def _warm_up() -> None:
             with pyzipper.AESZipFile(held, "w", compression=pyzipper.ZIP_DEFLATED, encryption=encryption) as archive:
                 archive.setpassword(b"warm" if encryption else None)
                 archive.writestr(name, b"warm" * 100)
-            look_into(held, len(held.getvalue()), Limits(1000, 10_000, 10, 2, 1000), password=b"warm")
+            limits = Limits(1000, 10_000, 10, 2, 1000)
+            look_into(held, len(held.getvalue()), limits, password=b"warm")
+            too_large_inside(held, len(held.getvalue()), limits)
 
 
 def main() -> None:
