@@ -35,7 +35,7 @@ _OPENED = bytearray(_LARGEST)
 _OPENED_VIEW = memoryview(_OPENED)
 _MADE = bytearray(_LARGEST)
 _SENT = memoryview(bytearray(512 * 1024))
-_PACKETS_AT_ONCE = 256  # of one connection in one turn of the event loop: tiny ones cost as much as large ones; then the others come
+_PACKETS_AT_ONCE = 32  # of one connection in one turn of the event loop: tiny ones cost as much as large ones; then the others come
 _CORKED = 256 * 1024  # bytes that are gathered before they go to the kernel
 
 _GCM = frozenset((b"aes256-gcm@openssh.com", b"aes128-gcm@openssh.com"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import gc
 import resource
 import signal
 import sys
@@ -177,7 +178,10 @@ async def _run(
     if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
         loop.add_signal_handler(signal.SIGHUP, asked_to_reload)
     try:
-        ready(await gateway.start(*place))
+        port = await gateway.start(*place)
+        gc.collect()
+        gc.freeze()  # what stays for good is not looked at again: a full collection held up everybody for some 30 ms
+        ready(port)
         await stop.wait()
         log.info("gateway.stopping")
         stopping()

@@ -171,7 +171,7 @@ class SftpSession(SftpOnlySession):
             self._end(1)
         finally:
             self._pumping = False
-            self.share.left -= time.monotonic() - began
+            self.share.spend(time.monotonic() - began)
         self._steer_reading()
 
     def _handle_some(self, operations: Operations | Desk, until: float) -> None:

@@ -29,7 +29,8 @@ EXCHANGES_BEFORE_LOGIN = 2  # of keys: they are dear; a login takes one
 # asyncssh cuts each packet off the front of all that it has received, which costs the square of the number of packets: feed it little at a time
 FEED_BEFORE_LOGIN = 8 * 1024  # bytes
 FEED_AFTER_LOGIN = 64 * 1024
-FEED_SECONDS = 0.003  # of one connection in one turn of the event loop; then the others come
+FEED_LEAST = 4 * 1024  # to a peer whose packets are tiny: they cost as much as large ones
+FEED_SECONDS = 0.001  # of one connection in one turn of the event loop; then the others come
 FEED_AGAIN_SECONDS = 0.01  # between looks whether a packet that waits for something has been handled
 MOST_DEFERRED = 2000  # packets that wait for the end of an exchange of keys
 ALIVE_IDLE, ALIVE_INTERVAL, ALIVE_COUNT = 60, 20, 4  # the kernel finds out that a peer is gone: about 140 seconds
@@ -117,6 +118,7 @@ class GuardedConnection(SSHServerConnection):
         self._unfed = memoryview(b"")  # received, and not given to asyncssh yet
         self._stopped_for: set[str] = set()  # why nothing is read
         self._is_full = False  # the transport holds too much
+        self._piece = FEED_AFTER_LOGIN  # bytes that are fed at once, as long as that does not take long
         self._packets = 0  # received before login; asyncssh's own count begins again with each exchange of keys
         self._counted = 0
         self._exchanges = 0
@@ -188,19 +190,23 @@ class GuardedConnection(SSHServerConnection):
         self._feed()
 
     def _feed(self) -> None:
-        size = FEED_AFTER_LOGIN if self.is_logged_in else FEED_BEFORE_LOGIN
-        until = time.monotonic() + FEED_SECONDS
+        most = FEED_AFTER_LOGIN if self.is_logged_in else FEED_BEFORE_LOGIN
+        now = time.monotonic()
+        until = now + FEED_SECONDS
         while self._unfed and self._transport is not None:
-            if len(self._inpbuf) > self._max_recv_pktlen + size:  # a packet waits, for the catalog perhaps
+            if len(self._inpbuf) > self._max_recv_pktlen + most:  # a packet waits, for the catalog perhaps
                 self._stop_reading("feeding")
                 self._loop.call_later(FEED_AGAIN_SECONDS, self._feed)
                 return
-            if time.monotonic() >= until:
+            if now >= until:
                 self._stop_reading("feeding")
                 self._loop.call_soon(self._feed)
                 return
+            size = min(self._piece, most)
             piece, self._unfed = self._unfed[:size], self._unfed[size:]
             self._take(bytes(piece))
+            before, now = now, time.monotonic()
+            self._piece = max(FEED_LEAST, size // 2) if now - before > FEED_SECONDS / 2 else min(FEED_AFTER_LOGIN, size * 2)
         self._unfed = memoryview(b"")
         if "feeding" in self._stopped_for:
             self._read_again("feeding")

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import asyncssh
 import pytest
 
-from gateway.sftp import fastpath
+from gateway.sftp import fastpath, transport
 from gateway.sftp.fastpath import FastConnection
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
@@ -87,6 +88,28 @@ def test_many_tiny_packets_leave_turns_to_others() -> None:
     fastpath._RECEIVED[: many * len(packet)] = packet * many
     assert connection._handle(many * len(packet)) == fastpath._PACKETS_AT_ONCE * len(packet)
     assert (len(taken), connection._left_over) == (fastpath._PACKETS_AT_ONCE, True)
+
+
+def test_a_peer_with_tiny_packets_is_fed_less_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the stock road, which looks at the clock between two pieces."""
+    fed: list[int] = []
+    clock = iter(range(1000))
+    connection = transport.GuardedConnection.__new__(transport.GuardedConnection)
+    connection.is_logged_in, connection._unfed, connection._inpbuf, connection._stopped_for = True, memoryview(b""), b"", set()
+    connection._max_recv_pktlen, connection._piece = 256 * 1024, transport.FEED_AFTER_LOGIN
+    connection._take = lambda piece: fed.append(len(piece))  # type: ignore[method-assign]
+    connection._loop = connection._transport = Mock()
+    with monkeypatch.context() as patch:
+        patch.setattr(transport.time, "monotonic", lambda: next(clock) * 0.0009)  # each look finds that much time gone
+        connection.data_received(bytes(1024 * 1024))
+        while connection._unfed:
+            connection._feed()
+        assert fed[0] == transport.FEED_AFTER_LOGIN
+        assert fed[10] == transport.FEED_LEAST
+        fed.clear()
+        patch.setattr(transport.time, "monotonic", lambda: 0.0)  # now it is quick
+        connection.data_received(bytes(1024 * 1024))
+    assert max(fed) == transport.FEED_AFTER_LOGIN
 
 
 def test_openssh_is_offered_what_is_fast(server: Server) -> None:

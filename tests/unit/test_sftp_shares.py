@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from gateway.sftp.pool import FairPool
-from gateway.sftp.shares import TURN_SECONDS, Share, Shares
+from gateway.sftp.shares import LONE_TURN_SECONDS, TURN_SECONDS, Share, Shares
 
 
 def test_sessions_of_one_person_divide_one_share_and_take_turns() -> None:
@@ -18,7 +18,7 @@ def test_sessions_of_one_person_divide_one_share_and_take_turns() -> None:
 
         def session(name: str) -> None:
             done.append(name)
-            share.left -= TURN_SECONDS * 0.6
+            share.spend(TURN_SECONDS * 0.6)
             if len(done) < 12:
                 share.later(lambda: session(name))
 
@@ -36,11 +36,44 @@ def test_sessions_of_one_person_divide_one_share_and_take_turns() -> None:
     asyncio.run(work())
 
 
+def test_a_spent_share_is_renewed_before_anybody_asks_again() -> None:
+    async def work() -> None:
+        share = Share()
+        share.spend(TURN_SECONDS / 2)
+        await asyncio.sleep(0)
+        assert 0 < share.left < TURN_SECONDS
+        share.spend(TURN_SECONDS)
+        assert share.left < 0
+        await asyncio.sleep(0)
+        assert share.left == TURN_SECONDS
+
+    asyncio.run(work())
+
+
 def test_a_share_is_of_a_person() -> None:
     shares = Shares()
     held = shares.of("ann")
     assert shares.of("ann") is held
     assert shares.of("bob") is not held
+
+
+def test_turns_are_longer_while_nobody_else_is_there() -> None:
+    async def left_after_a_turn(share: Share) -> float:
+        share.later(lambda: None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return share.left
+
+    async def work() -> None:
+        shares = Shares()
+        ann = shares.of("ann")
+        assert await left_after_a_turn(ann) == LONE_TURN_SECONDS
+        bob = shares.of("bob")
+        assert await left_after_a_turn(ann) == await left_after_a_turn(bob) == TURN_SECONDS
+        del bob
+        assert await left_after_a_turn(ann) == LONE_TURN_SECONDS
+
+    asyncio.run(work())
 
 
 def test_whoever_asks_for_much_waits_behind_whoever_asks_for_little() -> None:
