@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from statistics import median, quantiles
 
-from benches import gateway
+from benches import servers
 from benches.frame import Page, Table, filesystem, folder, pin, take
 from config.files import write_whole
 from config.folder import DataFolder
@@ -172,15 +172,15 @@ def _plain_files(folder: Path, content: bytes, count: int) -> None:
 def waiting(place: Path, _: argparse.Namespace) -> Table:
     """From landed to receipted, as the audit log tells, while clients upload 100 papers a second to the real gateway and all roles run."""
     count = PER_SECOND * SECONDS
-    bench = gateway.Bench(place, 0, 0)
-    with gateway.nightsafe(bench) as server:
+    bench = servers.Bench(place, 0, 0)
+    with servers.nightsafe(bench) as server:
         began = time.perf_counter()
         asyncio.run(_upload(server, bench.key, count))
         rate = count / (time.perf_counter() - began)
         server.rest()
         folder = DataFolder(place / "nightsafe" / "data")
         with Catalog.open(folder.catalog) as catalog:
-            while catalog.unreceipted() or catalog.count_papers(gateway.CLIENT, "accepted")[0] < count:
+            while catalog.unreceipted() or catalog.count_papers(servers.CLIENT, "accepted")[0] < count:
                 time.sleep(0.1)
     moments: dict[str, dict[str, datetime]] = {}
     for line in read(folder.audit, only=(Event.PAPER_LANDED.value, Event.RECEIPT_WRITTEN.value)):
@@ -197,7 +197,7 @@ def waiting(place: Path, _: argparse.Namespace) -> Table:
     return table
 
 
-async def _upload(server: gateway.Server, key: Path, count: int) -> None:
+async def _upload(server: servers.Server, key: Path, count: int) -> None:
     """`count` small papers at an even pace, by SESSIONS clients."""
     import asyncssh
 
