@@ -17,6 +17,8 @@ from gateway.keys.secrets import role_secrets
 def give_up(installation: Installation, copy: str, reason: str, person: str) -> None:
     """Forget which repositories a place had; runs and drills of them count no more. What is in the place, and in the old one, is not touched.
 
+    A client's keys may be in them still: certificates of its destruction name them, as lost.
+
     Raises UsageError when they are there, Busy while somebody works at the place, and what the place raises when it does not answer.
     """
     folder = installation.folder
@@ -39,4 +41,4 @@ def give_up(installation: Installation, copy: str, reason: str, person: str) -> 
         for name, recorded in known:
             facts = {"repository": recorded_name(name, copy), "url": recorded.url, "restic_id": recorded.restic_id}
             audit.append(Event.REPOSITORY_GIVEN_UP, durable=True, person=person, reason=reason, **facts)
-            catalog.forget_repository(recorded_name(name, copy))
+            catalog.give_up_repository(recorded_name(name, copy))

@@ -131,7 +131,7 @@ def _destructions(catalog: Catalog) -> Iterator[Line]:
         if one.proof.get("holds") is False:
             yield Line("destruction", "red", f"{one.client}: the proof failed, a copy of a key is left", todo)
             continue
-        waiting = [f"{repository.repository}: {repository.cause}" for repository in one.repositories if repository.state != "clean"]
+        waiting = [f"{repository.repository}: {repository.cause}" for repository in one.repositories if repository.state == "pending"]
         yield Line("destruction", "yellow", f"{one.client}: pending; {'; '.join(waiting) or 'the proof is not made yet'}", todo)
 
 

@@ -1,6 +1,7 @@
 """Mending a repository after a check or a drill found damage: out with the bad packs, then save again what is still here.
 
-    check all data → remove the packs that are not what their name says → rebuild the index → back up → check all data once more
+    check all data → remove the packs that are not what their name says → rebuild the index, without them and those that are gone
+    → back up → check all data once more
 
 restic never mends by itself: a pack that is there counts as good, so nothing in it is ever uploaded again. What only the removed packs held, and
 what is not on this machine any more, is lost in this place; another copy may have it. So nothing is removed before a person says so.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backup.access import RepositoryName
@@ -33,9 +34,10 @@ NAMES: tuple[RepositoryName, ...] = ("papers", "keys")
 
 @dataclass
 class Repair:
-    """What was found, by repository: packs that are not what they should be, and what restic says where that is not a pack. `removed`: they went."""
+    """What was found, by repository: packs that are not what they should be, packs that are not there, and what restic says. `removed`: they went."""
 
     packs: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)  # as far as restic tells their names
     faults: dict[str, str] = field(default_factory=dict)
     removed: bool = False
 
@@ -46,7 +48,7 @@ class Repair:
 
     def values(self) -> Mapping[str, object]:
         """As JSON values."""
-        return {"clean": self.is_clean, "packs": self.packs, "faults": self.faults, "removed": self.removed}
+        return {"clean": self.is_clean, "packs": self.packs, "missing": self.missing, "faults": self.faults, "removed": self.removed}
 
 
 def repair(
@@ -90,8 +92,10 @@ def _mend(restic: Restic, there: Place, name: RepositoryName, found: Repair) -> 
             return
         found.faults.setdefault(name, fault.message)
         known = found.packs.setdefault(name, [])
-        new = [pack for pack in _packs(fault.detail, there, name) if pack not in known]
+        blamed, absent = _packs(fault.detail, there, name)
+        new = [pack for pack in blamed if pack not in known]
         known += new
+        found.missing.setdefault(name, []).extend(pack for pack in absent if not _is_known(pack, known + found.missing[name]))
         if not found.removed:
             return
         there.remove(name, [f"data/{pack[:2]}/{pack}" for pack in new])
@@ -109,8 +113,16 @@ def _fault(restic: Restic) -> Damaged | None:
     return None
 
 
-def _packs(detail: str, there: Place, name: RepositoryName) -> list[str]:
-    """The full names of the packs that restic's output blames and that are there: older restics shorten them."""
-    blamed = list(dict.fromkeys(PACK.findall(detail)))
-    full = [pack for start in blamed for pack in there.names(name, f"data/{start[:2]}/{start}", limit=2)]
-    return list(dict.fromkeys(pack.rpartition("/")[2] for pack in full))
+def _packs(detail: str, there: Place, name: RepositoryName) -> tuple[list[str], list[str]]:
+    """The packs that restic's output blames: the full names of those that are there (older restics shorten them), and those that are not."""
+    full: list[str] = []
+    absent: list[str] = []
+    for start in dict.fromkeys(PACK.findall(detail)):
+        named = [pack.rpartition("/")[2] for pack in there.names(name, f"data/{start[:2]}/{start}", limit=2)]
+        full += named
+        absent += [] if named else [start]
+    return list(dict.fromkeys(full)), absent
+
+
+def _is_known(start: str, packs: Sequence[str]) -> bool:
+    return any(pack.startswith(start) or start.startswith(pack) for pack in packs)

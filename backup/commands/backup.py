@@ -131,9 +131,11 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
         say("Every byte was read, and nothing is wrong.")
     else:
         for name, fault in found.faults.items():
-            say(f"{name}: {fault}; {len(found.packs.get(name, []))} packs {'were removed' if remove else 'are damaged'}")
-            for pack in found.packs.get(name, [])[:20]:
-                say(f"  {pack}")
+            bad, missing = found.packs.get(name, []), found.missing.get(name, [])
+            gone = f", {len(missing)} are missing" if missing else ""
+            say(f"{name}: {fault}; {len(bad)} packs {'were removed' if remove else 'are damaged'}{gone}")
+            for pack in [*bad, *missing][:20]:
+                say(f"  {pack}{' (missing)' if pack in missing else ''}")
         nothing = "Nothing was changed. Mend it with: nightsafe backup repair --remove"
         say("Saved again. Prove it: nightsafe drill run --full; nightsafe backup check --whole" if remove else nothing)
     if found.is_clean:

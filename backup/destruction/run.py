@@ -161,6 +161,10 @@ def _shred_everywhere(means: Means, name: str) -> None:
     """Step 3."""
     destruction = means.catalog.destruction(name)
     hashes = secret_hashes(destruction) if destruction else set()
+    noted = {one.repository for one in destruction.repositories} if destruction else set()
+    for lost in means.catalog.repositories_given_up():
+        if lost.name.startswith("keys") and lost.name not in noted:
+            means.catalog.note_shredding(name, lost.name, lost.url, "lost", "given up as lost: nobody can look into it")
     for repository in key_repositories(means.catalog):
         known = means.catalog.repository(repository)
         if known is None:
@@ -177,7 +181,7 @@ def _shred_everywhere(means: Means, name: str) -> None:
 
 
 def _obstacle(destruction: Destruction) -> str:
-    pending = [one for one in destruction.repositories if one.state != "clean"]
+    pending = [one for one in destruction.repositories if one.state == "pending"]
     return "; ".join(f"{one.repository}: {one.cause}" for one in pending)
 
 

@@ -13,7 +13,7 @@ Custody = Literal["managed", "deposit-only"]
 Role = Literal["client", "staff", "auditor"]
 Verdict = Literal["accepted", "held", "refused", "expired"]
 DestructionState = Literal["begun", "pending", "done"]
-ShreddingState = Literal["pending", "clean"]
+ShreddingState = Literal["pending", "clean", "lost"]  # lost: given up, nobody can look into it
 RunKind = Literal["backup", "copy", "check", "forget", "drill", "restore", "keys", "kit"]
 RunState = Literal["running", "passed", "failed", "partial", "inconclusive", "interrupted"]
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from config.errors import UsageError
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
 from gateway.catalog.rows import Repository, Run, RunKind, RunState
+
+GIVEN_UP = " given up "
 
 
 class RunQueries:
@@ -27,7 +29,14 @@ class RunQueries:
         return None if row is None else Repository(row.name, row.url, row.restic_id, row.created_at)
 
     def repositories(self) -> list[Repository]:
-        """All that were ever initialised, by name; `papers@NAME` and `keys@NAME` are those of copies."""
+        """All that are in use, by name; `papers@NAME` and `keys@NAME` are those of copies."""
+        return [one for one in self._all_repositories() if GIVEN_UP not in one.name]
+
+    def repositories_given_up(self) -> list[Repository]:
+        """Those that were lost and given up, each under the name that it had, GIVEN_UP, a day and the beginning of its id."""
+        return [one for one in self._all_repositories() if GIVEN_UP in one.name]
+
+    def _all_repositories(self) -> list[Repository]:
         with self._database.reading() as connection:
             rows = connection.execute(select(t.repositories).order_by(t.repositories.c.name))
             return [Repository(row.name, row.url, row.restic_id, row.created_at) for row in rows]
@@ -39,10 +48,17 @@ class RunQueries:
             connection.execute(insert(t.repositories).values(name=name, url=url, restic_id=restic_id, created_at=now))
         return Repository(name, url, restic_id, now)
 
-    def forget_repository(self, name: str) -> None:
-        """Know nothing of a repository any more: it is lost, and another is to be made in its place."""
+    def give_up_repository(self, name: str) -> None:
+        """A repository is lost, and another is to be made in its place. Destructions that are not done remember that nobody can look into it."""
         with self._database.writing() as connection:
-            connection.execute(delete(t.repositories).where(t.repositories.c.name == name))
+            row = connection.execute(select(t.repositories).where(t.repositories.c.name == name)).one()
+            past = f"{name}{GIVEN_UP}{datetime.now(UTC):%Y-%m-%d} {row.restic_id[:8]}"
+            connection.execute(update(t.repositories).where(t.repositories.c.name == name).values(name=past))
+            going_on = select(t.destructions.c.client).where(t.destructions.c.state != "done")
+            theirs = (t.shreddings.c.repository == name) & t.shreddings.c.client.in_(going_on)
+            lost = {"state": "lost", "cause": "given up as lost, and never proven clean"}
+            connection.execute(update(t.shreddings).where(theirs, t.shreddings.c.state != "clean").values(**lost))
+            connection.execute(update(t.shreddings).where(theirs).values(repository=past))
 
     def start_run(self, kind: RunKind, detail: Mapping[str, Any] | None = None) -> int:
         """Begin a run of this process; the id counts up."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from backup.access import S3Access
+from backup.anew import give_up
 from backup.bucket import RegionForbidden, check_bucket
 from backup.check import run_check
 from backup.destruction.run import Order, destroy_client
@@ -181,6 +182,27 @@ def test_a_slow_place_keeps_nothing_from_another_and_each_has_its_own_dump(
         with Catalog.adopt(dump) as catalog:
             assert is_of_its_run(snapshot, catalog)
             assert catalog.count_papers(state="accepted")[0] == run.detail["papers"]
+
+
+def test_a_place_that_is_given_up_is_named_by_every_certificate(house: DrillHouse) -> None:
+    """Before its keys were cleaned of one client, and before another client was destroyed at all."""
+    order, cellar = Order("R. Keller", "the contract ended", "ops"), house.folder.root.parent / "cellar"
+    for client in ("early", "late"):
+        house.add_client(client)
+    copies = {name: CopySettings(url=f"../{name}") for name in ("cellar", "attic")}
+    installation = Installation(house.folder, house.installation.settings.model_copy(update={"copies": copies}))
+    assert run_backup(installation, copy="cellar").state == "passed"
+    cellar.rename(cellar.with_name("stolen"))
+    assert destroy_client(installation, "early", order).destruction.state == "pending"
+    cellar.mkdir()
+    give_up(installation, "cellar", "the disk was stolen", "ops")
+    assert run_backup(installation, copy="cellar").state == "passed", "a new one is made"
+    for client in ("early", "late"):
+        outcome = destroy_client(installation, client, order)
+        states = {one.repository.partition(" given up ")[0]: one.state for one in outcome.destruction.repositories if "given up" in one.repository}
+        assert (outcome.destruction.state, outcome.obstacle, states) == ("done", "", {"keys@cellar": "lost"})
+        assert [one.state for one in outcome.destruction.repositories if one.repository == "keys@cellar"] == ["clean"]
+        assert "given up as lost" in outcome.certificate.with_suffix(".html").read_text()
 
 
 def test_another_dialect_of_s3_with_credentials_of_its_own(house: DrillHouse, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import shutil
 import stat
 import subprocess
 import sys
+import textwrap
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from backup.run import run_backup
 from gateway.age import Identity
 from gateway.audit.read import read
 from gateway.catalog import Catalog
+from gateway.jail.tree import Tree
 from gateway.keys.identities import identity_file
 from gateway.keys.keyring import RESTIC_KIT
 from gateway.keys.kit import KitValues, part_a, part_b
@@ -35,7 +39,8 @@ PAPERS = 5
 
 def commands(page: str) -> list[str]:
     """The blocks of a page that are for a shell, in order."""
-    return re.findall(r"^```sh\n(.*?)^```", (PAGES / f"{page}.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^( *)```sh\n(.*?)^ *```", (PAGES / f"{page}.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in blocks]
 
 
 class Firm:
@@ -55,13 +60,16 @@ class Firm:
         values = KitValues(bucket.url("papers"), bucket.url("keys"), password, bucket.access_key, bucket.secret_key, bucket.region)
         (base / "part-b.txt").write_text(part_b(values, self.house.keyring))
 
-    def follow(self, page: str, *, until: int | None = None, start: int = 0) -> str:
-        """What a shell prints that is given the page's commands, one block after the other; it ends with the first that fails."""
+    def follow(self, page: str, *, until: int | None = None, start: int = 0, at: datetime | None = None) -> str:
+        """What a shell prints that is given the page's commands, one block after the other; it ends with the first that fails. `at` is put in the
+        place of the page's moments."""
         tools = self.base / "tools"
         tools.mkdir(exist_ok=True)
         (tools / "nightsafe").write_text(f'#!/bin/sh\nexec {sys.executable} -m nightsafe "$@"\n')
         (tools / "nightsafe").chmod(stat.S_IRWXU)
         script = "\n".join(commands(page)[start:until]).replace("/srv/nightsafe", str(self.base))
+        if at is not None:
+            script = re.sub(r"--at \S+", f"--at {at:%Y-%m-%dT%H:%M:%SZ}", script)
         environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "NIGHTSAFE_DATA": str(self.base / "data")}
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=self.base, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
@@ -81,6 +89,65 @@ def firm(tmp_path: Path, s3: S3Server) -> Iterator[Firm]:
     made = Firm(tmp_path / "firm", s3)
     with contextlib.closing(made.house):
         yield made
+
+    def names(self, client: str) -> dict[str, bytes]:
+        """What each name of a client stands for now."""
+        with Tree(self.house.folder.jail(client)) as tree:
+            return {str(path): self.house.contents[pointer.paper] for path, pointer, _ in tree.pointers()}
+
+
+LEDGER = "/inbox/2026/ledger.xlsx"
+
+
+@pytest.fixture
+def ledger(firm: Firm) -> list[bytes]:
+    """Three versions of one paper, in a backup."""
+    versions = [secrets.token_bytes(100) for _ in range(3)]
+    for content in versions:
+        firm.house.add_paper("acme", LEDGER, content)
+    run_backup(firm.house.installation)
+    return versions
+
+
+def test_one_file_lost(firm: Firm, ledger: list[bytes]) -> None:
+    """The client deleted it; then the disk lost it, too."""
+    before, (lost, *_) = firm.names("acme"), reversed(firm.house.catalog.versions("acme", LEDGER))
+    name = firm.house.folder.jail("acme") / LEDGER[1:]
+    name.unlink()
+    firm.follow("restore-papers", until=1)
+    assert (firm.base / "ledger.xlsx").read_bytes() == ledger[2]
+    sealed = firm.house.vault_file(lost)
+    kept = sealed.read_bytes()
+    sealed.unlink()
+    name.parent.rmdir()
+    firm.follow("restore-papers", start=1, until=2, at=datetime.now(UTC))
+    assert sealed.read_bytes() == kept and firm.names("acme") == before
+
+
+def test_a_folder_encrypted_by_malware(firm: Firm, ledger: list[bytes]) -> None:
+    """Every name overwritten with rubbish, new names beside them, and a backup of it all."""
+    before = firm.names("acme")
+    time.sleep(1.1)  # the page's moments are whole seconds
+    good = datetime.now(UTC)
+    for path in (*before, LEDGER + ".locked"):
+        firm.house.add_paper("acme", path, b"rubbish" + secrets.token_bytes(20), age=timedelta())
+    run_backup(firm.house.installation)
+    assert firm.names("acme")[LEDGER].startswith(b"rubbish")
+    told = firm.follow("restore-papers", start=2, until=6, at=good)
+    assert "acme" in told
+    after = firm.names("acme")
+    assert after.pop(LEDGER + ".locked").startswith(b"rubbish"), "what the malware invented stays until the client deletes it"
+    assert after == before and before[LEDGER] == ledger[2]
+    assert len(firm.house.catalog.versions("acme", LEDGER)) == 4, "nothing is lost, the rubbish included"
+    assert firm.house.catalog.client("acme").active  # type: ignore[union-attr]
+
+
+def test_papers_read_elsewhere(firm: Firm, ledger: list[bytes]) -> None:
+    firm.follow("restore-papers", start=6, at=datetime.now(UTC))
+    assert (firm.base / "back" / LEDGER[1:]).read_bytes() == ledger[2]
+    for folder in ("everything", "back-then"):
+        assert (firm.base / folder / "acme" / LEDGER[1:]).read_bytes() == ledger[2]
+        assert os.listdir(firm.base / folder / "zeta")
 
 
 def test_a_lost_machine(firm: Firm) -> None:

@@ -114,23 +114,25 @@ def test_not_while_something_else_runs_and_not_out_of_reach(house: DrillHouse) -
 
 
 @pytest.mark.long
-def test_damage_is_mended_by_what_is_still_here_and_a_drill_proves_it(house: DrillHouse) -> None:
-    """A flipped bit in a paper's pack: the drill fails, forgetting stands still; the repair ends both."""
+@pytest.mark.parametrize("gone", [False, True], ids=["a flipped bit", "a deleted pack"])
+def test_damage_is_mended_by_what_is_still_here_and_a_drill_proves_it(house: DrillHouse, gone: bool) -> None:
+    """Damage in a paper's pack: the drill fails, forgetting stands still; the repair ends both."""
     before = house.objects("papers", "data")
-    house.add_paper("zeta", "/inbox/a pack of its own", secrets.token_bytes(3_000_000))
+    house.add_paper("zeta", f"/inbox/a pack of its own {gone}", secrets.token_bytes(3_000_000))
     run_backup(house.installation)
     ((key, data),) = ((key, data) for key, data in house.objects("papers", "data").items() if key not in before and len(data) > 3_000_000)
     middle = len(data) // 2
     damaged = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    house.put_object(key, damaged)
+    house.delete_object(key) if gone else house.put_object(key, damaged)
     assert house.drill().state == "failed"
     with pytest.raises(ForgettingStopped, match="the newest drill failed"):
         run_forget(house.installation)
     looked = command(house, "repair")
     assert looked.returncode == Exit.BAD and key.rpartition("/")[2] in looked.stdout.decode()
-    assert house.objects("papers", "data")[key] == damaged, "nothing is removed before a person says so"
+    assert ("(missing)" in looked.stdout.decode()) == gone
+    assert house.objects("papers", "data").get(key) == (None if gone else damaged), "nothing is changed before a person says so"
     assert run_backup(house.installation).state in ("passed", "partial")
-    assert house.drill().state == "failed", "restic takes the damaged pack for a good one"
+    assert house.drill().state == "failed", "restic takes the pack for a good one"
     mended = command(house, "repair", "--remove")
     assert mended.returncode == Exit.DONE, mended.stderr.decode() + mended.stdout.decode()
     assert house.objects("papers", "data").get(key) != damaged
