@@ -79,6 +79,11 @@ class Firm:
         with Catalog.open(self.base / "data" / "catalog.sqlite3") as catalog:
             return catalog.count_papers(state="accepted")[0]
 
+    def names(self, client: str) -> dict[str, bytes]:
+        """What each name of a client stands for now."""
+        with Tree(self.house.folder.jail(client)) as tree:
+            return {str(path): self.house.contents[pointer.paper] for path, pointer, _ in tree.pointers()}
+
     def newest_drill(self) -> str:
         with Catalog.open(self.base / "data" / "catalog.sqlite3") as catalog:
             return next(iter(catalog.runs("drill", 1))).state
@@ -89,11 +94,6 @@ def firm(tmp_path: Path, s3: S3Server) -> Iterator[Firm]:
     made = Firm(tmp_path / "firm", s3)
     with contextlib.closing(made.house):
         yield made
-
-    def names(self, client: str) -> dict[str, bytes]:
-        """What each name of a client stands for now."""
-        with Tree(self.house.folder.jail(client)) as tree:
-            return {str(path): self.house.contents[pointer.paper] for path, pointer, _ in tree.pointers()}
 
 
 LEDGER = "/inbox/2026/ledger.xlsx"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backup.report.evidence import LISTED, BadPaper, Counts, DrawFacts, Evidence, Recovery, RepositoryFacts, Stage, write_evidence
-from backup.report.page import human_seconds, render
+from backup.report.page import human_seconds, render, render_client
 from config.errors import OutOfReach
 from gateway.audit.signatures import EVIDENCE, SigningKey, allowed_signers_line
 
@@ -142,3 +142,20 @@ def test_a_disk_that_refuses_is_out_of_reach(tmp_path: Path) -> None:
 )
 def test_durations_for_people(seconds: float | None, text: str) -> None:
     assert human_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(("proven", "verdict"), [(2, "All proven"), (1, "Not all proven"), (0, "Not all proven")])
+def test_the_page_of_a_client_begins_with_what_is_proven(proven: int, verdict: str) -> None:
+    at = "2026-05-04T12:00:00.000000Z"
+    paper = {"path": HOSTILE, "sha256": "a" * 64, "version": 1, "size": 5, "received_at": at}
+    facts = {
+        "client": "acme",
+        "made_at": at,
+        "installation": {"host": "nightsafe"},
+        "custody": "managed",
+        "counts": {"papers": 2, "proven": proven},
+        "papers": [{**paper, "proven_by": 7 if number < proven else None} for number in range(2)],
+        "drills": [{"run": 7, "drill": "full", "at": at, "snapshot": "b" * 64, "evidence_sha256": "c" * 64}] if proven else [],
+    }
+    text = "".join(Page(render_client(facts, "1.json")).words)
+    assert text.index(verdict) < text.index(f"{proven} of 2 papers came back") < text.index("accepted and kept")
