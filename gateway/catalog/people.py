@@ -70,6 +70,11 @@ class PeopleQueries:
             names = connection.execute(select(t.clients.c.name).order_by(t.clients.c.name)).scalars()
             return [client for name in names.all() if (client := _client(connection, name))]
 
+    def limits(self) -> dict[str, Limits]:
+        """The limits of every client by name, in one look."""
+        with self._database.reading() as connection:
+            return {row.name: limits_of(row) for row in connection.execute(select(t.clients))}
+
     def edit_client(self, name: str, **values: Any) -> Client:
         """Change columns of a client: `active`, those of its limits. Raises UsageError when there is none of that name."""
         with self._database.writing() as connection:

@@ -45,8 +45,12 @@ def _facts(installation: Installation, person: Person) -> dict[str, Any]:
     gateway, keyring = installation.settings.gateway, Keyring(installation.folder)
     wanted = combinations(person.require, role_combinations(gateway, person.role), totp=person.totp)
     with Catalog.open(installation.folder.catalog) as catalog:
-        deposit_only = [one.name for one in catalog.clients() if one.custody == "deposit-only" and person.sees(one.name)]
+        clients = catalog.clients()
+        deposit_only = [one.name for one in clients if one.custody == "deposit-only" and person.sees(one.name)]
+    profile = next((one.limits.profile for one in clients if one.name == person.client), "exchange") if person.role == "client" else ""
     return {
+        "profile": profile,
+        "may_put": person.role == "client" and profile != "read-only",
         "host": gateway.public_host,
         "port": gateway.public_port or (role_state(installation.folder, "gateway") or {}).get("port", gateway.port),
         "login": person.name,

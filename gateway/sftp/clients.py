@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 
 from config.errors import NightsafeError
 from config.settings import GatewaySettings
 from gateway.catalog import Client
+from gateway.catalog.database import Changes
+from gateway.catalog.limits import Limits
 from gateway.jail import Tree
 from gateway.sftp.book import Parts
 from gateway.sftp.papers import Papers
@@ -23,7 +24,8 @@ log = structlog.get_logger()
 
 SHARE = 8  # one client may hold this part of the process's descriptors
 EXPIRY_SECONDS = 3600.0
-LIMITS_SECONDS = 2.0  # between looks at the limits of clients whose papers are open
+POLL_SECONDS = 0.25  # between looks whether the catalog was changed
+COUNT_SECONDS = 2.0  # between counts of what clients have whose papers are open
 
 
 class Clients:
@@ -36,6 +38,8 @@ class Clients:
         self.is_home = is_home
         self._papers: dict[str, Papers] = {}
         self._rooms = Rooms(stores.folder)
+        self._changes: Changes | None = None  # made by the first look
+        self._stale = True  # something was committed that was not looked at yet
 
     def recover(self) -> int:
         """Blocking, before anybody is let in: learn what a sync costs here, and land what an earlier process had finished; how many papers."""
@@ -58,6 +62,8 @@ class Clients:
 
     def close(self) -> None:
         """Give back what is shared with other processes, and the trees."""
+        if self._changes is not None:
+            self._changes.close()
         for papers in self._papers.values():
             papers.close()
 
@@ -72,18 +78,36 @@ class Clients:
     # limits
 
     async def keep_limits(self) -> None:
-        """Until cancelled: what an operator changes holds for sessions that are open, too; and now and then all is counted anew."""
+        """Until cancelled: what an operator changes holds within a second, for sessions that are open, too."""
         while True:
-            await asyncio.sleep(LIMITS_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
+            if not self._papers:
+                continue
+            try:
+                for client, limits in (await self._parts.pool.run(self._changed_limits)).items():
+                    if client in self._papers:
+                        self._papers[client].take_limits(limits)
+            except Exception as error:  # noqa: BLE001 - the limits of before hold on
+                log.warning("limits.not_read", error=str(error))
+
+    def _changed_limits(self) -> dict[str, Limits]:
+        """Blocking: those of all clients, when anybody committed anything to the catalog since the last look."""
+        self._changes = self._changes or self._stores.catalog.changes()
+        self._stale = self._changes.happened() or self._stale
+        found = self._stores.catalog.limits() if self._stale else {}
+        self._stale = False  # only now: a failure above must not hide the change
+        return found
+
+    async def keep_counts(self) -> None:
+        """Until cancelled: now and then what clients with open papers have is counted anew."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
             busy = [(client, papers) for client, papers in self._papers.items() if papers.handles.taken or papers.book.drafts]
             for client, papers in busy:
                 try:
-                    known = await self._parts.pool.run(partial(self._stores.catalog.client, client))
-                    if known is not None:
-                        papers.take_limits(known.limits)
                     await self._parts.reading.run(papers.quota.count_again)
-                except Exception as error:  # noqa: BLE001 - the limits of before hold on
-                    log.warning("limits.not_read", client=client, error=str(error))
+                except Exception as error:  # noqa: BLE001 - the count of before holds on
+                    log.warning("quota.not_counted", client=client, error=str(error))
 
     # broken uploads
 

@@ -16,6 +16,7 @@ import structlog
 
 from config.errors import NightsafeError
 from gateway.catalog.database import Changes
+from gateway.catalog.limits import Limits
 from gateway.sftp.accounts import Known, find
 from gateway.sftp.authentication import Login
 
@@ -29,6 +30,10 @@ class Watched(Known, Protocol):
 
     def changes(self) -> Changes:
         """A watch that tells whether anybody committed anything."""
+        ...
+
+    def limits(self) -> dict[str, Limits]:
+        """The limits of every client by name."""
         ...
 
     def access_mark(self) -> bytes:

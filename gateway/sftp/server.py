@@ -104,7 +104,13 @@ class Gateway:
             await self._listeners.join(self._crew, connection, lambda: Guest(self._sessions))
         else:
             port = await self._listeners.open(host, port, connection)
-        keeping = self._clients.keep_expiring(), self._clients.keep_limits(), self._revocation.keep(), self._defender.keep()
+        keeping = (
+            self._clients.keep_expiring(),
+            self._clients.keep_limits(),
+            self._clients.keep_counts(),
+            self._revocation.keep(),
+            self._defender.keep(),
+        )
         self._keepers = [loop.create_task(work) for work in keeping]
         if self._crew is None or self._crew.me == 0:  # one of several workers tells for all
             self._keepers.append(loop.create_task(SpaceWatch(self._space, self._stores.recorder.space).keep()))

@@ -158,6 +158,11 @@ def test_the_welcome_sheet_says_that_nothing_can_be_read_back(firm: Firm, langua
         "deposits": (True, False),
         "closed": (True, True),
     }
+    for profile, outbox, put in (("drop", False, True), ("read-only", True, False)):
+        firm.catalog.edit_client("deposits", profile=profile)
+        sheet = "\n".join(welcome_sheet(firm.installation, people["deposits"], language))
+        assert ("outbox" in sheet, "put letter.pdf" in sheet) == (outbox, put), profile
+    firm.catalog.edit_client("deposits", profile="exchange")
     staff = firm.catalog.add_person(f"sue-{language}", role="staff", clients=["acme", "closed"])
     assert any(line.endswith((": closed", "：closed")) for line in welcome_sheet(firm.installation, staff, language))
 

@@ -470,6 +470,22 @@ def test_the_detector_of_tracebacks_works() -> None:
     assert clean('{"level": "info", "event": "gateway.ready"}\n')
 
 
+def test_another_profile_holds_in_a_session_that_idles(server: Server) -> None:
+    """Nothing is open, and nobody logs in meanwhile: nothing but the change itself can make it known."""
+    with contextlib.closing(transport(server)) as opened, Catalog.open(server.folder.catalog) as catalog:
+        sftp = paramiko.SFTPClient.from_transport(opened)
+        assert sftp is not None
+        try:
+            for profile, mode in (("read-only", 0o40500), ("exchange", 0o40700)):
+                catalog.edit_client(CLIENT, profile=profile)
+                began = time.monotonic()
+                while sftp.stat("/inbox").st_mode != mode:
+                    assert time.monotonic() < began + 10, "a second, and some for a busy machine"
+                    time.sleep(0.02)
+        finally:
+            catalog.edit_client(CLIENT, profile="exchange")
+
+
 def test_a_suspended_client_is_out_within_a_second(server: Server) -> None:
     opened = transport(server)
     sftp = paramiko.SFTPClient.from_transport(opened)
