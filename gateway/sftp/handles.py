@@ -137,8 +137,8 @@ class HandleTable:
         return handle
 
     def writes(self, draft: Draft) -> bool:
-        """Whether one of these handles writes `draft`."""
-        return any(isinstance(handle, WritingHandle) and handle.draft is draft for handle in self._open.values())
+        """Whether one of these handles writes `draft`, and nothing was refused to it: the older paper is what will stay."""
+        return any(isinstance(handle, WritingHandle) and handle.draft is draft and not handle.failed for handle in self._open.values())
 
     def drain(self) -> list[Handle]:
         """All handles, which are open no longer."""

@@ -199,6 +199,6 @@ async def _reload(gateway: Gateway, audit: AuditLog, folder: DataFolder, *, tell
         if tells:
             record_settings(folder.audit, settings, audit, "gateway")
     except NightsafeError as error:
-        log.warning("gateway.not_reloaded", mistakes=error.message)
+        log.warning("gateway.not_reloaded", mistakes=error.message, mend=error.hint)
     else:
         log.info("gateway.reloaded")
