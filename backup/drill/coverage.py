@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,16 +35,3 @@ class Coverage:
         """As JSON values."""
         oldest = {"paper": self.oldest, "sealed_at": self.oldest_at.isoformat().replace("+00:00", "Z")} if self.oldest_at else None
         return {"papers": self.papers, "proven": self.proven, "percent": self.percent, "oldest_never": oldest, "text": self.text}
-
-
-def measure_coverage(papers: Iterable[tuple[str, datetime]], proven: Callable[[str, datetime], bool]) -> Coverage:
-    """Over (paper id, sealed_at) of all papers that the snapshot should hold."""
-    count = good = 0
-    oldest, oldest_at = "", None
-    for paper, sealed_at in papers:
-        count += 1
-        if proven(paper, sealed_at):
-            good += 1
-        elif oldest_at is None or sealed_at < oldest_at:
-            oldest, oldest_at = paper, sealed_at
-    return Coverage(count, good, oldest, oldest_at)

@@ -7,31 +7,25 @@ from dataclasses import dataclass
 
 from backup.drill.judge import Cause, Finding
 from backup.drill.keycheck import KeyFile
-from gateway.catalog import Catalog, Client, Paper
+from gateway.catalog import Catalog, Client
 
 
 @dataclass(frozen=True)
 class Destroyed:
-    """The clients whose destruction has begun, those of them for which it is done: proven; and the papers that retention has ended."""
+    """The clients whose destruction has begun, and those of them for which it is done: proven."""
 
     begun: frozenset[str]
     done: frozenset[str]
-    expired: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, live: Catalog) -> Destroyed:
         """As the live catalog has it: a dump may be older than the order."""
         found = live.destructions()
-        return cls(frozenset(one.client for one in found), frozenset(one.client for one in found if one.state == "done"), _expired(live))
-
-    def papers(self, rows: Iterable[Paper]) -> Iterator[Paper]:
-        """All but theirs, and but the expired ones."""
-        return (row for row in rows if row.client not in self.begun and row.id not in self.expired)
+        return cls(frozenset(one.client for one in found), frozenset(one.client for one in found if one.state == "done"))
 
     def files(self, files: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
-        """(client, paper, path) of all vault files but theirs: these stay in older snapshots, and nothing opens them. Expired papers stay
-        there until their snapshots are forgotten."""
-        return (file for file in files if file[0] not in self.begun and file[1] not in self.expired)
+        """(client, paper, path) of all vault files but theirs: these stay in older snapshots, and nothing opens them."""
+        return (file for file in files if file[0] not in self.begun)
 
     def clients(self, clients: Iterable[Client]) -> list[Client]:
         """All but they."""
@@ -47,7 +41,3 @@ class Destroyed:
         return [
             Finding("", file.client, f"keys/{name}", 0, Cause.KEY_DIFFERS, why) for name, file in sorted(restored.items()) if file.client in self.done
         ]
-
-
-def _expired(live: Catalog) -> frozenset[str]:
-    return frozenset(paper.id for paper in live.papers(state="expired"))

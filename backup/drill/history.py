@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,16 @@ MAX_DRAW_BYTES = 64 * 1024 * 1024
 PAST_DRILLS = 1000
 
 
-def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Callable[[str, datetime], bool]:
-    """Whether a paper (id, sealed_at) was verified in one place by the last full drill that passed, or drawn by a sample that passed since."""
+@dataclass(frozen=True)
+class Drilled:
+    """What earlier drills proved: everything that was sealed by `covered`, and `papers` (ids) besides."""
+
+    papers: frozenset[str] = frozenset()
+    covered: datetime | None = None
+
+
+def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Drilled:
+    """What was verified in one place by the last full drill that passed, or drawn by a sample that passed since."""
     papers: set[str] = set()
     until: datetime | None = None
     for run in of_this_repository(live, live.runs("drill", limit=PAST_DRILLS), copy):
@@ -29,12 +37,7 @@ def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Callable[[s
             until = _moment(run.detail.get("catalog_at"))
             break
         papers.update(drawn_by(run, evidence))
-    covered = None if until is None else until - GRACE
-
-    def before(paper: str, sealed_at: datetime) -> bool:
-        return paper in papers or (covered is not None and sealed_at <= covered)
-
-    return before
+    return Drilled(frozenset(papers), None if until is None else until - GRACE)
 
 
 def drawn_by(run: Run, evidence: Path) -> list[str]:

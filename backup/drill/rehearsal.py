@@ -21,17 +21,18 @@ from typing import Literal, cast
 
 from backup.access import RepositoryName
 from backup.bucket import BucketMissing
-from backup.drill.coverage import Coverage, measure_coverage
+from backup.drill.coverage import Coverage
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
 from backup.drill.fetch import Fetch, RestoreSource, choose
-from backup.drill.judge import LIVE, is_too_new
+from backup.drill.history import Drilled
+from backup.drill.judge import DUMP, LIVE
 from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
-from backup.drill.ledger import Entry, Ledger
+from backup.drill.ledger import Entry, Ledger, Moments, Proven
 from backup.drill.lineage import impostors
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
-from backup.drill.sources import receipts, records
+from backup.drill.sources import receipts
 from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
 from backup.places import recorded_name
 from backup.plan import found_dump
@@ -63,7 +64,7 @@ BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # w
 
 @dataclass(frozen=True)
 class Setting:
-    """What a rehearsal works with. `drilled` tells from earlier drills whether a paper (id, sealed_at) was verified before."""
+    """What a rehearsal works with. `drilled` is what earlier drills verified."""
 
     installation: Installation
     kind: Kind
@@ -77,7 +78,7 @@ class Setting:
     keys: RestoreSource
     probe: Callable[[], None]  # asks the bucket, in seconds: OutOfReach when it does not answer, BucketMissing when it is gone
     scratch: Path
-    drilled: Callable[[str, datetime], bool]
+    drilled: Drilled
     progress: Progress
     copy: str = ""  # the place that is rehearsed; empty for the first
     cancel: threading.Event | None = None
@@ -230,8 +231,10 @@ class Rehearsal:
 
     def _read_catalogs(self, ledger: Ledger) -> None:
         tally = self.findings.tally
+        ledger.leave_out(self._destroyed.begun)
+        ledger.add_drilled(self._is.drilled.papers)
         try:
-            ledger.add_records("live", records(self._destroyed.papers(self._is.live.papers(state="accepted")), LIVE, tally.add))
+            ledger.add_catalog("live", self._is.live.path, LIVE, tally.add)
         except (ValueError, TypeError, OverflowError) as error:
             raise OutOfReach(
                 f"the live catalog is damaged: {error}",
@@ -244,7 +247,7 @@ class Rehearsal:
         try:
             with Catalog.adopt(file) as dump:
                 self._listed = self._destroyed.clients(dump.clients())
-                ledger.add_records("dump", records(self._destroyed.papers(dump.papers(state="accepted")), "the dump", tally.add))
+                ledger.add_catalog("dump", file, DUMP, tally.add)
             self._dump_usable = True
         except ScratchFailed:
             raise
@@ -265,7 +268,12 @@ class Rehearsal:
 
     def _choose(self, ledger: Ledger) -> Draw:
         """The papers to look at, where not all are."""
-        return draw(self._is.seed, self._is.wanted, self._population(ledger))
+        moments = self._moments()
+        self.findings.tally.newer += ledger.count_newer(moments)
+        return draw(self._is.seed, self._is.wanted, {group: ledger.population(group, moments) for group in Group})
+
+    def _moments(self) -> Moments:
+        return Moments(self.findings.dump_at or self._is.started_at, self._is.started_at - NEW, self._is.drilled.covered)
 
     def _question(self, ledger: Ledger) -> Question:  # noqa: ARG002 - for the rehearsals that answer otherwise
         """How papers are opened."""
@@ -300,15 +308,8 @@ class Rehearsal:
 
     def _coverage(self, ledger: Ledger) -> Coverage:
         """What is proven now, with this drill if nothing is bad."""
-        found, dump_at = self.findings, self.findings.dump_at or self._is.started_at
-        expected = ((paper, sealed_at) for paper, in_dump, sealed_at in ledger.seals() if not is_too_new(in_dump, sealed_at, dump_at))
-        drawn = frozenset(found.draw.papers) if found.draw else None
-
-        def proven(paper: str, sealed_at: datetime) -> bool:
-            now = not found.is_bad and (drawn is None or paper in drawn)
-            return now or self._is.drilled(paper, sealed_at)
-
-        return measure_coverage(expected, proven)
+        proven: Proven = "none" if self.findings.is_bad else "chosen" if self.findings.draw else "all"
+        return ledger.coverage(self._moments(), proven)
 
     def _compare_keys(self) -> None:
         restored = read_keys(self._keys / "keys")
@@ -322,17 +323,6 @@ class Rehearsal:
             self.findings.tally.add(finding)
 
     # what the stages need
-
-    def _population(self, ledger: Ledger) -> Iterator[tuple[str, Group]]:
-        """Papers that the snapshot should hold, with what earlier drills knew of them."""
-        dump_at = self.findings.dump_at or self._is.started_at
-        for paper, in_dump, sealed_at in ledger.seals():
-            if is_too_new(in_dump, sealed_at, dump_at):
-                self.findings.tally.newer += 1
-            elif self._is.drilled(paper, sealed_at):
-                yield paper, Group.BEFORE
-            else:
-                yield paper, Group.NEW if sealed_at > self._is.started_at - NEW else Group.NEVER
 
     def _room_for_all(self) -> int:
         count, size = self._is.live.count_papers()

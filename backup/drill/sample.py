@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -92,21 +92,27 @@ def ticket(seed: str, paper: str) -> bytes:
     return hashlib.sha256(f"nightsafe draw v1\0{seed}\0{paper}".encode()).digest()
 
 
-def draw(seed: str, wanted: int, population: Iterable[tuple[str, Group]]) -> Draw:
-    """Draw `wanted` papers (all, when there are fewer) from `population`, which is read once; memory grows with `wanted` alone."""
-    sizes = dict.fromkeys(Group, 0)
-    best: dict[Group, list[tuple[int, str]]] = {group: [] for group in Group}  # max-heaps of the smallest tickets, by negated number
-    for paper, group in population:
-        sizes[group] += 1
-        entry = (-int.from_bytes(ticket(seed, paper), "big"), paper)
-        heap = best[group]
-        if len(heap) < wanted:
-            heapq.heappush(heap, entry)
-        elif heap and entry > heap[0]:
-            heapq.heapreplace(heap, entry)
+def draw(seed: str, wanted: int, population: Mapping[Group, Iterable[str]]) -> Draw:
+    """Draw `wanted` papers (all, when there are fewer) from the ids of `population`, each read once; memory grows with `wanted` alone."""
+    lots = {group: _smallest(seed, wanted, population.get(group, ())) for group in Group}
+    sizes = {group: size for group, (size, _) in lots.items()}
     shares = tuple(Share(group, sizes[group], count) for group, count in allocate(sizes, wanted).items() if sizes[group])
-    papers = [paper for share in shares for _, paper in sorted(best[share.group], reverse=True)[: share.drawn]]
+    papers = [paper for share in shares for paper in lots[share.group][1][: share.drawn]]
     return Draw(seed, tuple(sorted(papers)), shares)
+
+
+def _smallest(seed: str, wanted: int, papers: Iterable[str]) -> tuple[int, list[str]]:
+    """How many `papers` there are, and those with the smallest tickets, in the order of these."""
+    size = 0
+
+    def lots() -> Iterator[tuple[bytes, str]]:
+        nonlocal size
+        for paper in papers:
+            size += 1
+            yield ticket(seed, paper), paper
+
+    smallest = [paper for _, paper in heapq.nsmallest(max(wanted, 1), lots())]
+    return size, smallest
 
 
 def allocate(sizes: dict[Group, int], wanted: int) -> dict[Group, int]:

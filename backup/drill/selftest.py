@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from backup.drill.history import Drilled
 from backup.drill.rehearsal import Findings, Rehearsal, Setting
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
@@ -149,7 +150,7 @@ def _rehearse(world: _World, root: Path) -> Findings:
             keys=keys,
             probe=lambda: None,
             scratch=root,
-            drilled=lambda _paper, _sealed_at: False,
+            drilled=Drilled(),
             progress=Silent(),
         )
     )

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 from backup.drill.judge import Cause, Finding, Receipt, Record
 from gateway.audit.signatures import RECEIPT, verify
 from gateway.catalog.names import NAME
-from gateway.catalog.rows import Paper
 
 HEX64 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 PAPER = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -25,7 +25,26 @@ SUFFIX = ".json"
 Report = Callable[[Finding], None]
 
 
-def records(papers: Iterable[Paper], which: str, report: Report) -> Iterator[tuple[str, Record]]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a catalog as it lies there: SQLite holds any type in any column."""
+
+    id: Any
+    client: Any
+    path: Any
+    version: Any
+    size: Any
+    sha256: Any
+    sealed_size: Any
+    sealed_sha256: Any
+    header_mac: Any
+    generation: Any
+    received_at: Any
+    sealed_at: Any
+    receipted: bool
+
+
+def records(papers: Iterable[Row], which: str, report: Report) -> Iterator[tuple[str, Record]]:
     """What a catalog says of its accepted papers; a row that cannot be a paper's is reported and left out. `which` names the catalog.
 
     Raises ValueError when ids do not ascend, which an index in order cannot do.
@@ -39,10 +58,10 @@ def records(papers: Iterable[Paper], which: str, report: Report) -> Iterator[tup
         if fault:
             report(Finding(_shown(paper.id), _shown(paper.client), _shown(paper.path), 0, Cause.ROW_BAD, f"{which}: {fault}"))
             continue
-        yield paper.id, record(paper)
+        yield paper.id, _record(paper)
 
 
-def record(paper: Paper) -> Record:
+def _record(paper: Row) -> Record:
     """The part of a row that a drill compares."""
     return Record(
         client=paper.client,
@@ -137,8 +156,8 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         return
 
 
-def _row_fault(paper: Paper) -> str:
-    """What makes this row impossible for a paper; '' when nothing does. SQLite holds any type in any column."""
+def _row_fault(paper: Row) -> str:
+    """What makes this row impossible for a paper; '' when nothing does."""
     if not PAPER.fullmatch(paper.id):
         return "the id is none"
     if not isinstance(paper.client, str) or not NAME.fullmatch(paper.client):

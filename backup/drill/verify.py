@@ -112,8 +112,11 @@ def name_swaps(ledger: Ledger, tally: Tally) -> None:
 def find_surplus(files: Iterator[tuple[str, str, str]], ledger: Ledger, tally: Tally) -> None:
     """Report files of the vault that no catalog explains; `files` are (client, paper id or '', path in the vault)."""
     while batch := list(itertools.islice(files, 500)):
-        explained = ledger.explained(paper for _, paper, _ in batch if paper)
+        named = [paper for _, paper, _ in batch if paper]
+        explained, expired = ledger.explained(named), ledger.expired(named)
         for client, paper, path in batch:
+            if paper in expired:
+                continue  # it stays in the repository until the snapshots that hold it are forgotten
             if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
                 tally.unfinished += 1  # ingest was writing it when the backup passed by
             elif (client, paper) not in explained or path != vault_path(client, paper):

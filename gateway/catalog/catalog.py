@@ -98,6 +98,11 @@ class Catalog(
                 schema.migrate(connection)
         return cls(database)
 
+    @property
+    def path(self) -> Path:
+        """The database's file: for who copies from it by SQL while this holds it open."""
+        return self._database.path
+
     def changes(self) -> Changes:
         """A watch on commits; the caller closes it."""
         return Changes(self._database.path)

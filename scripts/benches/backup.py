@@ -17,11 +17,10 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-from backup.drill.ledger import Ledger
+from backup.drill.ledger import Ledger, Moments
 from backup.drill.run import run_drill
 from backup.drill.sample import Group, draw, state
 from backup.drill.selftest import self_test
-from backup.drill.sources import records
 from backup.plan import KEYS, PAPERS, excludes, sources
 from backup.report.evidence import Counts, DrawFacts, Evidence, Recovery, RepositoryFacts
 from backup.report.page import render
@@ -259,9 +258,9 @@ def plan_and_report(place: Path) -> None:
     ledger = Ledger(place / "ledger")
     for source, name in (("live", "catalog.sqlite3"), ("dump", "dump.sqlite3")):
         with Catalog.open(place / name) as catalog:
-            ledger.add_records(source, records(catalog.papers(state="accepted"), source, lambda finding: sys.exit(str(finding))))  # type: ignore[arg-type]
-    count = ledger.count()
-    drawn = draw("bench", SAMPLE, ((paper, Group.NEVER) for paper, _, _ in ledger.seals()))
+            ledger.add_catalog(source, catalog.path, source, lambda finding: sys.exit(str(finding)))  # type: ignore[arg-type]
+    count, moments = ledger.count(), Moments(dump_at=datetime.now(UTC), new_since=datetime.now(UTC))
+    drawn = draw("bench", SAMPLE, {group: ledger.population(group, moments) for group in Group})
     ledger.choose(drawn.papers)
     entries = list(ledger.entries(chosen_only=True))
     stated = state(drawn.shares, 0)
@@ -273,6 +272,7 @@ def plan_and_report(place: Path) -> None:
     evidence = Evidence(
         run=1, drill="sample", verdict="passed", started_at=now, ended_at=now, installation={"host": "bench", "bucket": "", "prefix": ""},
         papers=RepositoryFacts(), keys=RepositoryFacts(), causes=(), counts=counts, bad=(), bad_total=0, by_cause={}, draw=facts,
+        coverage=ledger.coverage(moments, "chosen").values(),
         statement=stated_values, stages=(), recovery=Recovery(1, 2, 1, 2), tools={}, audit_head="",
     )  # fmt: skip
     (place / "evidence.html").write_text(render(evidence.values()))

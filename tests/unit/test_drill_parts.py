@@ -14,7 +14,7 @@ import pytest
 
 from backup.drill.errors import ScratchFailed
 from backup.drill.fetch import Fetch, choose
-from backup.drill.history import drawn_by, drilled_before
+from backup.drill.history import Drilled, drawn_by, drilled_before
 from backup.drill.judge import GRACE, Cause
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
 from backup.drill.sample import digest
@@ -223,11 +223,9 @@ def test_a_full_drill_covers_all_that_was_in_its_snapshot(tmp_path: Path) -> Non
         ):
             catalog.finish_run(catalog.start_run("drill"), state, detail=detail)  # type: ignore[arg-type]
         before = drilled_before(catalog, tmp_path / "evidence")
-        assert before("px", NOON - GRACE)
-        assert not before("px", NOON)
-        assert not before("p1", NOON)  # drawn before the full drill: no longer needed, and not looked at
+        assert before == Drilled(frozenset(), NOON - GRACE)  # what was drawn before the full drill is no longer needed, and not looked at
         catalog.finish_run(catalog.start_run("drill"), "passed", detail={"kind": "sample", "evidence": "evidence/2026/9.json"})
-        assert drilled_before(catalog, tmp_path / "evidence")("p1", NOON)
+        assert drilled_before(catalog, tmp_path / "evidence") == Drilled(frozenset({"p1"}), NOON - GRACE)
 
 
 # scratch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from fractions import Fraction
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 from backup.drill.sample import WEIGHTS, Group, Share, Statement, allocate, digest, draw, most_bad, state
 
 
-def population(new: int, never: int, before: int) -> list[tuple[str, Group]]:
-    groups = [Group.NEW] * new + [Group.NEVER] * never + [Group.BEFORE] * before
-    return [(f"{number:032x}", group) for number, group in enumerate(groups)]
+def population(new: int, never: int, before: int) -> dict[Group, list[str]]:
+    numbers = itertools.count()
+    sizes = {Group.NEW: new, Group.NEVER: never, Group.BEFORE: before}
+    return {group: [f"{number:032x}" for number in itertools.islice(numbers, size)] for group, size in sizes.items()}
 
 
 def chance(shares: list[tuple[int, int]], bad: tuple[int, ...]) -> Fraction:
@@ -57,7 +59,7 @@ def test_a_weighted_sample_does_not_promise_more_than_an_unweighted_one() -> Non
 def test_a_draw_is_repeatable_in_any_order_and_another_seed_draws_others() -> None:
     papers = population(50, 200, 500)
     first = draw("a", 40, papers)
-    assert first == draw("a", 40, list(reversed(papers)))
+    assert first == draw("a", 40, {group: ids[::-1] for group, ids in papers.items()})
     assert set(first.papers) != set(draw("b", 40, papers).papers)
     assert list(first.papers) == sorted(set(first.papers))
     assert first.of == 750
@@ -66,7 +68,7 @@ def test_a_draw_is_repeatable_in_any_order_and_another_seed_draws_others() -> No
 def test_inside_a_group_all_papers_have_the_same_chance() -> None:
     papers = population(0, 10, 0)
     hits = Counter(paper for seed in range(2000) for paper in draw(str(seed), 3, papers).papers)
-    assert all(450 < hits[paper] < 750 for paper, _ in papers)  # 600 expected; six standard deviations
+    assert all(450 < hits[paper] < 750 for paper in papers[Group.NEVER])  # 600 expected; six standard deviations
 
 
 def test_new_and_never_drilled_papers_get_more_than_their_share() -> None:
@@ -105,8 +107,9 @@ def test_the_percentage_is_rounded_up() -> None:
 
 
 def test_a_draw_from_many_reads_them_once() -> None:
-    drawn = draw("x", 300, ((f"{number:032x}", Group.NEVER) for number in range(100_000)))
-    assert len(drawn.papers) == 300
+    drawn = draw("x", 300, {Group.NEVER: (f"{number:032x}" for number in range(100_000))})
+    assert (len(drawn.papers), drawn.of) == (300, 100_000)
+    assert draw("x", 0, population(1, 2, 3)).shares == (Share(Group.NEW, 1, 0), Share(Group.NEVER, 2, 0), Share(Group.BEFORE, 3, 0))
 
 
 @pytest.mark.parametrize("papers", [[], ["a"], ["a", "b"]])

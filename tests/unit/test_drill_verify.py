@@ -16,12 +16,11 @@ import pytest
 from backup.drill.errors import ScratchFailed
 from backup.drill.judge import Cause, Finding, Receipt, Record
 from backup.drill.ledger import Ledger
-from backup.drill.sources import receipts, records
+from backup.drill.sources import Row, receipts, records
 from backup.drill.verify import Question, Tally, find_surplus, measure, name_swaps, vault_files, vault_path, verify_papers
 from config.console import Silent
 from gateway.age import Identity, NoMatchError, header_mac, read_header, seal, unwrap
 from gateway.audit.signatures import RECEIPT, SigningKey, sign
-from gateway.catalog.rows import Paper
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
@@ -243,13 +242,9 @@ def test_a_second_receipt_makes_both_unbelievable(house: House) -> None:
     assert house.verify() == [(paper, Cause.RECEIPT_BAD)]
 
 
-def paper_row(**changes: object) -> Paper:
-    values = {
-        "id": "0" * 32, "client": "acme", "path": "/inbox/a", "person": "acme", "state": "accepted", "reason": "", "size": 1, "sha256": "a" * 64,
-        "received_at": NOON, "sealed_at": NOON, "modified_at": None, "generation": 1, "header_mac": "b" * 64, "sealed_sha256": "c" * 64,
-        "sealed_size": 200, "session": "s", "address": "a", "version": 1, "receipted": True, **changes,
-    }  # fmt: skip
-    return Paper(**values)  # type: ignore[arg-type]
+def paper_row(**changes: object) -> Row:
+    row = Row("0" * 32, "acme", "/inbox/a", 1, 1, "a" * 64, 200, "c" * 64, "b" * 64, 1, NOON, NOON, True)
+    return replace(row, **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
