@@ -4,7 +4,7 @@ FROM debian:12-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends age openssh-client python3 python3-venv restic \
     && rm -rf /var/lib/apt/lists/* \
-    && uid=10001 && for role in gateway keyd ingest backup drill prune; do \
+    && uid=10001 && for role in gateway keyd ingest backup drill prune web; do \
          useradd --uid $uid --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin nightsafe-$role; uid=$((uid + 1)); \
        done
 

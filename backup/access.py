@@ -69,7 +69,7 @@ def access(installation: Installation, role: S3Role, secrets: RoleSecrets | None
         return S3Access(settings.endpoint, settings.bucket, settings.prefix, settings.region, key, secret)
     state = role_state(installation.folder, "s3")
     if state is None or not isinstance(state.get("endpoint"), str):
-        raise Away("the embedded S3 server does not run", "start it with: nightsafe up")
+        raise Away("the embedded S3 server does not run", "it is part of nightsafe up; or name a service of your own: docs/how-to/use-your-own-s3.md")
     key, secret = sealed_credentials(secrets or role_secrets(installation, "s3"), role)
     return S3Access(state["endpoint"], settings.bucket, settings.prefix, settings.region, key, secret, embedded=True)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from backup.line import Line, age_words
 from config.console import human_bytes
+from config.errors import OutOfReach
 from config.loading import Installation
-from config.roles import instance_name, missing_schedulers, role_state
+from config.roles import instance_name, missing_schedulers, role_state, starter
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
-from gateway.sftp.bans import BanStore
+from gateway.sftp.bans import read_bans
 
 BACKLOG_MINUTES = 10
 SCAN_STATE = "scan.json"  # in run/, written by ingest
@@ -30,7 +31,7 @@ def roles(installation: Installation) -> Line:
         wanted.append("scheduler")
         missing += missing_schedulers(installation.folder)
     if missing:
-        return Line("roles", "red", f"not running: {', '.join(missing)}", "start them: nightsafe up")
+        return Line("roles", "red", f"not running: {', '.join(missing)}", f"start them: {starter(installation.folder)}")
     return Line("roles", "green", f"running: {', '.join(wanted)}")
 
 
@@ -106,12 +107,11 @@ def keys(installation: Installation, catalog: Catalog, now: datetime) -> Line:
 
 
 def bans(installation: Installation, now: datetime) -> Line:
-    """Addresses that are kept out now. Looks into the defender's file only when there is one."""
-    path = installation.folder.defender
-    if not path.exists():
-        return Line("bans", "green", "nobody is banned")
-    with closing(BanStore(path)) as store:
-        found = sorted(store.bans(now.timestamp()).values(), key=lambda ban: ban.since)
+    """Addresses that are kept out now."""
+    try:
+        found = read_bans(installation.folder.defender, now.timestamp())
+    except OutOfReach as error:
+        return Line("bans", "yellow", error.message, error.hint)
     if not found:
         return Line("bans", "green", "nobody is banned")
     newest = age_words(timedelta(seconds=now.timestamp() - found[-1].since))

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
+from config.acl import get_acl
 from config.errors import Busy
 from config.files import make_folder, open_shared, write_whole
 from config.folder import DataFolder
@@ -38,6 +39,12 @@ def missing_schedulers(folder: DataFolder) -> list[str]:
     if role_state(folder, "scheduler") is not None:
         return []
     return ["scheduler"] if len(missing) == len(SCHEDULERS) else missing
+
+
+def starter(folder: DataFolder) -> str:
+    """What starts the roles here. Where each has a user of its own, which the folder's rights show, one process of root must not take their place."""
+    rights = get_acl(folder.root)
+    return "systemctl start nightsafe.target (or docker compose up -d)" if rights is not None and rights.users else "nightsafe up"
 
 
 class RunningRole:

@@ -14,6 +14,7 @@ import click
 
 from backup.access import CREDENTIAL as S3_CREDENTIAL
 from backup.access import S3Role, credential_tables
+from backup.web import CREDENTIAL as TOKEN
 from config.cli import data_option
 from config.console import say
 from config.errors import UsageError
@@ -28,7 +29,7 @@ from gateway.keys.secrets import secrets_for
 from gateway.notify.receivers import CREDENTIAL as RECEIVERS
 
 S3_PAIRS: Mapping[str, tuple[S3Role, ...]] = {"backup": ("writer",), "drill": ("reader",), "prune": ("pruner",)}
-HOLDERS = ("keyd", "ingest", *S3_PAIRS)  # the gateway gets none
+HOLDERS = ("keyd", "ingest", *S3_PAIRS, "web")  # the gateway gets none
 MEMORY = ("tmpfs", "ramfs")
 
 
@@ -77,9 +78,16 @@ def _values(installation: Installation, role: str) -> dict[str, bytes]:
     if role in S3_PAIRS:
         values[S3_CREDENTIAL] = _toml(credential_tables(installation, S3_PAIRS[role])).encode()
     if role == "backup":
-        file = installation.path(installation.settings.notify.receivers_file)
-        values[RECEIVERS] = file.read_bytes()[:MAX_PIECE_BYTES] if file.exists() else b""
+        values[RECEIVERS] = _file(installation, installation.settings.notify.receivers_file)
+    if role == "web":
+        values[TOKEN] = _file(installation, installation.settings.web.token_file)
     return values
+
+
+def _file(installation: Installation, named: Path | None) -> bytes:
+    """What a file holds that the settings name; nothing where there is none, which the role that needs it says itself: the others must start."""
+    path = None if named is None else installation.path(named)
+    return path.read_bytes()[:MAX_PIECE_BYTES] if path is not None and path.exists() else b""
 
 
 def _toml(tables: Mapping[str, object], prefix: str = "") -> str:

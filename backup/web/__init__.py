@@ -2,3 +2,5 @@
 
 `facts` reads, `application` answers requests, `role` serves.
 """
+
+CREDENTIAL = "web.token"  # the file with the token, where the service manager gives it

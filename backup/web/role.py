@@ -10,13 +10,15 @@ from typing import Any
 import structlog
 from waitress.server import MultiSocketServer, create_server
 
+from backup.web import CREDENTIAL
 from backup.web.application import LOOPBACK, make_application
 from config.errors import OutOfReach, SettingsError
-from config.loading import Installation
+from config.loading import Installation, credential_file
 from config.roles import running_role
 
 THREADS = 4
 MOST_CONNECTIONS = 100
+MOST_TOKEN_BYTES = 4096
 SHORTEST_TOKEN = 32  # characters; nobody guesses that, so guesses need not be counted
 log = structlog.get_logger()
 
@@ -66,9 +68,10 @@ def read_token(installation: Installation) -> str | None:
     named = installation.settings.web.token_file
     if named is None:
         return None
-    path = installation.path(named)
+    given = credential_file(CREDENTIAL)
+    path = given or installation.path(named)
     try:
-        text = _read_private(path)
+        text = _read_private(path, own=given is None)
     except OSError as error:
         raise SettingsError(
             f"the token file {path} cannot be read: {error.strerror}", "make it: openssl rand -hex 32 > FILE; chmod 600 FILE"
@@ -78,8 +81,8 @@ def read_token(installation: Installation) -> str | None:
     return text
 
 
-def _read_private(path: Path) -> str:
+def _read_private(path: Path, *, own: bool) -> str:
     with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & 0o077:
+        if own and os.fstat(file.fileno()).st_mode & 0o077:
             raise SettingsError(f"the token file {path} is open to other users", f"close it: chmod 600 {path}")
-        return file.read(4096).decode(errors="replace").strip()
+        return file.read(MOST_TOKEN_BYTES).decode(errors="replace").strip()

@@ -17,7 +17,7 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say
 from config.errors import Exit, NightsafeError, Partial, UsageError
 from config.loading import Installation, open_installation
-from config.roles import role_state, together
+from config.roles import role_state, starter, together
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -163,7 +163,7 @@ def _tell(installation: Installation, rows: Sequence[dict[str, Any]], failed: Se
         say(f"not put: {line}")
     if any(row["state"] == "being sealed" for row in rows) and not no_wait:
         running = role_state(installation.folder, "ingest") is not None
-        say("They are safe, and will be sealed " + ("soon." if running else "once ingest runs; start it with: nightsafe up"))
+        say("They are safe, and will be sealed " + ("soon." if running else f"once ingest runs; start it with: {starter(installation.folder)}"))
 
 
 def _check_client(catalog: Catalog, client: str) -> None:

@@ -12,7 +12,7 @@ from config.console import emit, say, table
 from config.errors import OutOfReach, UsageError
 from config.folder import DataFolder
 from config.loading import open_installation
-from config.roles import role_state
+from config.roles import role_state, starter
 from gateway.commands.operators import operator
 from gateway.sftp.control import ask_all
 
@@ -77,5 +77,5 @@ def _list(data: Path | None, as_json: bool) -> None:
 def _ask(folder: DataFolder, question: dict[str, Any]) -> list[dict[str, Any]]:
     answers = ask_all(folder.run, question)
     if not answers and role_state(folder, "gateway") is None:
-        raise OutOfReach("the gateway does not run", "start it with: nightsafe up")
+        raise OutOfReach("the gateway does not run", f"start it with: {starter(folder)}")
     return answers

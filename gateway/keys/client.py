@@ -221,5 +221,5 @@ def _one(keys: list[bytes | None]) -> bytes:
 def _unavailable(error: OSError) -> KeydUnavailable:
     why = "it did not answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
     return KeydUnavailable(
-        f"the key agent is out of reach: {why}", "is 'nightsafe keyd' (or 'nightsafe up') running? papers are safe meanwhile; try again"
+        f"the key agent is out of reach: {why}", "does the role keyd run? see: nightsafe status; papers are safe meanwhile; try again"
     )

@@ -47,6 +47,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "backup": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.RESTIC_KIT, names.S3_WRITER, names.CHECKPOINT_SIGNING),
     "drill": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.S3_READER, names.EVIDENCE_SIGNING),
     "prune": (names.RESTIC_PAPERS, names.RESTIC_KEYS, names.S3_PRUNER),
+    "web": (),
     "s3": (names.S3_WRITER, names.S3_READER, names.S3_PRUNER),
 }
 

@@ -52,7 +52,7 @@ def rebuild(folder: DataFolder, progress: Progress, *, over: bool) -> Rebuilt:
     """Make the catalog anew. Raises Busy while a role runs, UsageError when there is a catalog and not `over`; then nothing was changed."""
     running = [role for role in (*ROLES, *instance_names(folder, "ingest")) if role_state(folder, role) is not None]
     if running:
-        raise Busy(f"these roles run: {', '.join(running)}", "stop 'nightsafe up' first")
+        raise Busy(f"these roles run: {', '.join(running)}", "stop them first: 'nightsafe up', or systemctl stop nightsafe.target")
     if folder.catalog.exists() and not over:
         raise UsageError(f"there is a catalog: {folder.catalog}", "with --over it is set aside, and a new one made")
     result = Rebuilt()

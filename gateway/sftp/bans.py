@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_network
 from pathlib import Path
@@ -165,11 +165,26 @@ class BanStore:
                 raise
             self._connection.execute("COMMIT")
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise OutOfReach(
-                f"{self._path.name} cannot be used: {error}", "it holds bans alone: stop the gateway and remove it, and it is made anew"
-            ) from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return _translated(self._path)
+
+
+def read_bans(path: Path, now: float) -> list[Ban]:
+    """The bans that hold, the oldest first, for somebody who may not write there. Empty when there is no file. Raises OutOfReach."""
+    if not path.exists():
+        return []
+    with _translated(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bans'").fetchone():
+            return []  # made for its rights alone; no gateway has run yet
+        found = connection.execute("SELECT address, since, until, level, reason FROM bans WHERE until > ? ORDER BY since", (now,))
+        return [Ban(*row) for row in found]
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise OutOfReach(
+            f"{path.name} cannot be used: {error}", "it holds bans alone: stop the gateway and remove it, and it is made anew"
+        ) from error

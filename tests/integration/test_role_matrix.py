@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -58,16 +59,18 @@ print(json.dumps({path: tried(path) for path in json.load(sys.stdin)}))
 
 @pytest.fixture(scope="module")
 def camp() -> Iterator[Barracks]:
-    """An installation with a file of root's in every folder, and keyd's socket."""
+    """An installation with a file of root's in every folder, and the sockets."""
     with barracks() as made:
         folder = made.installation.folder
         for place in PLACES:
             if place.kind == "folder":
                 (folder.root / place.path / "canary").touch(FILE_MODE)
-        with socket.socket(socket.AF_UNIX) as keyd:
-            keyd.bind(str(folder.keyd_socket))
-            keyd.listen(8)
-            set_acl(folder.keyd_socket, Acl(READ | WRITE, {NUMBERS[role]: READ | WRITE for role in ("gateway", "drill")}))
+        with contextlib.ExitStack() as stack:
+            for path, connecting in ((folder.keyd_socket, ("gateway", "drill")), (folder.gateway_socket(1), ("web",))):
+                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+                listener.bind(str(path))
+                listener.listen(8)
+                set_acl(path, Acl(READ | WRITE, {NUMBERS[role]: READ | WRITE for role in connecting}))
             yield made
 
 

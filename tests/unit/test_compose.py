@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from backup.commands.credentials import HOLDERS
 from config.owners import ROLES, SCRATCH
-from gateway.keys.secrets import ROLES as SECRETS
 from nightsafe import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -57,18 +57,19 @@ def test_our_containers_are_confined() -> None:
         assert service["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in service["security_opt"]
         assert "cap_add" not in service or name in ROOTS
-        assert "ports" not in service or name == "gateway"
+        assert "ports" not in service or name in ("gateway", "web")
+        assert name != "web" or service["ports"] == ["127.0.0.1:8090:8090"]
     assert {name for name in ROOTS if compose()["services"][name].get("network_mode") != "none"} == {"ops"}
 
 
 def test_a_role_is_shown_its_own_secrets_alone() -> None:
     """By the user that its folder belongs to; the master and the credentials of S3 go to root's containers only."""
     services = compose()["services"]
-    assert {name for name, service in services.items() if {"master", "s3.toml"} & set(service.get("secrets", []))} == ROOTS - {"permissions"}
+    assert {name for name, service in services.items() if {"master", "s3.toml", "web.token"} & set(service.get("secrets", []))} == ROOTS - {"permissions"}
     for role in ROLES:
         given = services[role]["environment"].get("CREDENTIALS_DIRECTORY")
-        assert given == (f"/run/nightsafe/credentials/{role}" if SECRETS[role] else None)
-        assert any(volume.startswith("credentials:") for volume in services[role]["volumes"]) == bool(SECRETS[role])
+        assert given == (f"/run/nightsafe/credentials/{role}" if role in HOLDERS else None)
+        assert any(volume.startswith("credentials:") for volume in services[role]["volumes"]) == (role in HOLDERS)
     assert compose()["volumes"]["credentials"]["driver_opts"]["type"] == "tmpfs"
 
 
@@ -77,7 +78,7 @@ def test_rights_are_given_before_a_role_starts() -> None:
     for role in ROLES:
         waits = services[role]["depends_on"]
         assert waits["permissions"]["condition"] == "service_completed_successfully"
-        assert ("credentials" in waits) == bool(SECRETS[role])
+        assert ("credentials" in waits) == (role in HOLDERS)
     assert {role for role in ROLES if any(volume.startswith("scratch:") for volume in services[role]["volumes"])} == {SCRATCH}
 
 
@@ -86,6 +87,8 @@ def test_environment_names_settings_that_exist() -> None:
 
     environment = compose()["services"]["backup"]["environment"]
     assert parse_settings("", "compose", environment).s3.endpoint == "http://s3:8333"
+    web = parse_settings("", "compose", compose()["services"]["web"]["environment"]).web
+    assert (web.host, str(web.token_file)) == ("0.0.0.0", "/run/secrets/web.token")  # it listens to its container's network, and so must ask for a token
 
 
 def test_the_image_copies_every_package() -> None:
