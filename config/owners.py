@@ -37,16 +37,17 @@ class Place:
     writes: frozenset[str] = frozenset()
     passes: frozenset[str] = frozenset()
     adds: frozenset[str] = frozenset()
+    beforehand: bool = False  # an empty file that root makes: it belongs to nobody who writes there, and whoever is first changes no rights
     note: str = field(default="", compare=False)
 
 
 def _folder(path: str, *, reads: str = "", writes: str = "", passes: str = "", adds: str = "", note: str = "") -> Place:
     reading, writing, passing, adding = (frozenset(roles.split()) for roles in (reads, writes, passes, adds))
-    return Place(path, "folder", reading, writing, passing, adding, note)
+    return Place(path, "folder", reading, writing, passing, adding, note=note)
 
 
-def _file(path: str, *, reads: str = "", writes: str = "", kind: Kind = "file", note: str = "") -> Place:
-    return Place(path, kind, frozenset(reads.split()), frozenset(writes.split()), note=note)
+def _file(path: str, *, reads: str = "", writes: str = "", kind: Kind = "file", beforehand: bool = False, note: str = "") -> Place:
+    return Place(path, kind, frozenset(reads.split()), frozenset(writes.split()), beforehand=beforehand, note=note)
 
 
 _ALL = " ".join(ROLES)
@@ -75,6 +76,7 @@ PLACES: tuple[Place, ...] = (
     _file("notify.sqlite3", writes="backup", kind="database"),
     _file("watch.sqlite3", writes="backup", kind="database"),
     _folder("audit", reads="backup ingest", adds=_RECORDING, note="each its own segments; ingest tells clients of accesses"),
+    _file("audit/checkpoints.jsonl", reads="ingest", writes="backup", beforehand=True, note="signed by whoever backs up: the role, or ops"),
     _folder("evidence", reads="gateway backup web", writes="drill", note="the gateway shows it to auditors, the page to ops"),
     _folder("dump", writes="backup", note="the catalog's copy for the next backup"),
     _folder("run", reads=_ALL, adds=_ALL, note="states, locks and sockets of running roles"),

@@ -89,7 +89,7 @@ def apply(installation: Installation, users: Mapping[str, int], *, deep: bool) -
 def faults(installation: Installation, users: Mapping[str, int]) -> Iterator[str]:
     """Every place, with all that lies in it, that has other rights than it should, in words."""
     for place in PLACES:
-        if place.kind in ("folder", "database") and not (installation.folder.root / place.path).exists():
+        if (place.kind in ("folder", "database") or place.beforehand) and not (installation.folder.root / place.path).exists():
             yield f"{installation.folder.root / place.path} is missing"
     for wanted in wanted_rights(installation, users, deep=True):
         with suppress(FileNotFoundError):
@@ -165,6 +165,8 @@ def _make_missing(installation: Installation, users: Mapping[str, int]) -> None:
             (root / place.path).mkdir(FOLDER_MODE, exist_ok=True)
         elif place.kind == "database":
             _make_database(root / place.path)
+        elif place.beforehand:
+            _make_empty(root / place.path)
     scratch = installation.path(installation.settings.drill.scratch)
     scratch.mkdir(0o700, parents=True, exist_ok=True)
     if scratch.stat().st_uid != users[SCRATCH]:
@@ -177,5 +179,27 @@ def _make_database(path: Path) -> None:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     for end in LOGS:
-        with suppress(FileExistsError):
-            os.close(os.open(path.with_name(path.name + end), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _make_empty(path.with_name(path.name + end))
+
+
+def _make_empty(path: Path) -> None:
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def share_logs(database: Path) -> None:
+    """Give the log files of a database its own rights, and make those that SQLite removed when the last one left: the roles may make none.
+
+    To be called before root opens a database and after it closed it; nothing is done for others, or where one user is all there is.
+    """
+    if os.geteuid() != 0:
+        return
+    with suppress(FileNotFoundError):
+        rights = get_acl(database)
+        if rights is None or not rights.users:
+            return
+        for end in LOGS:
+            log = database.with_name(database.name + end)
+            _make_empty(log)
+            if get_acl(log) != rights:
+                set_acl(log, rights)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from config.rights import share_logs
 from gateway.catalog.errors import CatalogError
 
 BUSY_SECONDS = 30.0
@@ -27,6 +28,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        share_logs(path)
         self._engine = create_engine(
             f"sqlite:///{path}", poolclass=QueuePool, pool_size=8, max_overflow=24, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}
         )
@@ -57,6 +59,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        share_logs(self.path)
 
 
 class Changes:

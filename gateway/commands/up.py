@@ -12,13 +12,14 @@ from pathlib import Path
 
 import click
 
+from config.acl import get_acl
 from config.cli import data_option
 from config.errors import SettingsError, UsageError
 from config.files import write_whole
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
-from config.roles import running_role, set_on_signals
+from config.roles import running_role, set_on_signals, starter
 from gateway.catalog import Catalog
 from gateway.commands.signers import make_new_signers
 from gateway.keys.keyring import Keyring
@@ -42,6 +43,8 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
     installation = open_installation(data)
     if ready_file and not ready_file.absolute().parent.is_dir():
         raise UsageError(f"the folder {ready_file.absolute().parent} does not exist", "make it, or choose another place for the ready file")
+    if (rights := get_acl(installation.folder.root)) is not None and rights.users:
+        raise UsageError("each role has a user of its own here; one process must not take their place", f"start them: {starter(installation.folder)}")
     set_up_logging("up", installation.settings.log.level, installation.settings.log.json_lines)
     harden_process()
     stop = threading.Event()

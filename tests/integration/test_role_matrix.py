@@ -22,6 +22,7 @@ from config.acl import READ, WRITE, Acl, get_acl, set_acl
 from config.files import FILE_MODE
 from config.owners import PLACES, ROLES, Place
 from config.rights import apply, faults
+from gateway.catalog import Catalog
 from tests.integration.role_users import NUMBERS, ROOT, Barracks, barracks
 
 # Run as a role's user; answers [what, …] for each path: which of these went well.
@@ -116,6 +117,22 @@ def test_what_a_role_makes_is_shared_as_the_folder_says(camp: Barracks) -> None:
     found = {role: tried(camp, role, [vault / "paper"])[str(vault / "paper")] for role in ("ingest", "gateway", "backup", "drill")}
     assert found == {"ingest": ["read", "write"], "gateway": ["read"], "backup": ["read"], "drill": []}
     assert list(faults(camp.installation, NUMBERS)) == []
+
+
+def test_a_command_of_root_leaves_the_catalog_open_to_the_roles(camp: Barracks) -> None:
+    """The last one who leaves takes SQLite's log files along, and roles may make none: one that starts just then would find nothing to write to."""
+    catalog = camp.installation.folder.catalog
+    with Catalog.open(catalog) as opened:
+        opened.clients()
+        assert list(faults(camp.installation, NUMBERS)) == []
+    logs = [catalog.with_name(catalog.name + end) for end in ("-wal", "-shm")]
+    assert [path.exists() for path in logs] == [True, True]
+    assert list(faults(camp.installation, NUMBERS)) == []
+    for path in logs:
+        path.unlink()
+    with Catalog.open(catalog) as opened:
+        opened.clients()
+        assert list(faults(camp.installation, NUMBERS)) == []
 
 
 @pytest.mark.parametrize("where", ["keys/secrets/canary", "audit/canary", "vault", "catalog.sqlite3", "run"])

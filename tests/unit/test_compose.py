@@ -65,7 +65,9 @@ def test_our_containers_are_confined() -> None:
 def test_a_role_is_shown_its_own_secrets_alone() -> None:
     """By the user that its folder belongs to; the master and the credentials of S3 go to root's containers only."""
     services = compose()["services"]
-    assert {name for name, service in services.items() if {"master", "s3.toml", "web.token"} & set(service.get("secrets", []))} == ROOTS - {"permissions"}
+    assert {name for name, service in services.items() if {"master", "s3.toml", "web.token"} & set(service.get("secrets", []))} == ROOTS - {
+        "permissions"
+    }
     for role in ROLES:
         given = services[role]["environment"].get("CREDENTIALS_DIRECTORY")
         assert given == (f"/run/nightsafe/credentials/{role}" if role in HOLDERS else None)
@@ -88,7 +90,10 @@ def test_environment_names_settings_that_exist() -> None:
     environment = compose()["services"]["backup"]["environment"]
     assert parse_settings("", "compose", environment).s3.endpoint == "http://s3:8333"
     web = parse_settings("", "compose", compose()["services"]["web"]["environment"]).web
-    assert (web.host, str(web.token_file)) == ("0.0.0.0", "/run/secrets/web.token")  # it listens to its container's network, and so must ask for a token
+    assert (web.host, str(web.token_file)) == (
+        "0.0.0.0",
+        "/run/secrets/web.token",
+    )  # it listens to its container's network, and so must ask for a token
 
 
 def test_the_image_copies_every_package() -> None:
