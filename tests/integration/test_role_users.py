@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import paramiko
@@ -20,17 +21,21 @@ from tests.integration.role_users import NUMBERS, barracks
 
 
 @pytest.mark.long
-def test_a_paper_travels_through_roles_of_six_users(s3: S3Server) -> None:
+def test_a_paper_travels_through_roles_of_seven_users(s3: S3Server) -> None:
     """Deposited, sealed, receipted, read again, backed up, drilled, checked, pruned: by processes without any capability."""
     with tempfile.TemporaryDirectory() as place:
         settings = s3.settings(Path(place), "six-users") + '[gateway]\nhost = "127.0.0.1"\nport = 0\nsettle_seconds = 0.0\nreserve_bytes = 0\n'
+        token = "t" * 64
+        settings += '[web]\nport = 0\ntoken_file = "../web.token"\n'
         with barracks(settings) as camp:
             shutil.copy(Path(place) / "s3.toml", camp.home / "s3.toml")
+            (camp.home / "web.token").write_text(token)
+            (camp.home / "web.token").chmod(0o600)
             key = camp.home / "id"
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
             assert (done := camp.run("root", "client", "add", "acme", "--public-key", f"{key}.pub")).returncode == 0, done.stderr
             camp.give_credentials()
-            for role in ("gateway", "keyd", "ingest"):  # the gateway first: it needs nobody to start
+            for role in ("gateway", "keyd", "ingest", "web"):  # the gateway first: it needs nobody to start
                 camp.start(role, role)
             state = role_state(camp.installation.folder, "gateway")
             assert state is not None
@@ -44,6 +49,12 @@ def test_a_paper_travels_through_roles_of_six_users(s3: S3Server) -> None:
                 camp.until(lambda: catalog.count_papers("acme", "accepted")[0] == 1 and not catalog.unreceipted(), "ingest")
             with client.open("/inbox/ledger.csv", "rb") as file:
                 assert file.read() == b"debit;credit\n" * 1000  # the vault's ciphertext, and a key from keyd
+            port = role_state(camp.installation.folder, "web")["port"]  # type: ignore[index]
+            for page in ("", "clients", "backups", "quarantine", "sessions"):
+                asking = urllib.request.Request(f"http://127.0.0.1:{port}/{page}", headers={"Authorization": f"Bearer {token}"})
+                with urllib.request.urlopen(asking, timeout=30) as answer:
+                    assert "could not" not in (text := answer.read().decode())
+            assert "acme" in text
             client.mkdir("/inbox/2026")
             client.rename("/inbox/ledger.csv", "/inbox/2026/ledger.csv")
             transport.close()
