@@ -39,13 +39,22 @@ def is_telling(name: str) -> bool:
     return SECRET_KEY.search(name) is not None
 
 
+def _said_by(role: str) -> structlog.typing.Processor:
+    """Every line names its role, whichever thread it comes from; context variables would stay behind in the main one."""
+
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("role", role)
+        return event
+
+    return add
+
+
 def set_up_logging(role: str, level: str = "info", json_lines: bool = False) -> None:
     """Configure structlog for this process. Events go to standard error, one a line."""
     as_json = json_lines or not sys.stderr.isatty()
-    structlog.contextvars.bind_contextvars(role=role)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _said_by(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             hide_secrets,

@@ -41,7 +41,9 @@ class GatewaySettings(_Section):
         5.0, ge=0, le=86400, description="The same wait for names that end in .filepart, .part, .partial or .tmp: a rename is to be expected."
     )
     partial_days: float = Field(7.0, gt=0, le=3650, description="Days after which an upload that was broken off is removed.")
-    max_connections: int = Field(1000, ge=1, le=100_000, description="Connections at once, over all addresses.")
+    max_connections: int = Field(
+        2000, ge=1, le=100_000, description="Connections at once, over all addresses. Each needs four open files of the process that has it."
+    )
     max_unauthenticated: int = Field(
         100,
         ge=1,

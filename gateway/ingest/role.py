@@ -37,7 +37,7 @@ from gateway.store import Spool, Vault
 
 NAME = "ingest"
 CLAIMS = "ingest.claims"  # in run/
-RETIRE_SECONDS = 3600.0
+TIDY_SECONDS = 3600.0
 STOP_SECONDS = 30.0  # that a batch in hand may take to end; a large paper is left at once
 
 
@@ -121,16 +121,16 @@ def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) 
 
 
 def _tidy(parts: Parts, stop: threading.Event) -> None:
-    """Remove what killed lives left half-written in the vault: it reads all of the vault's folders, so nobody waits for it. Then, from time to
-    time, destroy older keys of ingest that open nothing in the spool any more."""
+    """From time to time: remove what killed lives left half-written in the vault, and destroy older keys of ingest that open nothing in the spool
+    any more. The first reads all of the vault's folders, so nobody waits for it; what the life before this one left is too young at the start."""
     log = structlog.get_logger()
-    try:
-        removed = parts.vault.sweep()
-    except NightsafeError as error:
-        log.warning("ingest.untidy", error=error.message)
-    else:
-        log.info("ingest.tidied", removed=removed)
     while not stop.is_set():
+        try:
+            removed = parts.vault.sweep()
+        except NightsafeError as error:
+            log.warning("ingest.untidy", error=error.message)
+        else:
+            log.info("ingest.tidied", removed=removed)
         try:
             destroyed, _ = retire_ingest_keys(parts.keyring, parts.identities, parts.spool, lambda number: tell_retired(parts.audit, number))
         except NightsafeError as error:
@@ -138,7 +138,7 @@ def _tidy(parts: Parts, stop: threading.Event) -> None:
         else:
             if destroyed:
                 log.info("ingest.keys_retired", generations=destroyed)
-        stop.wait(RETIRE_SECONDS)
+        stop.wait(TIDY_SECONDS)
 
 
 def tell_retired(audit: AuditLog, generation: int) -> None:

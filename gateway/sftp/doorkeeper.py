@@ -5,10 +5,14 @@ come (an IPv4 address, or the /64 of an IPv6 one). Whoever only holds connection
 MaxStartups draws lots for the new one instead, and somebody who holds all places keeps them. What is younger than YOUNG_SECONDS stays, so that
 a flood cannot throw out those who are just logging in; then it is the new ones that are turned away. And nobody takes a place from where fewer come
 than would, with the new one, from its own: a crowd makes room among itself.
+
+The same holds where all places are taken, of those who have logged in and those who have not: strangers cannot keep anybody out by waiting. Only when
+everybody there has logged in, the next one is turned away, and is told so; floods are turned away without a word.
 """
 
 from __future__ import annotations
 
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +28,14 @@ from gateway.sftp.transport import GuardedConnection
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 2.0  # about what a login takes from the other side of the world
+FULL = "the server has all the connections that it may have; try again in a few minutes"
+EACH = 4  # descriptors for a connection: its own, two of its client's folders, one for a paper
 TELL_SECONDS = 10.0  # between two lines of the log about a crowd
+
+
+def descriptors() -> int:
+    """How many this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class Doorkeeper:
@@ -37,8 +48,10 @@ class Doorkeeper:
         tally: Callable[[str], Tally],
         workers: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        may_open: Callable[[], int] = descriptors,
     ) -> None:
         self._settings = settings
+        self._may_open = may_open
         self._defender = defender
         self._everyone = tally("connections")
         self._unauthenticated = tally("unauthenticated")
@@ -58,7 +71,10 @@ class Doorkeeper:
         """Whether one more connection is taken; another one may have to go for it."""
         if self._defender.refuses(connection.address):
             return False
-        if self._everyone.total >= self._settings().max_connections or not self._make_room(group_of(connection.address)):
+        # Who is in must be able to work: without descriptors nothing could be opened, and what waits to be accepted would hang there.
+        is_full = self._everyone.total >= self._settings().max_connections or len(self.connections) >= self._may_open() // EACH
+        if not self._make_room(group_of(connection.address), is_full):
+            connection.farewell = FULL if is_full else ""
             self._tell("turned_away")
             return False
         self.connections.add(connection)
@@ -83,13 +99,13 @@ class Doorkeeper:
         if self._waiting.pop(connection, None) is not None:
             self._unauthenticated.drop(group_of(connection.address))
 
-    def _make_room(self, group: str) -> bool:
-        """Let one that has not logged in go where the bounds ask for it; False when none may."""
+    def _make_room(self, group: str, is_full: bool) -> bool:
+        """Let one that has not logged in go where the bounds ask for it, as they do when all places are taken (`is_full`); False when none may."""
         settings = self._settings()
         own = self._unauthenticated.of(group) >= settings.max_unauthenticated_per_address
         # a worker may have its share in any case: it can end none of the others' connections
-        full = self._unauthenticated.total >= settings.max_unauthenticated and len(self._waiting) >= settings.max_unauthenticated // self._workers
-        if not own and not full:
+        crowded = self._unauthenticated.total >= settings.max_unauthenticated and len(self._waiting) >= settings.max_unauthenticated // self._workers
+        if not own and not crowded and not is_full:
             return True
         victim = self._victim(group, own=own)
         if victim is None:

@@ -28,6 +28,7 @@ from gateway.keys.client import KeydClient
 from gateway.keys.keyring import Keyring
 from gateway.keys.process import harden_process
 from gateway.sftp.crew import Crew, door_path, listen, open_door
+from gateway.sftp.doorkeeper import EACH, descriptors
 from gateway.sftp.listening import BACKLOG, cannot_listen
 from gateway.sftp.recording import Recorder
 from gateway.sftp.server import Gateway
@@ -52,6 +53,7 @@ def serve(installation: Installation, host: str | None = None, port: int | None 
     """
     harden_process()
     raise_descriptors()
+    _tell_of_few_descriptors(installation.settings.gateway.max_connections)
     sys.setswitchinterval(SWITCH_SECONDS)
     check_asyncssh()
     settings = installation.settings.gateway
@@ -149,6 +151,13 @@ def raise_descriptors() -> None:
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _tell_of_few_descriptors(connections: int) -> None:
+    """The doorkeeper takes fewer connections then: nobody should have to wonder why."""
+    if (most := descriptors() // EACH) < connections:
+        hint = "raise its limit of open files (LimitNOFILE, ulimit -n), or lower [gateway] max_connections"
+        log.warning("gateway.few_descriptors", may_open=descriptors(), connections=most, wanted=connections, hint=hint)
 
 
 async def _run(

@@ -14,10 +14,11 @@ from typing import Any, Protocol, cast
 import asyncssh
 from asyncssh.channel import SSHServerChannel
 from asyncssh.connection import SSHConnection, SSHServerConnection, SSHServerConnectionOptions
-from asyncssh.constants import MSG_SERVICE_REQUEST
+from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS, MSG_DISCONNECT, MSG_SERVICE_REQUEST
 from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
 
 from config.errors import UsageError
+from gateway.audit.sshwire import pack
 from gateway.catalog.networks import contains, parse_address
 
 WRITE_HIGH = 512 * 1024  # bytes that may wait in a connection's transport before its sessions stop
@@ -58,6 +59,7 @@ _CONNECTION_NAMES = (
 _CONNECTION_ATTRIBUTES = (
     "_inpbuf",
     "_recv_seq",
+    "_version",
     "_kex_complete",
     "_deferred_packets",
     "_max_recv_pktlen",
@@ -78,7 +80,7 @@ class Gate(Protocol):
     """Who decides which connections may be there."""
 
     def admit(self, connection: GuardedConnection) -> bool:
-        """Whether one more connection is taken."""
+        """Whether one more connection is taken; one that is not may be given a `farewell`."""
         ...
 
     def gone(self, connection: GuardedConnection) -> None:
@@ -123,17 +125,22 @@ class GuardedConnection(SSHServerConnection):
         self._counted = 0
         self._exchanges = 0
         self.address = "unknown"
+        self.farewell = ""  # what a connection that is not taken is told
         self.is_logged_in = False
         self.spoke = False  # anything at all was received
         self._max_recv_pktlen = PACKET_BEFORE_LOGIN
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask the gate; a connection that it does not take is cut without a word."""
+        """Ask the gate; a connection that it does not take is cut, without a word where the gate gives none."""
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else "unknown"
         if not self._gate.admit(self):
             self._cancel_login_timer()
-            cast(asyncio.Transport, transport).abort()
+            if self.farewell:
+                cast(asyncio.Transport, transport).write(last_words(self._version, self.farewell))
+                transport.close()  # the kernel has the words already
+            else:
+                cast(asyncio.Transport, transport).abort()
             return
         self._admitted = True
         cast(asyncio.Transport, transport).set_write_buffer_limits(high=WRITE_HIGH, low=WRITE_LOW)
@@ -305,6 +312,13 @@ class GuardedConnection(SSHServerConnection):
 
     def _new_channel(self, window: int, size: int) -> SSHServerChannel[Any]:
         return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window, size)
+
+
+def last_words(version: bytes, text: str) -> bytes:
+    """All that a server says to somebody for whom it has no place: its version, and a DISCONNECT (RFC 4253, section 11.1) before any key exchange."""
+    payload = bytes([MSG_DISCONNECT]) + DISC_TOO_MANY_CONNECTIONS.to_bytes(4, "big") + pack(text.encode(), b"")
+    padding = 16 - (len(payload) + 5) % 8  # 9 to 16 bytes: four at least, and all of it a multiple of eight
+    return b"SSH-2.0-" + version + b"\r\n" + (1 + len(payload) + padding).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
 
 
 def signed_by(signature: bytes, algorithms: Sequence[bytes]) -> bool:

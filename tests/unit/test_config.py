@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +98,15 @@ def test_a_missing_data_folder_says_how_to_make_one(tmp_path: Path) -> None:
 def test_secrets_are_hidden_from_the_log() -> None:
     event = hide_secrets(None, "info", {"event": "x", "password": "p", "note": "AGE-SECRET-KEY-1ABC", "path": "/inbox"})
     assert event == {"event": "x", "password": HIDDEN, "note": HIDDEN, "path": "/inbox"}
+
+
+def test_every_line_of_the_log_names_its_role() -> None:
+    program = (
+        "import structlog, threading; from config.logging import set_up_logging; set_up_logging('keyd')\n"
+        "work = threading.Thread(target=lambda: structlog.get_logger().info('in.thread')); work.start(); work.join()"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=Path(__file__).parents[2]).stderr
+    assert json.loads(said)["role"] == "keyd"
 
 
 def test_an_address_that_is_pinged_is_shown_without_its_secret() -> None:

@@ -12,6 +12,7 @@ from gateway.sftp.bans import BanStore, Rules
 from gateway.sftp.defender import Defender
 from gateway.sftp.doorkeeper import YOUNG_SECONDS, Doorkeeper
 from gateway.sftp.tallies import Board, OwnTally
+from gateway.sftp.transport import last_words
 
 
 class Connection:
@@ -20,6 +21,7 @@ class Connection:
     is_logged_in = False
     spoke = False
     failures = 0
+    farewell = ""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -32,11 +34,11 @@ class Connection:
 class Door:
     """A doorkeeper with a clock."""
 
-    def __init__(self, folder: Path, tally: Any = lambda _: OwnTally(), workers: int = 1, **settings: int) -> None:
+    def __init__(self, folder: Path, tally: Any = lambda _: OwnTally(), workers: int = 1, may_open: int = 1024, **settings: int) -> None:
         self.now = 0.0
         defender = Defender(BanStore(folder / "defender"), Rules(10, 600, 60, 3600), (), lambda _: None)
         found = GatewaySettings(**{"max_unauthenticated": 4, "max_unauthenticated_per_address": 3, **settings})
-        self.keeper = Doorkeeper(lambda: found, defender, tally, workers, lambda: self.now)
+        self.keeper = Doorkeeper(lambda: found, defender, tally, workers, lambda: self.now, lambda: may_open)
 
     def come(self, address: str) -> Any:
         """A new connection; None when it is turned away. A moment passes."""
@@ -119,3 +121,49 @@ def test_a_worker_has_its_share_while_others_hold_all_places(tmp_path: Path, min
     door = Door(tmp_path, lambda kind: board.tally(kind, 0), 2)
     door.fill(*(f"192.0.2.{number}" for number in range(mine)))
     assert (door.come("203.0.113.1") is not None) == (mine < 2)
+
+
+def test_where_all_have_logged_in_the_next_one_is_told_that_there_is_no_place(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_connections=2)
+    for connection in door.fill("192.0.2.1", "192.0.2.2"):
+        door.keeper.has_logged_in(connection)
+    door.now += YOUNG_SECONDS
+    refused = Connection("192.0.2.3")
+    assert not door.keeper.admit(cast(Any, refused))
+    assert "try again" in refused.farewell
+
+
+def test_strangers_who_wait_keep_nobody_out(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_connections=2)
+    inside, stranger = door.fill("192.0.2.1", "192.0.2.2")
+    door.keeper.has_logged_in(inside)
+    assert door.come("192.0.2.3") is None  # the stranger is young
+    door.now += YOUNG_SECONDS
+    assert door.come("192.0.2.3")
+    assert (inside.aborted, stranger.aborted) == (False, True)
+
+
+def test_a_flood_is_told_nothing(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_unauthenticated=1)
+    door.fill("192.0.2.1")
+    refused = Connection("192.0.2.3")
+    assert not door.keeper.admit(cast(Any, refused))
+    assert refused.farewell == ""
+
+
+def test_there_are_no_more_connections_than_descriptors_for_their_work(tmp_path: Path) -> None:
+    door = Door(tmp_path, may_open=11)
+    for connection in door.fill("192.0.2.1", "192.0.2.2"):
+        door.keeper.has_logged_in(connection)
+    refused = Connection("192.0.2.3")
+    assert not door.keeper.admit(cast(Any, refused))
+    assert "try again" in refused.farewell
+
+
+def test_last_words_are_a_packet_that_a_client_understands() -> None:
+    words = last_words(b"Nightsafe", "full")
+    version, _, packet = words.partition(b"\r\n")
+    length, padding = int.from_bytes(packet[:4]), packet[4]
+    assert version == b"SSH-2.0-Nightsafe"
+    assert (len(packet), len(packet) % 8, padding >= 4) == (4 + length, 0, True)
+    assert packet[5:-padding] == bytes([1, 0, 0, 0, 12, 0, 0, 0, 4]) + b"full" + bytes(4)
