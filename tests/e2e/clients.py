@@ -16,7 +16,7 @@ from urllib.parse import quote
 import asyncssh
 import paramiko
 
-from tests.integration.sftp_rig import CLIENT, Server, paramiko_client
+from tests.integration.sftp_rig import Server, paramiko_client
 
 SECONDS = 120
 
@@ -115,7 +115,7 @@ class OpenSsh(Driver):
         return int(self.server.sftp("df /inbox").splitlines()[-1].split()[2]) * 1024
 
     def interrupted_put(self, source: Path, target: str, has_begun: Callable[[], bool]) -> None:
-        command = ["sftp", *self.server.options(), "-P", str(self.server.port), "-b", "-", f"{CLIENT}@127.0.0.1"]
+        command = ["sftp", *self.server.options(), "-P", str(self.server.port), "-b", "-", f"{self.server.person}@127.0.0.1"]
         self.killed(command, has_begun, f"put {source} {target}\n")
 
 
@@ -158,7 +158,7 @@ class Rclone(Driver):
 
     def _remote(self, path: str) -> str:
         key = f"key_file={self.server.key},shell_type=none,md5sum_command=none,sha1sum_command=none"
-        return f":sftp,host=127.0.0.1,port={self.server.port},user={CLIENT},{key}:{path}"
+        return f":sftp,host=127.0.0.1,port={self.server.port},user={self.server.person},{key}:{path}"
 
     def _rclone(self, *words: str) -> list[str]:
         streams = ["--multi-thread-streams", "4", "--multi-thread-cutoff", "1M", "--multi-thread-chunk-size", "1M"]
@@ -203,7 +203,7 @@ class Lftp(Driver):
     def _script(self, line: str) -> list[str]:
         program = f"ssh -a -x {' '.join(self.server.options())}"
         settings = f'set sftp:connect-program "{program}"; set net:max-retries 1; set cmd:fail-exit yes; set cmd:interactive no'
-        return ["lftp", "-c", f"{settings}; open -u {CLIENT},none sftp://127.0.0.1:{self.server.port}; {line}; bye"]
+        return ["lftp", "-c", f"{settings}; open -u {self.server.person},none sftp://127.0.0.1:{self.server.port}; {line}; bye"]
 
     def put(self, source: Path, target: str) -> None:
         self.run(*self._script(f"put {source} -o {_quoted(target)}"))
@@ -252,7 +252,7 @@ class Curl(Driver):
         return f"{words[1]}, {next(word for word in words if word.startswith('libssh'))}"
 
     def _curl(self, remote: str, *words: str) -> list[str]:
-        login = ["--user", f"{CLIENT}:", "--key", str(self.server.key), "--pubkey", f"{self.server.key}.pub"]
+        login = ["--user", f"{self.server.person}:", "--key", str(self.server.key), "--pubkey", f"{self.server.key}.pub"]
         return ["curl", "-sS", "-g", "--ftp-create-dirs", *login, *words, f"sftp://127.0.0.1:{self.server.port}{quote(remote)}"]
 
     def _run(self, remote: str, *words: str) -> None:
@@ -391,7 +391,7 @@ class Asyncssh(Driver):
 
     def _do(self, work: Callable[[asyncssh.SFTPClient], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            options: dict[str, Any] = {"username": CLIENT, "client_keys": [str(self.server.key)], "known_hosts": None, "config": None}
+            options: dict[str, Any] = {"username": self.server.person, "client_keys": [str(self.server.key)], "known_hosts": None, "config": None}
             async with (
                 asyncssh.connect("127.0.0.1", self.server.port, **options) as connection,
                 connection.start_sftp_client() as sftp,
@@ -445,7 +445,7 @@ class Asyncssh(Driver):
 
     def interrupted_put(self, source: Path, target: str, has_begun: Callable[[], bool]) -> None:
         async def main() -> None:
-            options: dict[str, Any] = {"username": CLIENT, "client_keys": [str(self.server.key)], "known_hosts": None, "config": None}
+            options: dict[str, Any] = {"username": self.server.person, "client_keys": [str(self.server.key)], "known_hosts": None, "config": None}
             connection = await asyncssh.connect("127.0.0.1", self.server.port, **options)
             sftp = await connection.start_sftp_client()
             file = await sftp.open(target, "wb")

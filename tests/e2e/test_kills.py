@@ -10,15 +10,11 @@ import hashlib
 import json
 import os
 import random
-import sqlite3
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -26,10 +22,9 @@ from gateway.catalog import Catalog
 from gateway.catalog.rows import Paper
 from gateway.ingest.checks.scanner import PROBE
 from gateway.ingest.receipts import receipt_path
-from tests.e2e.disks import mounted_image
+from tests.e2e.faults import Faults, fault_prone_house
 from tests.e2e.house import CLIENT, House
 from tests.e2e.uploads import Upload, Uploader
-from tests.integration.scanner_parts import RealClamd, clamd
 
 ROLES = ("gateway", "keyd", "ingest")
 FAULTS = (*ROLES, "clamd", "full", "locked", "clock")
@@ -39,88 +34,34 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @dataclass
-class Faults:
-    """What can be done to a house. Each is over when it returns, but for the clock, which is set right by the next one."""
+class Chance:
+    """Strikes a house at random, and counts."""
 
-    house: House
-    scanner: RealClamd
-    disk: Path
-    clock: Path
-    chance: random.Random = field(default_factory=random.Random)
+    faults: Faults
+    random: random.Random
     done: Counter[str] = field(default_factory=Counter)
 
     def strike(self) -> None:
-        """One at random. A role that is not back yet cannot be killed, and does not count."""
-        fault = self.chance.choice(FAULTS)
+        """One fault. A role that is not back yet cannot be killed, and does not count."""
+        fault, faults, seconds = self.random.choice(FAULTS), self.faults, self.random.uniform(0.1, 0.8)
         if fault in ROLES:
-            if self.house.pid(fault) is None:
+            if faults.house.pid(fault) is None:
                 return
-            self.house.kill(fault)
+            faults.house.kill(fault)
+        elif fault == "clock":
+            faults.set_clock(-STEP if faults.clock_is_right else timedelta(0))
         else:
-            {"clamd": self._clamd, "full": self._full, "locked": self._locked, "clock": self._clock}[fault]()
+            {"clamd": faults.stop_scanner, "full": faults.fill_disk, "locked": faults.lock_catalog}[fault](seconds)
         self.done[fault] += 1
-
-    def end(self) -> None:
-        """Set the clock right."""
-        self.clock.write_text("+0")
-
-    def _clamd(self) -> None:
-        self.scanner.stop()
-        self._wait()
-        self.scanner.start()
-
-    def _full(self) -> None:
-        filler = self.disk / "filler"
-        with filler.open("wb") as file:
-            state, taken = os.statvfs(self.disk), 0
-            part = state.f_bavail * state.f_frsize
-            while part >= state.f_frsize:  # uploads take their share meanwhile
-                try:
-                    os.posix_fallocate(file.fileno(), taken, part)
-                    taken += part
-                except OSError:
-                    part //= 2
-        self._wait()
-        filler.unlink()
-
-    def _locked(self) -> None:
-        with closing(sqlite3.connect(self.house.data / "catalog.sqlite3", timeout=30, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            self._wait()
-            other.execute("ROLLBACK")
-
-    def _clock(self) -> None:
-        self.clock.write_text("+0" if self.clock.read_text() != "+0" else f"-{STEP.total_seconds():.0f}")
-
-    def _wait(self) -> None:
-        time.sleep(self.chance.uniform(0.1, 0.8))
 
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
-    """A house on a disk of its own, with clamd, and with a clock that can be set (clock.c)."""
-    home = tmp_path_factory.mktemp("faults")
-    clock = home / "clock"
-    clock.write_text("+0")
-    library, source = home / "clock.so", Path(__file__).with_name("clock.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
-    with clamd() as scanner, mounted_image(home / "image", home / "disk", megabytes=16_000) as disk:
-        house = House(home, disk / "data")
-        scan = scanner.settings
-        house.environment |= {
-            "NIGHTSAFE_SET_SCAN__SCANNER": "clamd",
-            "NIGHTSAFE_SET_SCAN__ADDRESS": scan.address,
-            "NIGHTSAFE_SET_SCAN__CLAMD_CONFIG": str(scan.clamd_config),
-            "NIGHTSAFE_SET_SCAN__SIGNATURES_HOURS": "0",
-            "LD_PRELOAD": str(library),
-            "NIGHTSAFE_TEST_CLOCK": str(clock),
-        }
-        house.init()
-        house.start()
-        try:
-            yield Faults(house, scanner, disk, clock)
-        finally:
-            house.stop()
+    """A house that is up, and what can be done to it."""
+    with fault_prone_house(tmp_path_factory.mktemp("faults"), megabytes=16_000) as faults:
+        faults.house.init()
+        faults.house.start()
+        yield faults
 
 
 def paper_at(house: House, path: str) -> Paper | None:
@@ -184,7 +125,7 @@ def test_a_thousand_faults(faults: Faults) -> None:
 
 def strike_and_count(faults: Faults, count: int, seed: int) -> None:
     """Strike `count` times while uploads run, then hold the server to its promises."""
-    house, faults.chance, faults.done = faults.house, random.Random(seed), Counter()
+    house, chance = faults.house, Chance(faults, random.Random(seed))
     uploaders = [Uploader(house, number, seed + number, folder=f"/inbox/{count}") for number in range(UPLOADERS)]
     with house.paramiko() as client:
         client.mkdir(f"/inbox/{count}")
@@ -192,12 +133,12 @@ def strike_and_count(faults: Faults, count: int, seed: int) -> None:
     for uploader in uploaders:
         uploader.start()
     deadline = time.monotonic() + count * 4 + 120
-    while faults.done.total() < count:
-        time.sleep(faults.chance.uniform(0.05, 0.5))
-        assert time.monotonic() < deadline, f"only {faults.done}: {house.tail()}"
-        faults.strike()
-    assert set(faults.done) == set(FAULTS)
-    faults.end()
+    while chance.done.total() < count:
+        time.sleep(chance.random.uniform(0.05, 0.5))
+        assert time.monotonic() < deadline, f"only {chance.done}: {house.tail()}"
+        chance.strike()
+    assert set(chance.done) == set(FAULTS)
+    faults.set_clock()
     house.wait(lambda: all(house.pid(role) for role in ROLES), 90, "not all roles came back")
     time.sleep(1)  # everybody gets some uploads through
     for uploader in uploaders:

@@ -319,6 +319,8 @@ serve(installation)
 class Server:
     """The roles gateway and keyd as processes, and one client with a key."""
 
+    person = CLIENT
+
     def __init__(self, home: Path, settings: str = "") -> None:
         self.home = home
         self.key = home / "id_ed25519"
@@ -375,7 +377,7 @@ class Server:
 
     def sftp(self, *lines: str, code: int | None = 0, extra: tuple[str, ...] = ()) -> str:
         """Run OpenSSH's sftp with a batch; its output, errors included."""
-        command = ["sftp", *self.options(), *extra, "-P", str(self.port), "-b", "-", f"{CLIENT}@127.0.0.1"]
+        command = ["sftp", *self.options(), *extra, "-P", str(self.port), "-b", "-", f"{self.person}@127.0.0.1"]
         done = subprocess.run(command, input="".join(f"{line}\n" for line in lines).encode(), capture_output=True, timeout=120, check=False)
         output = done.stdout.decode() + done.stderr.decode()
         assert code is None or done.returncode == code, output
@@ -386,7 +388,7 @@ class Server:
         assert done.returncode == 0, done.stderr.decode()
 
     def remote(self, path: str) -> str:
-        return f"{CLIENT}@127.0.0.1:{path}"
+        return f"{self.person}@127.0.0.1:{path}"
 
     def landed(self) -> dict[str, bytes]:
         """Path → content of the papers that wait for ingest, the newest of each path."""
@@ -409,9 +411,10 @@ def clean(log: str) -> bool:
 
 
 @contextlib.contextmanager
-def running_server(home: Path, settings: str = "") -> Iterator[Server]:
-    """Gateway and keyd of a new installation; the gateway's log has to be clean at the end."""
+def running_server(home: Path, settings: str = "", people: Callable[[Server], None] = lambda _: None) -> Iterator[Server]:
+    """Gateway and keyd of a new installation, to which `people` adds more clients; the gateway's log has to be clean at the end."""
     server = Server(home, settings)
+    people(server)
     try:
         server.start("keyd")
         server.start("gateway")
@@ -425,5 +428,5 @@ def paramiko_client(server: Server) -> paramiko.SSHClient:
     """A connection of paramiko; the caller closes it."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-    client.connect("127.0.0.1", server.port, CLIENT, key_filename=str(server.key), allow_agent=False, look_for_keys=False)
+    client.connect("127.0.0.1", server.port, server.person, key_filename=str(server.key), allow_agent=False, look_for_keys=False)
     return client

@@ -1,0 +1,145 @@
+"""An hour of weather (`--soak-seconds 3600`; four minutes in the long tier): fifty clients at work, backups and drills by the clock, roles killed,
+the disk full for a minute, the clock set wrong. At the end every paper is accounted for, memory is flat, no descriptor is left, every line of the log
+is explained.
+
+    python -m pytest --full -s --timeout 0 tests/soak/test_soak.py --soak-seconds 3600
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from config.folder import DataFolder
+from gateway.catalog import Catalog
+from tests.e2e.faults import Faults, fault_prone_house
+from tests.soak import accounts
+from tests.soak.crowd import SIZE, Crowd
+from tests.soak.explained import unexplained
+from tests.soak.town import add_clients
+from tests.soak.watch import SPARE_DESCRIPTORS, SPARE_THREADS, Growth, Watch, growths, leaks
+from tests.soak.weather import Troublemaker
+
+NAMES = [f"c{number:02}" for number in range(SIZE)]
+KILLING = 0.3  # of the time; the rest is for the other troubles
+FULL = timedelta(minutes=1)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
+
+
+@pytest.fixture(scope="module")
+def soak_seconds(pytestconfig: pytest.Config) -> float:
+    """How long the weather lasts."""
+    return float(pytestconfig.getoption("--soak-seconds"))
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory, soak_seconds: float) -> Iterator[Faults]:
+    """A house of fifty clients with a schedule, up."""
+    with fault_prone_house(tmp_path_factory.mktemp("soak"), megabytes=1500 + int(soak_seconds)) as faults:
+        house = faults.house
+        rest = "every 5 minutes" if soak_seconds < 1200 else "every 10 minutes"
+        schedules = {"BACKUP": "every 2 minutes", "DRILL": "every 3 minutes", "CHECK": rest, "FORGET": rest}
+        house.environment |= {f"NIGHTSAFE_SET_{job}__SCHEDULE": when for job, when in schedules.items()}
+        house.environment |= {"NIGHTSAFE_SET_DRILL__SAMPLE": "40", "NIGHTSAFE_SET_GATEWAY__RESERVE_BYTES": str(64 << 20)}
+        house.init()
+        add_clients(DataFolder(house.data), NAMES, Path(f"{house.key}.pub"))
+        house.start()
+        yield faults
+
+
+def test_nothing_is_lost_and_nothing_leaks(faults: Faults, soak_seconds: float) -> None:
+    house, weather = faults.house, Troublemaker(faults, seed=7)
+    crowd = Crowd(house, NAMES, seconds=5.0, seed=1000)
+    with Watch(house.up_pid, seconds=2.0 if soak_seconds < 1200 else 10.0) as watch:
+        began = time.monotonic()
+        crowd.start()
+        weather.kill_roles(soak_seconds * KILLING, apart=min(25.0, 4 + soak_seconds / 60))
+        crowd.everybody_has_worked(180)
+        _scheduler_has_worked(faults)
+        _be_calm(faults, crowd)
+        descriptors, threads, since = watch.descriptors(), watch.threads(), time.monotonic()
+        crowd.call_back()
+        rest = soak_seconds - (time.monotonic() - began) - FULL.total_seconds()
+        weather.trouble(rest / 2, apart=6.0)
+        weather.once("full", FULL.total_seconds())
+        weather.trouble(rest / 2, apart=6.0)
+        weather.all_back()
+        crowd.everybody_has_worked(180)
+        until = time.monotonic()
+        _be_calm(faults, crowd)
+        leaked = leaks(descriptors, watch.descriptors(), SPARE_DESCRIPTORS) + leaks(threads, watch.threads(), SPARE_THREADS)
+        grown = growths(watch.samples, since, until)
+    crowd.stop()
+    faults_found = _account(faults, crowd, weather.done["ingest"])
+    lines = house.log.read_text(errors="replace").splitlines()
+    _report(house.home, crowd, weather, grown, len(lines))
+    strange = unexplained(lines, weather.done)
+    assert crowd.ledger.wrong == []
+    assert faults_found == []
+    assert leaked == []
+    assert [str(one) for one in grown if not one.is_flat] == []
+    assert {one.role for one in grown} >= {"up", "gateway", "keyd", "ingest", "scheduler", "s3"}, grown
+    assert strange == []
+
+
+def _scheduler_has_worked(faults: Faults) -> None:
+    """It has done a backup and a drill since it was killed last: what that takes of its memory stays."""
+    since = datetime.now(UTC)
+
+    def done() -> bool:
+        with Catalog.open(faults.house.data / "catalog.sqlite3") as catalog:
+            newest = [next(iter(run for run in catalog.runs(kind, 5) if run.ended_at), None) for kind in ("backup", "drill")]
+        return all(run is not None and run.started_at > since for run in newest)
+
+    faults.house.wait(done, 600, "the scheduler makes no backup and no drill")
+
+
+def _be_calm(faults: Faults, crowd: Crowd) -> None:
+    """Nobody is inside, nothing is on its way."""
+    crowd.send_home()
+    folder = DataFolder(faults.house.data)
+    faults.house.wait(lambda: not any(folder.spool_landed.iterdir()), 180, "papers are not sealed")
+    faults.house.wait(lambda: not faults.house.json("sessions"), 60, "sessions are left")
+    time.sleep(3)  # what a session held is given back a moment after it
+
+
+def _account(faults: Faults, crowd: Crowd, cut_short: int) -> list[str]:
+    house, folder, deposits = faults.house, DataFolder(faults.house.data), crowd.ledger.deposits
+    papers = accounts.all_papers(folder)
+    found = accounts.missing_and_strange(deposits, papers)
+    found += accounts.misplaced(folder, papers, cut_short)
+    found += accounts.bad_receipts(folder, papers)
+    broken = sum(one.phase != "acknowledged" for one in deposits) + sum(count for what, count in crowd.ledger.done.items() if "break off" in what)
+    found += accounts.leftovers(folder, broken)
+    backup = house.run("backup", "run", "--json")
+    if backup.returncode:
+        found.append(f"the last backup: {backup.stderr.decode()}")
+    drill = house.run("drill", "run", "--full", "--json", timeout=1200)
+    if drill.returncode or json.loads(drill.stdout)["state"] != "passed":
+        found.append(f"the last drill: {drill.stdout.decode()}{drill.stderr.decode()}")
+    verified = house.json("audit", "verify")
+    found += [str(problem) for problem in verified["problems"]]
+    found += [f"status: {line}" for line in house.json("status")["lines"] if line["colour"] == "red"]
+    return found
+
+
+def _report(home: Path, crowd: Crowd, weather: Troublemaker, grown: list[Growth], lines: int) -> None:
+    """The closing lines, on the terminal (pytest -s) and in soak.txt."""
+    ledger = crowd.ledger
+    acknowledged = [one for one in ledger.deposits if one.phase == "acknowledged"]
+    text = [
+        f"{len(acknowledged)} papers acknowledged, {sum(one.size for one in acknowledged) >> 20} MiB; {len(ledger.deposits) - len(acknowledged)} not",
+        f"done: {dict(sorted(ledger.done.items()))}",
+        f"troubles: {dict(sorted(weather.done.items()))}; {lines} lines of the log",
+        "what clients were told most:",
+        *(f"  {count:5} {what}" for what, count in ledger.failed.most_common(12)),
+        "memory:",
+        *(f"  {one}" for one in grown),
+    ]
+    (home / "soak.txt").write_text("\n".join(text) + "\n")
+    print("\n" + "\n".join(text))
