@@ -17,8 +17,10 @@ from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
 from gateway.sftp.bans import read_bans
+from gateway.sftp.space import lacks_inodes
 
 BACKLOG_MINUTES = 10
+FEW_INODES = 0.1  # of all that a file system has
 SCAN_STATE = "scan.json"  # in run/, written by ingest
 
 
@@ -119,10 +121,15 @@ def bans(installation: Installation, now: datetime) -> Line:
 
 
 def disk(installation: Installation) -> Line:
-    """Free space on the disk of the data folder, against the reserve."""
+    """Free space and inodes on the disk of the data folder, against the reserve."""
     space = os.statvfs(installation.folder.root)
     free, reserve = space.f_bavail * space.f_frsize, installation.settings.gateway.reserve_bytes
     text = f"{human_bytes(free)} free"
     if free < reserve:
         return Line("disk", "red", f"{text}, less than the reserve of {human_bytes(reserve)}: uploads are refused", "free some space")
+    if lacks_inodes(space):
+        todo = "move to a file system with more of them, see docs/reference/capacity.md"
+        return Line("disk", "red", f"{text}, but only {space.f_favail} inodes: uploads are refused", todo)
+    if space.f_favail < space.f_files * FEW_INODES:
+        return Line("disk", "yellow", f"{text}, and {space.f_favail} inodes of {space.f_files}")
     return Line("disk", "yellow" if free < 4 * reserve else "green", text)

@@ -21,7 +21,7 @@ settings.load_profile("nightsafe")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", default=bool(os.environ.get("CI")), help="run the long tables too (default where CI is set)")
     parser.addoption("--fuzz-seconds", type=float, default=4.0, help="how long each fuzzer speaks at a server (an hour: 3600, with --timeout 0)")
-    parser.addoption("--soak-seconds", type=float, default=240.0, help="how long the soak's weather lasts (an hour: 3600, with --timeout 0)")
+    parser.addoption("--soak-seconds", type=float, default=200.0, help="how long the soak's weather lasts (an hour: 3600, with --timeout 0)")
     parser.addoption("--write-clients", action="store_true", help="write the table in docs/reference/clients.md from what happened")
 
 

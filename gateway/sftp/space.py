@@ -1,4 +1,4 @@
-"""Whether there is room for more: the free bytes of the disk that the spool lies on, with a reserve for the catalog and the audit log."""
+"""Whether there is room for more: free bytes and inodes of the disk that the spool lies on, with a reserve for the catalog and the audit log."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import structlog
 from config.errors import NightsafeError
 from gateway.jail import Refused
 
+RESERVE_INODES = 256  # for what runs: small papers use them up long before the bytes, four for each
 FRESH_SECONDS = 0.25  # how long a look at the disk is good for
 WATCH_SECONDS = 2.0
 NO_SPACE = "no space left on the server; nothing that was acknowledged is lost"
 
 log = structlog.get_logger()
+
+
+def lacks_inodes(state: os.statvfs_result) -> bool:
+    """Whether a file system has too few inodes left for new papers. Some, such as btrfs, count none."""
+    return state.f_files > 0 and state.f_favail < RESERVE_INODES
 
 
 class SpaceGuard:
@@ -63,6 +69,8 @@ class SpaceGuard:
             return
         state = os.statvfs(self._folder)
         self._free = state.f_bavail * state.f_frsize - self.reserve_bytes
+        if lacks_inodes(state):
+            self._free = min(self._free, 0)
         self._total = state.f_blocks * state.f_frsize
         self._granted = 0
         self._looked_at = now

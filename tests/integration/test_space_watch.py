@@ -7,15 +7,20 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from backup import premises
+from config.settings import GatewaySettings, Settings
 from gateway.audit.log import AuditLog
 from gateway.audit.read import read
 from gateway.jail import Refused
 from gateway.sftp import space
 from gateway.sftp.recording import Recorder
 from gateway.sftp.space import SpaceGuard, SpaceWatch
+from tests.e2e.disks import tmpfs
 
 MIB = 1024 * 1024
 
@@ -28,6 +33,24 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", mounted], check=True)
     yield mounted
     subprocess.run(["umount", mounted], check=True)
+
+
+def test_a_disk_without_inodes_is_full(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "disk", "8m,nr_inodes=600") as disk:
+        guard = SpaceGuard(disk, 0, clock=iter(range(10**9)).__next__)
+        settings = Settings(gateway=GatewaySettings(reserve_bytes=0))
+        installation = cast(Any, SimpleNamespace(folder=SimpleNamespace(root=disk), settings=settings))
+        guard.check()
+        assert premises.disk(installation).colour == "green"
+        for number in range(400):
+            (disk / str(number)).touch()
+        with pytest.raises(Refused, match="no space left"):
+            guard.check()
+        assert premises.disk(installation).colour == "red"
+        assert "inodes" in premises.disk(installation).text
+        for number in range(200):
+            (disk / str(number)).unlink()
+        guard.check()
 
 
 def test_a_full_disk_is_told_once_and_so_is_its_end(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

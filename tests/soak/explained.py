@@ -25,6 +25,8 @@ class Explained:
 NO_SPACE = "No space left on device|no room|disk is full"
 SKEWED = "RequestTimeTooSkewed|clock"
 S3_AWAY = "cannot be reached|refused|out of reach|unreachable|no answer|answers with an error"
+KILLED_BACKUP = "there is no backup yet|the repository of the keys has no snapshot"
+WRONG_CLOCK = "not-in-dump|recorded in the future|the catalog in the snapshot is of"
 EXPLAINED = (
     Explained("role.died", ("gateway", "keyd", "ingest", "scheduler", "s3"), each=1),
     # keyd is away for a moment: who reads is told to try again
@@ -45,11 +47,10 @@ EXPLAINED = (
     *(Explained(event, ("clock",), SKEWED) for event in ("job.failed", "job.finished")),
     Explained("job.tried_again", ("s3", "clock", "full", "locked")),
     Explained("job.skipped", ("s3", "clock", "full", "scheduler"), "runs"),  # one that waited meets the next one
-    Explained("job.finished", ("scheduler", "s3"), "there is no backup yet"),
-    Explained("job.failed", ("scheduler", "s3"), "there is no backup yet"),
-    # papers that came while the clock was behind look older than a backup that cannot have them; the next backup has them
-    Explained("job.finished", ("clock",), "not-in-dump"),
-    Explained("job.failed", ("clock",), "not-in-dump|recorded in the future"),
+    # drills that found what was wrong indeed: a backup that was killed half-way, papers and a dump from while the clock was behind; the next backup
+    # mends it. Forgetting waits meanwhile.
+    *(Explained(event, ("scheduler", "s3"), KILLED_BACKUP) for event in ("job.failed", "job.finished")),
+    *(Explained(event, ("clock",), WRONG_CLOCK) for event in ("job.failed", "job.finished")),
 )
 
 

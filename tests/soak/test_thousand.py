@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,17 +18,22 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from gateway.sftp.doorkeeper import EACH
 from gateway.sftp.role import raise_descriptors
-from tests.integration.sftp_rig import Server, running_server
+from tests.integration.sftp_rig import CLIENT, Server, running_server
 from tests.soak.town import add_clients
 from tests.soak.watch import own_memory, roles_below
 
 COUNT = 1000
 NAMES = [f"p{number:04}" for number in range(COUNT)]
 AT_ONCE = 12  # that log in: fewer than one address may have without a login
-IDLE_SECONDS = 15.0
+IDLE_SECONDS = 8.0
 PAPER = b"a small paper " * 100
 KIB = 1024
+MOST_MEMORY = 150 * KIB  # of a session, in each process that it goes through
+MOST_IDLE = 0.0005  # seconds of processor a second, of one that does nothing
+FOLDERS = 2  # descriptors that a client's folders keep once it was there
+SPARE = 64
 TICKS = os.sysconf("SC_CLK_TCK")
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -114,17 +120,24 @@ async def _thousand(server: Server, workers: int) -> None:
     for connection, _ in sessions.values():
         connection.close()
     await asyncio.gather(*(connection.wait_closed() for connection, _ in sessions.values()))
-    await asyncio.sleep(5)
-    left = Cost.of(server)
+    until = time.monotonic() + 30
+    while (left := Cost.of(server)).descriptors > empty.descriptors + FOLDERS * COUNT + SPARE and time.monotonic() < until:
+        await asyncio.sleep(0.5)
+    each, idle_each = (worked.memory - empty.memory) / COUNT, (idle.cpu - full.cpu) / seconds / COUNT
     print(
         f"\n{workers} workers, a session each of {COUNT} clients:\n"
         f"  memory: {empty.memory >> 20} MiB empty, {full.memory >> 20} MiB full, {(full.memory - empty.memory) / COUNT / KIB:.0f} KiB each; "
-        f"{(worked.memory - empty.memory) / COUNT / KIB:.0f} KiB each after a paper of each; {left.memory >> 20} MiB when all had left\n"
+        f"{each / KIB:.0f} KiB each after a paper of each; {left.memory >> 20} MiB when all had left\n"
         f"  descriptors: {empty.descriptors} empty, {full.descriptors} full, {worked.descriptors} after the papers, {left.descriptors} in the end\n"
-        f"  processor: {(full.cpu - empty.cpu) / COUNT * 1000:.1f} ms a login, {(idle.cpu - full.cpu) / seconds / COUNT * 1e6:.0f} us a second idle, "
+        f"  processor: {(full.cpu - empty.cpu) / COUNT * 1000:.1f} ms a login, {idle_each * 1e6:.0f} us a second idle, "
         f"{(worked.cpu - idle.cpu) / COUNT * 1000:.1f} ms for a list and a paper\n"
         f"  the next one is told: {refused}"
     )
+    assert each < MOST_MEMORY * workers
+    assert (worked.descriptors - empty.descriptors) / COUNT <= EACH * workers
+    assert left.descriptors <= empty.descriptors + FOLDERS * COUNT + SPARE
+    assert idle_each < MOST_IDLE
+    assert "try again in a few minutes" in refused
 
 
 def one_more(server: Server) -> str:
@@ -133,3 +146,39 @@ def one_more(server: Server) -> str:
     done = subprocess.run(command, input="ls\n", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode
     return done.stderr.strip()
+
+
+def test_who_is_in_can_work_where_descriptors_are_few(tmp_path: Path) -> None:
+    with running_server(tmp_path) as server:
+        resource.prlimit(server.pid(), resource.RLIMIT_NOFILE, (64, 64))
+        asyncio.run(_few(server))
+
+
+async def _few(server: Server) -> None:
+    options = asyncssh.SSHClientConnectionOptions(client_keys=[str(server.key)], known_hosts=None, config=None, agent_path=None)
+    inside: list[tuple[asyncssh.SSHClientConnection, asyncssh.SFTPClient]] = []
+
+    async def come() -> None:
+        async with asyncio.timeout(60):
+            connection = await asyncssh.connect("127.0.0.1", server.port, options=options, username=CLIENT)
+            inside.append((connection, await connection.start_sftp_client()))
+
+    with pytest.raises(asyncssh.DisconnectError, match="try again in a few minutes"):
+        for _ in range(64):
+            await come()
+    assert len(inside) == 64 // EACH
+    for number, (_, sftp) in enumerate(inside):
+        async with sftp.open(f"/inbox/{number}.txt", "wb") as file:
+            await file.write(PAPER)
+    inside[0][0].close()
+    await inside[0][0].wait_closed()
+    until = time.monotonic() + 30
+    while len(inside) == 64 // EACH and time.monotonic() < until:
+        try:
+            await come()  # the place of the first
+        except asyncssh.DisconnectError:
+            await asyncio.sleep(0.2)
+    assert len(inside) == 64 // EACH + 1
+    for connection, _ in inside:
+        connection.close()
+    await asyncio.gather(*(connection.wait_closed() for connection, _ in inside))
