@@ -11,13 +11,13 @@ from datetime import datetime, timedelta
 from backup.line import Line, age_words
 from config.console import human_bytes
 from config.errors import OutOfReach
+from config.inodes import lacks_inodes
 from config.loading import Installation
 from config.roles import instance_name, missing_schedulers, role_state, starter
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
 from gateway.sftp.bans import read_bans
-from gateway.sftp.space import lacks_inodes
 
 BACKLOG_MINUTES = 10
 FEW_INODES = 0.1  # of all that a file system has

@@ -11,19 +11,14 @@ from pathlib import Path
 import structlog
 
 from config.errors import NightsafeError
+from config.inodes import lacks_inodes
 from gateway.jail import Refused
 
-RESERVE_INODES = 256  # for what runs: small papers use them up long before the bytes, four for each
 FRESH_SECONDS = 0.25  # how long a look at the disk is good for
 WATCH_SECONDS = 2.0
 NO_SPACE = "no space left on the server; nothing that was acknowledged is lost"
 
 log = structlog.get_logger()
-
-
-def lacks_inodes(state: os.statvfs_result) -> bool:
-    """Whether a file system has too few inodes left for new papers. Some, such as btrfs, count none."""
-    return state.f_files > 0 and state.f_favail < RESERVE_INODES
 
 
 class SpaceGuard:

@@ -8,6 +8,7 @@ is explained.
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import Exit
 from config.folder import DataFolder
 from gateway.catalog import Catalog
 from tests.e2e.faults import Faults, fault_prone_house
+from tests.e2e.house import House
 from tests.soak import accounts
 from tests.soak.crowd import SIZE, Crowd
 from tests.soak.explained import unexplained
@@ -116,16 +119,24 @@ def _account(faults: Faults, crowd: Crowd, cut_short: int) -> list[str]:
     found += accounts.bad_receipts(folder, papers)
     broken = sum(one.phase != "acknowledged" for one in deposits) + sum(count for what, count in crowd.ledger.done.items() if "break off" in what)
     found += accounts.leftovers(folder, broken)
-    backup = house.run("backup", "run", "--json")
+    backup = _when_free(house, "backup", "run")
     if backup.returncode:
         found.append(f"the last backup: {backup.stderr.decode()}")
-    drill = house.run("drill", "run", "--full", "--json", timeout=1200)
+    drill = _when_free(house, "drill", "run", "--full")
     if drill.returncode or json.loads(drill.stdout)["state"] != "passed":
         found.append(f"the last drill: {drill.stdout.decode()}{drill.stderr.decode()}")
     verified = house.json("audit", "verify")
     found += [str(problem) for problem in verified["problems"]]
     found += [f"status: {line}" for line in house.json("status")["lines"] if line["colour"] == "red"]
     return found
+
+
+def _when_free(house: House, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """A command that waits for what the scheduler does just then."""
+    until = time.monotonic() + 600
+    while (done := house.run(*arguments, "--json", timeout=1200)).returncode == Exit.BUSY and time.monotonic() < until:
+        time.sleep(1)
+    return done
 
 
 def _report(home: Path, crowd: Crowd, weather: Troublemaker, grown: list[Growth], lines: int) -> None:
