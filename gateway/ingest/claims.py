@@ -10,7 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from config.files import FILE_MODE, make_folder
 
 FLOCK = "hhqqi4x"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
 CLIENTS = 2**60  # from here on lie the bytes of clients, behind those of papers
+RECEIPTS = 2**61  # and behind those the bytes of receipts
 DIGITS = 15  # hex digits of the id that make the offset: 60 bits, below the largest file offset
 
 
@@ -54,6 +56,19 @@ class Claims:
             self._lock(self._client_place(client), fcntl.F_UNLCK)
         self._clients.clear()
 
+    @contextmanager
+    def writing(self, papers: Iterable[str]) -> Iterator[None]:
+        """Alone at the receipts of `papers` while the block runs. Two lanes may have to write the same receipt, of a manifest both of whose papers
+        came; what it says is then read, written and marked by one after the other. Waits; in the order of the places, so nobody waits for ever."""
+        places = sorted({RECEIPTS + _place(paper) for paper in papers})
+        try:
+            for place in places:
+                self._lock(place, fcntl.F_WRLCK, wait=True)
+            yield
+        finally:
+            for place in places:
+                self._lock(place, fcntl.F_UNLCK)
+
     def close(self) -> None:
         """Release everything."""
         os.close(self._descriptor)
@@ -82,10 +97,10 @@ class Claims:
     def _client_place(self, client: str) -> int:
         return CLIENTS + (int.from_bytes(sha256(f"{self._lane}/{client}".encode()).digest()[:8]) >> 5)
 
-    def _lock(self, place: int, kind: int) -> bool:
+    def _lock(self, place: int, kind: int, *, wait: bool = False) -> bool:
         request = struct.pack(FLOCK, kind, os.SEEK_SET, place, 1, 0)
         try:
-            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, request)
+            fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK, request)
         except (BlockingIOError, PermissionError):  # POSIX leaves EAGAIN and EACCES open
             return False
         return True

@@ -9,8 +9,9 @@ import json
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ import pyzipper
 
 from config.checks import ArchiveSettings, ChecksSettings, ScanSettings
 from gateway.audit.events import Event
+from gateway.audit.log import AuditLog
 from gateway.catalog.rows import Paper
+from gateway.ingest import handing
 from gateway.ingest.checking import DayCount, Decisions, scanner_of
 from gateway.ingest.checks.pool import WorkerPool
 from gateway.ingest.checks.scanner import PROBE
 from gateway.ingest.checks.services import Checks
 from gateway.ingest.checks.standby import Standby
+from gateway.ingest.pipeline import Pipeline
 from gateway.jail import Tree, path_of
 from gateway.keys.archive_password import archive_password, remove_archive_password, set_archive_password
 from gateway.store import Vault
@@ -381,6 +385,37 @@ def test_a_manifest_and_its_papers_in_one_batch(world: World) -> None:
     world.ingest()
     told = world.receipts()[manifest]["manifest"]
     assert isinstance(told, dict) and told["matches_names"] == ["/inbox/a.pdf"]
+
+
+def test_two_lanes_that_write_the_receipt_of_one_manifest_do_so_one_after_the_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One has read what the receipt is to say, and waits; the other comes with the second line. Neither may write over the newer one."""
+    first, second = b"first", b"second"
+    lines = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in (("a.pdf", first), ("b.pdf", second)))
+    manifest = world.land("SHA256SUMS", lines.encode())
+    world.ingest()
+    here, go_on = threading.Event(), threading.Event()
+    real = handing._files
+
+    def files(parts: Any, paper: Paper, body: bytes) -> Any:
+        if paper.id == manifest and not here.is_set():
+            here.set()
+            go_on.wait(30)
+        return real(parts, paper, body)
+
+    monkeypatch.setattr(handing, "_files", files)
+    with ExitStack() as stack:
+        lanes = [stack.enter_context(Pipeline(world.parts(stack.enter_context(AuditLog(world.folder.audit, "ingest"))), lane=lane)) for lane in "xy"]
+        threads = [threading.Thread(target=lanes[0].handle, args=([world.land("a.pdf", first)],))]
+        threads[0].start()
+        assert here.wait(30)
+        threads.append(threading.Thread(target=lanes[1].handle, args=([world.land("b.pdf", second)],)))
+        threads[1].start()
+        threads[1].join(1.0)
+        assert threads[1].is_alive(), "the second has to wait"
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+    assert world.receipts()[manifest]["manifest"]["matches"] == 2  # type: ignore[index]
 
 
 def test_hostile_manifests_are_bounded(world: World) -> None:
