@@ -22,6 +22,7 @@ from gateway.catalog import Catalog
 from gateway.catalog.rows import Paper
 from gateway.ingest.checks.scanner import PROBE
 from gateway.ingest.receipts import receipt_path
+from gateway.store import Vault
 from tests.e2e.faults import Faults, fault_prone_house
 from tests.e2e.house import CLIENT, House
 from tests.e2e.uploads import Upload, Uploader
@@ -126,7 +127,7 @@ def test_a_thousand_faults(faults: Faults) -> None:
 def strike_and_count(faults: Faults, count: int, seed: int) -> None:
     """Strike `count` times while uploads run, then hold the server to its promises."""
     house, chance = faults.house, Chance(faults, random.Random(seed))
-    uploaders = [Uploader(house, number, seed + number, folder=f"/inbox/{count}") for number in range(UPLOADERS)]
+    uploaders = [Uploader(house, number, seed + number, folder=f"/inbox/{count}", virus=PROBE) for number in range(UPLOADERS)]
     with house.paramiko() as client:
         client.mkdir(f"/inbox/{count}")
     began = datetime.now(UTC)
@@ -152,8 +153,8 @@ def strike_and_count(faults: Faults, count: int, seed: int) -> None:
 
 
 def hold_to_promises(house: House, uploads: dict[str, Upload], folder: str) -> list[Paper]:
-    """Every acknowledged upload is catalogued once, with its hash, one receipt, and reads back; nothing that was not closed is there. All papers
-    of `folder`."""
+    """Every acknowledged upload is catalogued once, with its hash and one receipt, and reads back, or is in quarantine when it is infected; nothing
+    that was not closed is there. All papers of `folder`."""
     acknowledged = {path for path, upload in uploads.items() if upload.phase == "acknowledged"}
     assert len(acknowledged) > UPLOADERS, "nothing was uploaded: the test proves nothing"
     catalog = Catalog.open(house.data / "catalog.sqlite3")
@@ -165,10 +166,13 @@ def hold_to_promises(house: House, uploads: dict[str, Upload], folder: str) -> l
     for paper in papers:
         upload = uploads[paper.path]
         assert upload.phase != "writing", f"{paper.path} was published though its handle was never closed"
-        assert (paper.state, paper.sha256, paper.size) == ("accepted", upload.sha256, upload.size)
+        assert (paper.state, paper.sha256, paper.size) == ("refused" if upload.infected else "accepted", upload.sha256, upload.size)
+        places = [place for place in ("vault", "quarantine") if Vault(house.data / place).exists(CLIENT, paper.id)]
+        assert places == ["quarantine" if upload.infected else "vault"]
+    assert {upload.infected for upload in uploads.values()} == {False, True}
     receipts = list((house.data / "jails" / CLIENT / "receipts").rglob("*.json"))
     assert Counter(json.loads(path.read_text())["paper"] for path in receipts) == Counter(paper.id for paper in everything)
-    read_back(house, [uploads[path] for path in sorted(acknowledged)])
+    read_back(house, [uploads[path] for path in sorted(acknowledged) if not uploads[path].infected])
     assert house.json("audit", "verify")["problems"] == []
     return papers
 

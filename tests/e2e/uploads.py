@@ -17,6 +17,7 @@ from tests.e2e.house import House
 
 Phase = Literal["writing", "closing", "acknowledged"]
 PIECE = 32768
+VIRUSES = 6
 
 
 @dataclass
@@ -27,18 +28,21 @@ class Upload:
     size: int
     sha256: str
     phase: Phase = "writing"
+    infected: bool = False
 
 
 class Uploader(threading.Thread):
     """Uploads papers of random sizes under ever new names, over connections that may break at any moment."""
 
-    def __init__(self, house: House, number: int, seed: int, canary: bytes = b"", folder: str = "/inbox") -> None:
+    def __init__(self, house: House, number: int, seed: int, canary: bytes = b"", folder: str = "/inbox", virus: bytes = b"") -> None:
+        """With `virus`, one upload in VIRUSES is that."""
         super().__init__(daemon=True)
         self._house = house
         self._number = number
         self._random = random.Random(seed)
         self._canary = canary
         self._folder = folder
+        self._virus = virus
         self.uploads: list[Upload] = []
         self.stop = threading.Event()
 
@@ -58,8 +62,10 @@ class Uploader(threading.Thread):
             yield client
 
     def _upload(self, client: paramiko.SFTPClient) -> None:
-        content = self._content()
-        upload = Upload(f"{self._folder}/{self._number}-{len(self.uploads)}.bin", len(content), hashlib.sha256(content).hexdigest())
+        infected = bool(self._virus) and not self._random.randrange(VIRUSES)
+        content = self._virus if infected else self._content()
+        path = f"{self._folder}/{self._number}-{len(self.uploads)}.bin"
+        upload = Upload(path, len(content), hashlib.sha256(content).hexdigest(), infected=infected)
         self.uploads.append(upload)
         file = client.open(upload.path, "wb")
         for start in range(0, len(content), PIECE):
