@@ -5,6 +5,7 @@ A line that matched once stays so. One that differs, or is missing, is looked at
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
@@ -49,8 +50,10 @@ class ManifestQueries:
             for manifest in _manifests_among(connection, list(recorded)):
                 _compare_all(connection, manifest)
             touched: set[str] = set()
+            awaited = _awaited(connection, recorded.values())
             for paper in recorded.values():
-                touched |= _compare_waiting(connection, paper)
+                if (paper.client, paper.path) in awaited:
+                    touched |= _compare_waiting(connection, paper)
             anew = sorted(touched - recorded.keys())
             connection.execute(update(t.papers).where(t.papers.c.id.in_(anew)).values(receipted=False))
             return [paper_of(row) for row in connection.execute(select(t.papers).where(t.papers.c.id.in_(anew)))]
@@ -81,6 +84,19 @@ def _compare_all(connection: Connection, manifest: str) -> None:
         for line in some:
             if line.path in arrived:
                 _set(connection, manifest, line.path, "matches" if arrived[line.path] == line.sha256 else "differs")
+
+
+def _awaited(connection: Connection, papers: Iterable[Paper]) -> set[tuple[str, str]]:
+    """Of the names (client, path) of `papers`, those that open lines are about: few or none, as a rule."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for paper in papers:
+        names[paper.client].append(paper.path)
+    lines_of, found = t.manifest_lines, set()
+    for client, paths in names.items():
+        for start in range(0, len(paths), SOME):
+            open_ = (lines_of.c.client == client) & lines_of.c.path.in_(paths[start : start + SOME]) & (lines_of.c.state != "matches")
+            found |= {(client, path) for path in connection.execute(select(lines_of.c.path).where(open_).distinct()).scalars()}
+    return found
 
 
 def _compare_waiting(connection: Connection, paper: Paper) -> set[str]:
