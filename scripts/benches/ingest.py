@@ -325,14 +325,15 @@ def _filled(root: Path, count: int) -> House:
     root.mkdir()
     house = House(root)
     for start in range(0, count, 5000):
-        house.catalog.record([_row(number) for number in range(start, min(count, start + 5000))])
+        rows = [_row(number) for number in range(start, min(count, start + 5000))]
+        house.catalog.record(rows)
+        house.catalog.mark_receipted(row.id for row in rows)
         print(f"\r{min(count, start + 5000)} papers", end="", file=sys.stderr)
     print(file=sys.stderr)
     house.tree.make_folder(path_of("/inbox/listed"))
     for number in range(NAMES):
         paper = _row(number * count // NAMES).id
         house.tree.put(path_of(f"/inbox/listed/{number:04}.pdf"), Pointer(paper, SMALL, "whole"), mtime=None, durable=False)
-    house.catalog.mark_receipted(paper.id for paper in house.catalog.papers())
     return house
 
 

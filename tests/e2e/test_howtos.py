@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import pyzipper
 
+from gateway.catalog import Catalog, Paper
 from gateway.ingest.checks.scanner import PROBE
 from tests.e2e.house import CLIENT, ROOT, House
 from tests.integration.scanner_parts import clamd
@@ -91,19 +92,17 @@ class Firm:
         for name, content in names.items():
             (self.desk / name).write_bytes(content)
         self.house.sftp(*(f'put "{self.desk / name}" inbox/' for name in names))
-        found: dict[str, str] = {}
+        self.house.wait(lambda: {f"/inbox/{name}" for name in names} <= self.papers().keys(), 60, "no verdicts")
+        return {name: self.papers()[f"/inbox/{name}"].id for name in names}
 
-        def settled() -> bool:
-            rows = self.house.json("files", "list", CLIENT)
-            found.update({row["path"].rpartition("/")[2]: row["paper"] for row in rows if row["state"] not in ("arriving", "being sealed")})
-            return found.keys() >= names.keys()
+    def papers(self) -> dict[str, Paper]:
+        """The newest of each name that has its receipt."""
+        with Catalog.open(self.house.data / "catalog.sqlite3") as catalog:
+            return {paper.path: paper for paper in catalog.papers(CLIENT) if paper.receipted}
 
-        self.house.wait(settled, 60, "no verdicts")
-        return found
-
-    def state(self, paper: str) -> tuple[str, str]:
-        (row,) = (row for row in self.house.json("files", "list", CLIENT) if row["paper"] == paper)
-        return row["state"], row["path"]
+    def state(self, name: str) -> str:
+        found = self.papers().get(f"/inbox/{name}")
+        return found.state if found else ""
 
 
 @pytest.fixture(scope="module")
@@ -145,31 +144,31 @@ def test_be_told(firm: Firm) -> None:
 
 def test_scan_and_decide_about_refused_papers(firm: Firm) -> None:
     papers = firm.send(one_com=PROBE, two_com=PROBE, letter_pdf=b"%PDF-1.7 a letter")
-    assert firm.state(papers["letter.pdf"])[0] == "accepted"
+    assert firm.state("letter.pdf") == "accepted"
     status, _ = blocks("scan-for-viruses")
     assert re.search(r"virus scan\W+.*(clamd|ready|ClamAV)", firm.follow(f"{status.strip()} || true"))
     look, release, delete = blocks("decide-about-refused-papers")
     told = firm.follow(look, instead={SOME_ID: papers["one.com"]})
     assert papers["two.com"] in told and "Eicar" in told
     firm.follow(release, instead={SOME_ID: papers["one.com"]})
-    firm.follow(delete, instead={SOME_ID: papers["two.com"]})
-    assert [firm.state(papers[name])[0] for name in ("one.com", "two.com")] == ["accepted", "refused"]
+    firm.follow(delete, instead={SOME_ID: papers["two.com"]}, stdin=b"y\n")
+    firm.house.wait(lambda: [firm.state(name) for name in ("one.com", "two.com")] == ["accepted", "refused"], 60, "nothing was decided")
     firm.house.wait(lambda: any("paper.refused" in told["message"] for told in firm.hook.told), 60, "nobody was told")
 
 
 def test_archives_and_held_papers(firm: Firm) -> None:
     papers = firm.send(a_zip=locked(SECRET), b_zip=locked(b"another"), c_zip=locked(b"another"))
-    assert {firm.state(paper)[0] for name, paper in papers.items() if name.endswith("zip")} == {"held"}
+    assert {firm.state(name) for name in papers} == {"held"}
     (password,) = (block for block in blocks("look-into-archives") if "archive-password" in block)
     firm.follow(password.strip() + " --password-stdin", stdin=SECRET + b"\n")
-    firm.house.wait(lambda: firm.state(papers["a.zip"])[0] == "accepted", 60, "the password was not used")
+    firm.house.wait(lambda: firm.state("a.zip") == "accepted", 60, "the password was not used")
     (decide,) = (block for block in blocks("scan-for-viruses") if "held release" in block)
     listing, release, refuse, again = decide.splitlines()
     assert papers["b.zip"] in firm.follow(listing)
     firm.follow(again, instead={"PAPER": papers["b.zip"]})
     firm.follow(release, instead={"PAPER": papers["b.zip"]})
     firm.follow(refuse, instead={"PAPER": papers["c.zip"]})
-    firm.house.wait(lambda: [firm.state(papers[name])[0] for name in ("b.zip", "c.zip")] == ["accepted", "refused"], 60, "nothing was decided")
+    firm.house.wait(lambda: [firm.state(name) for name in ("b.zip", "c.zip")] == ["accepted", "refused"], 60, "nothing was decided")
 
 
 def test_a_manifest_and_receipts(firm: Firm) -> None:
@@ -182,9 +181,8 @@ def test_a_manifest_and_receipts(firm: Firm) -> None:
         (place / name).write_bytes(b"%PDF-" + name.encode())
     (manifest,) = blocks("send-a-manifest")
     firm.follow(manifest, at=place)
-    before = len(firm.house.json("files", "list", CLIENT))
     firm.house.sftp(*(f'put "{place / name}" inbox/' for name in ("SHA256SUMS", "invoice.pdf", "second.pdf")))
-    firm.house.wait(lambda: len([row for row in firm.house.json("files", "list", CLIENT) if row["state"] == "accepted"]) >= before, 60, "not sealed")
+    firm.house.wait(lambda: firm.state("second.pdf") == firm.state("invoice.pdf") == "accepted", 60, "not sealed")
     day = datetime.now(UTC).date().isoformat()
     fetch, verify, compare, summary, everything, refused = blocks("check-a-receipt")
     fetched = place / "receipts" / day
@@ -195,7 +193,7 @@ def test_a_manifest_and_receipts(firm: Firm) -> None:
         (told,) = (json.loads(path.read_text()) for path in fetched.glob("SHA256SUMS.*.json"))
         return bool(told["manifest"]["matches"] == 2)
 
-    firm.house.wait(lambda: all_told(), 60, "the manifest was not compared")
+    firm.house.wait(all_told, 60, "the manifest was not compared")
     (receipt,) = (path.name for path in fetched.glob("invoice.pdf.*.json"))
     ours = {"receipts/2024-05-17": f"receipts/{day}", "invoice.pdf.89abcdef0123.json": receipt}
     assert firm.follow(verify, instead=ours, at=place).startswith('Good "receipt@nightsafe" signature')
@@ -240,8 +238,10 @@ def test_papers_are_handed_over(firm: Firm) -> None:
     (passphrase,) = re.findall(r"passphrase\s+(\S+)", told)
     listed = subprocess.run(["7z", "t", f"-p{passphrase}", str(firm.desk / "acme-2026.zip")], capture_output=True, text=True, check=True).stdout
     assert re.search(r"Files: 3", listed)
+    away = firm.desk / "away"
+    away.mkdir()
     for inline in re.findall(r"`(nightsafe files [^`]*contract\.pdf[^`]*)`", (PAGES / "hand-papers-over.md").read_text()):
-        firm.follow(inline)
+        firm.follow(inline, at=away)
 
 
 def test_a_lost_catalog_is_rebuilt(firm: Firm) -> None:
