@@ -91,8 +91,11 @@ class Firm:
         names = {name.replace("_", "."): content for name, content in papers.items()}
         for name, content in names.items():
             (self.desk / name).write_bytes(content)
+        before = {paper.id for paper in self.papers().values()}
         self.house.sftp(*(f'put "{self.desk / name}" inbox/' for name in names))
-        self.house.wait(lambda: {f"/inbox/{name}" for name in names} <= self.papers().keys(), 60, "no verdicts")
+        self.house.wait(
+            lambda: set(names) <= {path.removeprefix("/inbox/") for path, paper in self.papers().items() if paper.id not in before}, 60, "no verdicts"
+        )
         return {name: self.papers()[f"/inbox/{name}"].id for name in names}
 
     def papers(self) -> dict[str, Paper]:
