@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -37,20 +38,41 @@ def summary_path(day: date) -> str:
     return f"/{FOLDER}/summaries/{day.isoformat()}.json"
 
 
-def summary_body(client: str, day: date, papers: Sequence[Paper], audit_head: str) -> bytes:
-    """The summary of `papers`, all of one client and day: JSON in UTF-8, keys sorted. Pure."""
-    ordered = sorted(papers, key=lambda paper: (paper.received_at, paper.id))
-    verdicts: dict[str, int] = defaultdict(int)
-    for paper in ordered:
-        verdicts[_verdict(paper)] += 1
+@dataclass
+class Papers:
+    """What a client sent in a day: all are counted, and the first MOST_LISTED kept. A client may send millions."""
+
+    count: int = 0
+    size: int = 0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    _first: list[Paper] = field(default_factory=list)
+
+    def take(self, paper: Paper) -> None:
+        """One more, in any order."""
+        self.count += 1
+        self.size += paper.size
+        self.verdicts[_verdict(paper)] += 1
+        self._first.append(paper)
+        if len(self._first) > 2 * MOST_LISTED:
+            self.first()
+
+    def first(self) -> list[Paper]:
+        """The first of the day, in order."""
+        self._first.sort(key=lambda paper: (paper.received_at, paper.id))
+        del self._first[MOST_LISTED:]
+        return self._first
+
+
+def summary_body(client: str, day: date, papers: Papers, audit_head: str) -> bytes:
+    """The summary of `papers`, all of one client and day: JSON in UTF-8, keys sorted."""
     facts = {
         "nightsafe_summary": VERSION,
         "client": client,
         "day": day.isoformat(),
-        "papers": len(ordered),
-        "bytes": sum(paper.size for paper in ordered),
-        "verdicts": dict(verdicts),
-        "listed": [_listed(paper) for paper in ordered[:MOST_LISTED]],
+        "papers": papers.count,
+        "bytes": papers.size,
+        "verdicts": dict(papers.verdicts),
+        "listed": [_listed(paper) for paper in papers.first()],
         "audit_head": audit_head,
     }
     return (json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
@@ -80,26 +102,26 @@ def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
             structlog.get_logger().error("ingest.summaries_failed", error=str(error))
 
 
-def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, list[Paper]]]:
+def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, Papers]]:
     start = datetime.combine(day, time(), UTC)
-    found: dict[str, list[Paper]] = defaultdict(list)
+    found: dict[str, Papers] = defaultdict(Papers)
     for paper in parts.catalog.received_between(start, start + timedelta(days=1)):
-        found[paper.client].append(paper)
+        found[paper.client].take(paper)
     return iter(sorted(found.items()))
 
 
-def _write(parts: Parts, client: str, day: date, papers: Sequence[Paper]) -> bool:
+def _write(parts: Parts, client: str, day: date, papers: Papers) -> bool:
     path = summary_path(day)
     with parts.tree(client) as tree:
         if _is_summary(read_plain(tree, path_of(path), MOST_BYTES), client, day, papers):
             return False
-        head = parts.audit.append(Event.SUMMARY_WRITTEN, durable=True, client=client, path=path, papers=len(papers))
+        head = parts.audit.append(Event.SUMMARY_WRITTEN, durable=True, client=client, path=path, papers=papers.count)
         body = summary_body(client, day, papers, head)
         tree.write_plains([(path_of(path + SIGNATURE_SUFFIX), sign(parts.signing, RECEIPT, body).encode()), (path_of(path), body)])
     return True
 
 
-def _is_summary(lying: bytes | None, client: str, day: date, papers: Sequence[Paper]) -> bool:
+def _is_summary(lying: bytes | None, client: str, day: date, papers: Papers) -> bool:
     """Whether what lies there says just this, whichever place of the audit chain it names."""
     try:
         facts = json.loads(lying or b"")

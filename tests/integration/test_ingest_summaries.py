@@ -79,6 +79,12 @@ def test_a_day_with_very_many_is_counted_in_full(world: World, monkeypatch: pyte
     for path in lying(world).values():
         facts = json.loads(path.read_bytes())
         assert len(facts["listed"]) == 1 and facts["papers"] == sum(facts["verdicts"].values())
+    many = summaries.Papers()
+    rows = sorted(world.catalog.papers("acme"), key=lambda row: row.received_at)
+    for row in [*rows[::-1]] * 100:
+        many.take(row)
+        assert len(many._first) <= 2, "they are not all kept in memory"
+    assert (many.count, many.first()) == (300, rows[:1])
 
 
 def test_a_client_without_a_jail_does_not_stop_the_others(world: World) -> None:
