@@ -21,7 +21,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
 
 if TYPE_CHECKING:
-    from backup.drill.rehearsal import Kind
+    from backup.drill.job import Kind
 
 
 @click.group()
@@ -177,21 +177,20 @@ def proof(client: str, data: Path | None, as_json: bool) -> None:
 
 def _print(run: Run, folder: DataFolder) -> None:
     detail = run_facts(run, folder)["detail"]
-    facts(
-        {
-            "drill": f"{run.id} ({detail.get('kind')})",
-            "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
-            "snapshot": run.snapshot,
-            "papers": f"{detail.get('drawn')} of {detail.get('of')} compared",
-            "coverage": (detail.get("coverage") or {}).get("text"),
-            "bad": len(detail.get("bad", [])),
-            "missing": len(detail.get("missing", [])),
-            "surplus": len(detail.get("surplus", [])),
-            "recovery time": f"{detail.get('recovery_seconds')} s",
-            "recovery point": f"{detail.get('recovery_point')}",
-            "evidence": detail.get("evidence"),
-        }
-    )
+    told: dict[str, object] = {
+        "drill": f"{run.id} ({detail.get('kind')})",
+        "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
+        "snapshot": run.snapshot,
+        "papers": f"{detail.get('drawn')} of {detail.get('of')} compared",
+        "coverage": (detail.get("coverage") or {}).get("text"),
+        "bad": len(detail.get("bad", [])),
+        "missing": len(detail.get("missing", [])),
+        "surplus": len(detail.get("surplus", [])),
+        "recovery time": f"{detail.get('recovery_seconds')} s",
+        "recovery point": detail.get("recovery_point"),
+        "evidence": detail.get("evidence"),
+    }
+    facts({name: value for name, value in told.items() if value is not None})
     for kind in ("bad", "missing", "surplus"):
         for item in list(detail.get(kind, []))[:50]:
             say(f"{kind}: {item}")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from backup.drill.door import Door, DoorClosed, Visit
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.findings import BackupBad
 from backup.drill.ledger import Ledger
-from backup.drill.rehearsal import BackupBad
 from backup.drill.scratchroles import SETTINGS, RoleDidNotStart, serving
 from backup.drill.verify import Question, Served
 from backup.drill.withkit import KitRehearsal

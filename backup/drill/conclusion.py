@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from backup.drill.findings import Findings
 from backup.drill.history import PAST_DRILLS
-from backup.drill.job import Job
+from backup.drill.job import Job, Kind
 from backup.drill.judge import Cause, Finding
-from backup.drill.rehearsal import Findings, Kind
 from backup.drill.sample import digest, state
 from backup.drill.verify import causes
 from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence

@@ -9,34 +9,31 @@ raised as OutOfReach.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import Literal, cast
 
 from backup.access import RepositoryName
 from backup.bucket import BucketMissing
 from backup.drill.coverage import Coverage
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
-from backup.drill.fetch import Fetch, RestoreSource, choose
-from backup.drill.history import Drilled
+from backup.drill.fetch import Fetch, RestoreSource
+from backup.drill.findings import BackupBad, Findings
+from backup.drill.job import Setting
 from backup.drill.judge import DUMP, LIVE
 from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
 from backup.drill.ledger import Entry, Ledger, Moments, Proven
-from backup.drill.lineage import impostors
+from backup.drill.newest import newest
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts
-from backup.drill.verify import HeaderKeys, Question, Tally, find_surplus, name_swaps, vault_files, vault_path, verify_papers
+from backup.drill.verify import Question, find_surplus, name_swaps, vault_files, vault_path, verify_papers
 from backup.places import recorded_name
 from backup.plan import found_dump
-from backup.report.evidence import RepositoryFacts, Stage, rfc3339
+from backup.report.evidence import Stage
 from backup.restic import (
     Damaged,
     Interrupted,
@@ -47,77 +44,15 @@ from backup.restic import (
     WrongPassword,
 )
 from backup.restic.arguments import literal
-from backup.trust import backup_of, known_backups
-from config.console import Progress
 from config.errors import NightsafeError, OutOfReach
-from config.loading import Installation
 from gateway.catalog import Catalog, CatalogError, Client, Run
 from gateway.keys.keyring import Keyring
 
-Kind = Literal["full", "sample", "clean-room", "escrow"]
 EVERYTHING = ("full", "clean-room")  # kinds that restore all there is
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
 PATTERNS = 2000  # in one call of restic: arguments have a limit
 CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
 BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # with a bucket that answers; anything else gives no verdict
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a rehearsal works with. `drilled` is what earlier drills verified."""
-
-    installation: Installation
-    kind: Kind
-    run: int
-    seed: str
-    wanted: int
-    started_at: datetime
-    live: Catalog
-    agent: HeaderKeys
-    papers: RestoreSource
-    keys: RestoreSource
-    probe: Callable[[], None]  # asks the bucket, in seconds: OutOfReach when it does not answer, BucketMissing when it is gone
-    scratch: Path
-    drilled: Drilled
-    progress: Progress
-    copy: str = ""  # the place that is rehearsed; empty for the first
-    cancel: threading.Event | None = None
-
-
-@dataclass
-class Findings:
-    """What came out so far; complete enough for evidence at any moment."""
-
-    causes: list[str] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    stages: list[Stage] = field(default_factory=list)
-    papers: RepositoryFacts = field(default_factory=RepositoryFacts)
-    keys: RepositoryFacts = field(default_factory=RepositoryFacts)
-    dump_at: datetime | None = None
-    of: int = 0
-    drawn: int = 0
-    draw: Draw | None = None
-    coverage: Coverage | None = None
-    restored_files: int = 0
-    restored_bytes: int = 0
-    keys_compared: int = 0
-    notes: list[str] = field(default_factory=list)
-    restic: str = ""  # its version
-
-    def blame(self, cause: str) -> str:
-        """Name what is wrong with the repository, once; the cause again."""
-        if cause not in self.causes:
-            self.causes.append(cause)
-        return cause
-
-    @property
-    def is_bad(self) -> bool:
-        """Whether anything is wrong with the backup."""
-        return bool(self.causes or self.tally.by_cause)
-
-
-class BackupBad(Exception):
-    """Nothing further can be looked at; the cause is in the findings already."""
 
 
 class Rehearsal:
@@ -190,35 +125,8 @@ class Rehearsal:
 
     # stages
 
-    def _newest(self, source: RestoreSource, name: str, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
-        """The snapshot to restore: the newest that was recorded, else the newest there is. One that is gone is a cause."""
-        recorded = [run for run in known_backups(self._is.live, self._is.copy) if of_run(run)]
-        repository = self._is.live.repository(recorded_name(cast(RepositoryName, name), self._is.copy))
-        if not recorded and repository is None:
-            self.findings.causes.append("there is no backup yet")
-            raise BackupBad
-        identity = source.config()
-        if repository is not None and identity != repository.restic_id:
-            self.findings.causes.append(f"the bucket holds another repository in the place of the repository of the {name}")
-            raise BackupBad
-        everybody = source.snapshots()  # those of other hosts pass for new, too, where nobody asks for a host
-        there = [one for one in everybody if one.host == self._is.installation.settings.backup.host]
-        chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
-        known = chosen if run is not None else None
-        look_up = partial(backup_of, self._is.live, copy=self._is.copy)
-        destroyed = bool(self._destroyed.begun)
-        for fault in impostors(everybody, known, look_up, datetime.now(UTC), destroyed=destroyed) if recorded else ():
-            self.findings.blame(f"in the repository of the {name}: {fault}")
-        facts = RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else "")
-        setattr(self.findings, name, facts)
-        if gone:
-            left = f"the newest that is left is of {chosen.time:%Y-%m-%d %H:%M:%S} UTC" if chosen else "none is left"
-            self.findings.causes.append(f"the newest snapshots were deleted: {gone} recorded in the repository of the {name} are gone; {left}")
-        if chosen is None:
-            if not gone:
-                self.findings.causes.append(f"the repository of the {name} has no snapshot")
-            raise BackupBad
-        return chosen, run
+    def _newest(self, source: RestoreSource, name: RepositoryName, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
+        return newest(self._is, self.findings, source, name, of_run, destroyed=bool(self._destroyed.begun))
 
     def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
         """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""

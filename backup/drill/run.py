@@ -6,6 +6,7 @@ import secrets as randomness
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import structlog
 
 from backup.drill.cleanroom import CleanRoom
 from backup.drill.conclusion import conclude
+from backup.drill.findings import Findings
 from backup.drill.history import drilled_before
-from backup.drill.job import Job
-from backup.drill.rehearsal import Findings, Kind, Rehearsal, Setting
+from backup.drill.job import Drill, Job, Kind, Setting
+from backup.drill.rehearsal import Rehearsal
 from backup.drill.repositories import drill_runner, open_for_reading, probe, restic_version
 from backup.drill.scratch import scratch_folder
 from backup.drill.selftest import self_test
@@ -72,19 +74,19 @@ def run_drill(
         facts: dict[str, Any] = {"kind": kind, **({"copy": copy} if copy else {})}
         run = live.start_run("drill", facts)
         job = Job(
-            installation,
-            kind,
-            run,
-            str(randomness.token_hex(16) if seed is None else seed),
-            sample or installation.settings.drill.sample,
-            datetime.now(UTC),
-            live,
-            audit,
-            secrets,
-            progress or Silent(),
-            cancel,
-            copy,
-            kit,
+            installation=installation,
+            kind=kind,
+            run=run,
+            seed=str(randomness.token_hex(16) if seed is None else seed),
+            wanted=sample or installation.settings.drill.sample,
+            started_at=datetime.now(UTC),
+            live=live,
+            progress=progress or Silent(),
+            cancel=cancel,
+            copy=copy,
+            audit=audit,
+            secrets=secrets,
+            kit=kit,
         )
         audit.append(Event.DRILL_STARTED, run=run, seed=job.seed, **facts)
         try:
@@ -137,22 +139,13 @@ def _rehearsal(job: Job, scratch: Path, agent: HeaderKeys) -> Rehearsal:
         runner = drill_runner(job.installation, scratch, job.cancel)
         papers, keys = kit.open("papers", runner, scratch / "cache"), kit.open("keys", runner, scratch / "cache")
     setting = Setting(
-        installation=job.installation,
-        kind=job.kind,
-        run=job.run,
-        seed=job.seed,
-        wanted=job.wanted,
-        started_at=job.started_at,
-        live=job.live,
+        **{one.name: getattr(job, one.name) for one in fields(Drill)},
         agent=agent,
         papers=papers,
         keys=keys,
         probe=kit.probe if kit else lambda: probe(job.installation, job.secrets, job.copy),
         scratch=scratch,
         drilled=drilled_before(job.live, job.installation.folder.evidence, job.copy),
-        progress=job.progress,
-        copy=job.copy,
-        cancel=job.cancel,
     )
     if kit is None:
         return Rehearsal(setting)

@@ -14,8 +14,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
+from backup.drill.findings import Findings
 from backup.drill.history import Drilled
-from backup.drill.rehearsal import Findings, Rehearsal, Setting
+from backup.drill.job import Setting
+from backup.drill.rehearsal import Rehearsal
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backup.bucket import BucketRefused
+from backup.drill.findings import BackupBad
+from backup.drill.job import Setting
 from backup.drill.ledger import Ledger
-from backup.drill.rehearsal import BackupBad, Rehearsal, Setting
+from backup.drill.rehearsal import Rehearsal
 from backup.drill.sample import Draw, ticket
 from backup.drill.verify import HeaderKeys, Question
 from backup.kit import WholeKit
