@@ -1,120 +1,43 @@
-"""Whole backups with real restic and a real S3 server: the good road, and every bad input of the road's first part."""
+"""Whole backups with real restic and a real S3 server: the good road, and what happens on the way."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import random
 import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from backup.access import access
-from backup.bucket import BucketRefused, BucketUnreachable, count_objects, list_names
-from backup.plan import SourceMissing
+from backup.bucket import list_names
 from backup.repository import PlaceTaken, RepositoryLost
-from backup.restic import CredentialsRefused, Interrupted, Locked, Restic, Unreachable, WrongPassword
+from backup.restic import Interrupted, Locked, Restic, Unreachable, WrongPassword
 from backup.run import run_backup, snapshots
 from backup.status import NOT_OFFSITE, backup_status
 from config.cli import run as run_command
-from config.errors import Busy, Exit, NightsafeError, OutOfReach, SettingsError
+from config.errors import Busy, Exit, NightsafeError, OutOfReach
 from config.loading import Installation
 from config.roles import exclusive
 from gateway.audit.events import Event
-from gateway.audit.read import read
-from gateway.catalog import Catalog, CatalogError, Run
+from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import load_master
-from gateway.keys.secrets import RoleSecrets, role_secrets
+from gateway.keys.secrets import RoleSecrets
 from nightsafe import cli
+from tests.integration.backup_house import House, failed, furnish, script
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.ready_repositories import prepare, repository_files
 from tests.integration.s3_parts import proxy
-
-
-@dataclass(frozen=True)
-class House:
-    """An installation that backs up to the shared server, and what a test wants to know of it."""
-
-    installation: Installation
-    first: Run | None = None
-
-    @property
-    def secrets(self) -> RoleSecrets:
-        return role_secrets(self.installation, "scheduler")
-
-    @property
-    def runs(self) -> list[Run]:
-        with Catalog.open(self.installation.folder.catalog) as catalog:
-            return catalog.runs("backup")
-
-    def repository(self, name: str) -> Any:
-        with Catalog.open(self.installation.folder.catalog) as catalog:
-            return catalog.repository(name)
-
-    def events(self, event: Event) -> list[dict[str, Any]]:
-        return list(read(self.installation.folder.audit, event=event))
-
-    def objects(self, name: str = "") -> int:
-        one = access(self.installation, "reader")
-        return count_objects(one, one.folder(name) if name else one.folder("x").removesuffix("x/"))
-
-    def restic(self, *words: str, name: str = "papers", role: str = "reader", password: bytes | None = None, **extra: Any) -> Any:
-        """The real restic, by hand."""
-        one = access(self.installation, role)  # type: ignore[arg-type]
-        key = password or self.secrets[f"restic-{name}"]
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.installation.folder.cache), "RESTIC_PASSWORD": key.decode(), **one.environment()}
-        lock = ["--no-lock"] if role == "reader" else []
-        return subprocess.run(["restic", "--no-cache", *lock, "-r", one.url(name), *words], env=environment, capture_output=True, text=True, **extra)
-
-    def put(self, key: str, body: bytes = b"x") -> None:
-        one = access(self.installation, "pruner")
-        self.client("pruner").put_object(Bucket=one.bucket, Key=f"{one.prefix}/{key}", Body=body)
-
-    def client(self, role: str) -> Any:
-        one = access(self.installation, role)  # type: ignore[arg-type]
-        return boto3.client(
-            "s3", endpoint_url=one.endpoint, region_name=one.region, aws_access_key_id=one.access_key, aws_secret_access_key=one.secret_key
-        )
-
-    def change(self, **sections: Mapping[str, object]) -> House:
-        """The same installation with other settings."""
-        values = self.installation.settings.model_dump()
-        for section, changes in sections.items():
-            values[section] |= changes
-        return House(Installation(self.installation.folder, type(self.installation.settings).model_validate(values)))
-
-
-def furnish(installation: Installation) -> None:
-    folder = installation.folder
-    for number in range(5):
-        paper = folder.vault / "acme" / f"{number:02x}" / (secrets.token_hex(16) + ".age")
-        paper.parent.mkdir(parents=True, exist_ok=True)
-        paper.write_bytes(random.Random(number).randbytes(40_000))
-    inbox = folder.jails / "acme" / "inbox"
-    inbox.mkdir(parents=True)
-    (inbox / "with [brackets] * and \\ and\nnewline").write_text("{}")
-    (inbox / ".tmp-not-ours").write_text("{}")
-    (folder.jails / "acme" / ".tmp").mkdir()
-    (folder.jails / "acme" / ".tmp" / "half").write_text("half")
-    (paper.parent / ".tmp-0011223344556677").write_bytes(b"half")
-    client_keys = folder.client_keys("acme")
-    client_keys.mkdir(parents=True)
-    (client_keys / "1.age").write_text("sealed")
-    spooled = folder.spool_landed / "x"
-    spooled.write_text("spooled")
 
 
 @pytest.fixture(scope="module")
@@ -131,24 +54,6 @@ def ready(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> House:
 def fresh(installation: Installation) -> House:
     """One without any backup."""
     return House(installation)
-
-
-def failed(house: House, kind: type[NightsafeError], code: Exit, **arguments: Any) -> NightsafeError:
-    """The backup fails with this error, is recorded so, and the error can be shown."""
-    before = len(house.runs)
-    with pytest.raises(kind) as error:
-        run_backup(house.installation, **arguments)
-    assert error.value.exit_code == code
-    assert error.value.message.count("\n") == 0
-    assert error.value.hint
-    for name in house.secrets:
-        if name != "checkpoint-signing" and name != "evidence-signing":
-            assert house.secrets.text(name) not in str(error.value)
-    [run, *rest] = house.runs
-    assert len(rest) == before
-    assert (run.state, run.detail["error"]) == ("failed", error.value.message)
-    assert house.events(Event.BACKUP_FAILED)[-1]["error"] == error.value.message
-    return error.value
 
 
 # the good road
@@ -310,15 +215,6 @@ def _locked_by_a_stopped_restic(house: House) -> Iterator[tuple[subprocess.Popen
 # never initialised because something failed
 
 
-def test_an_emptied_bucket_is_an_error_and_stays_empty(fresh: House) -> None:
-    with Catalog.open(fresh.installation.folder.catalog) as catalog:
-        catalog.add_repository("papers", "s3:somewhere", "a" * 64)
-    error = failed(fresh, RepositoryLost, Exit.BAD)
-    assert "emptied, or swapped" in error.message
-    assert "s3:somewhere" in error.hint
-    assert fresh.objects() == 0
-
-
 def test_restic_is_asked_who_the_repository_is_only_when_its_config_is_not_as_before(ready: House, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     config = Restic.config
@@ -348,14 +244,6 @@ def test_another_repository_in_its_place_is_an_error(ready: House, fresh: House)
     assert ready.objects("papers/snapshots") == count
 
 
-def test_a_place_with_something_else_in_it_is_left_alone(fresh: House) -> None:
-    fresh.put("papers/holiday.jpg")
-    error = failed(fresh, PlaceTaken, Exit.USAGE)
-    assert "not empty" in error.message
-    assert fresh.objects() == 1
-    assert fresh.repository("papers") is None
-
-
 def test_a_repository_that_our_password_does_not_open_is_left_alone(ready: House, fresh: House) -> None:
     elsewhere = fresh.change(s3={"prefix": ready.installation.settings.s3.prefix})
     count = ready.objects()
@@ -370,66 +258,7 @@ def test_a_wrong_password_is_named(ready: House) -> None:
     assert ready.objects() == count
 
 
-@pytest.mark.long
-def test_an_init_that_died_is_begun_anew(fresh: House) -> None:
-    fresh.put("papers/keys/" + "ab" * 32)
-    assert run_backup(fresh.installation).state == "passed"
-    keys = list_names(access(fresh.installation, "reader"), f"{fresh.installation.settings.s3.prefix}/papers/keys/")
-    assert not any(name.endswith("ab" * 32) for name in keys)
-    assert len(keys) == 2
-
-
-@pytest.mark.long
-def test_a_repository_that_the_catalog_never_came_to_know_is_taken_up(fresh: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as broken:
-
-        def no_space(*_: object) -> None:
-            raise CatalogError("the catalog cannot be used", "make space")
-
-        broken.setattr(Catalog, "add_repository", no_space)
-        failed(fresh, CatalogError, Exit.OUT_OF_REACH)
-    assert run_backup(fresh.installation).state == "passed"
-    created = {event["repository"]: event for event in fresh.events(Event.REPOSITORY_CREATED)}
-    assert (created["papers"]["adopted"], created["keys"]["adopted"]) == (True, False)
-    assert len(json.loads(fresh.restic("key", "list", "--json", role="writer").stdout)) == 2, "the kit was let in once"
-
-
-def test_credentials_that_may_not_write_leave_nothing(fresh: House, s3: S3Server, tmp_path: Path) -> None:
-    reader = s3.access("reader")
-    file = tmp_path / "s3.toml"
-    text = file.read_text()
-    writer = s3.access("writer")
-    file.write_text(text.replace(writer.access_key, reader.access_key).replace(writer.secret_key, reader.secret_key))
-    failed(fresh, CredentialsRefused, Exit.USAGE)
-    assert fresh.objects() == 0
-    assert fresh.repository("papers") is None
-
-
 # out of reach
-
-
-def test_an_endpoint_that_refuses(fresh: House) -> None:
-    failed(fresh.change(s3={"endpoint": "http://127.0.0.1:9"}), BucketUnreachable, Exit.OUT_OF_REACH)
-
-
-def test_wrong_credentials(fresh: House, tmp_path: Path) -> None:
-    file = tmp_path / "s3.toml"
-    file.write_text(file.read_text().replace('secret_key = "', 'secret_key = "wrong'))
-    failed(fresh, BucketRefused, Exit.USAGE)
-
-
-def test_a_bucket_that_is_not_there(fresh: House) -> None:
-    failed(fresh.change(s3={"bucket": "no-such-bucket"}), BucketRefused, Exit.USAGE)
-
-
-def test_an_embedded_server_that_does_not_run(new_installation: Callable[..., Installation]) -> None:
-    failed(House(new_installation()), OutOfReach, Exit.OUT_OF_REACH)
-
-
-def test_restic_missing_and_too_old(fresh: House, tmp_path: Path) -> None:
-    failed(fresh.change(backup={"restic": "no-such-restic"}), OutOfReach, Exit.OUT_OF_REACH)
-    old = _script(tmp_path, "echo restic 0.12.0 compiled with go1.15")
-    failed(fresh.change(backup={"restic": str(old)}), SettingsError, Exit.USAGE)
 
 
 def test_a_bucket_that_dies_in_the_middle_is_given_up_after_the_stall_limit(ready: House) -> None:
@@ -500,18 +329,11 @@ print(json.dumps([found, half, again.state, states]))
 # what is there to be saved
 
 
-def test_a_source_that_is_missing_is_named(fresh: House) -> None:
-    fresh.installation.folder.vault.rmdir()
-    error = failed(fresh, SourceMissing, Exit.BAD)
-    assert "vault" in error.message
-    assert fresh.objects() == 0, "nothing was made for it"
-
-
 def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(ready: House, tmp_path: Path) -> None:
     """restic in a wrapper that complains as restic does, and ends with its code 3."""
     lost = ready.installation.folder.vault / "acme" / "lost.age"
     fault = json.dumps({"message_type": "error", "error": {"Op": "open", "Err": 13}, "during": "archival", "item": str(lost)})
-    wrapper = _script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
+    wrapper = script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
     run = run_backup(ready.change(backup={"restic": str(wrapper)}).installation)
     assert run.state == "partial"
     assert run.snapshot and len(run.snapshot) == 64
@@ -522,7 +344,7 @@ def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(rea
 def test_a_name_that_a_client_deletes_meanwhile_is_no_fault(ready: House, tmp_path: Path) -> None:
     gone = ready.installation.folder.jails.resolve() / "acme" / "inbox" / "deleted"
     fault = json.dumps({"message_type": "error", "error": {"Op": "lstat", "Err": 2}, "during": "archival", "item": str(gone)})
-    wrapper = _script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
+    wrapper = script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
     assert run_backup(ready.change(backup={"restic": str(wrapper)}).installation).state == "passed"
 
 
@@ -592,10 +414,3 @@ def test_the_embedded_server_and_a_first_backup(
     assert house.repository("papers").url == "s3:embedded/nightsafe/deep/inside/papers"
     with pytest.raises(OutOfReach):
         snapshots(house.installation)
-
-
-def _script(tmp_path: Path, body: str) -> Path:
-    path = tmp_path / "restic-in-a-wrapper"
-    path.write_text("#!/bin/sh\n" + body + "\n")
-    path.chmod(0o755)
-    return path
