@@ -457,9 +457,151 @@ class Asyncssh(Driver):
         asyncio.run(asyncio.wait_for(main(), SECONDS))
 
 
-DRIVERS: tuple[type[Driver], ...] = (OpenSsh, Scp, Rclone, Lftp, Curl, Paramiko, Asyncssh)
+class Psftp(Driver):
+    """PuTTY's psftp, by a batch."""
+
+    name = "psftp"
+
+    def version(self) -> str:
+        return self.run("psftp", "-V").split("Release")[1].split()[0]
+
+    def _psftp(self) -> list[str]:
+        host = self.server.folder.host_key.with_name(self.server.folder.host_key.name + ".pub")
+        fingerprint = self.run("ssh-keygen", "-lf", str(host)).split()[1]
+        key = self.home / "key.ppk"
+        if not key.exists():
+            self.run("puttygen", str(self.server.key), "-o", str(key), "-O", "private")
+        return ["psftp", "-batch", "-P", str(self.server.port), "-i", str(key), "-hostkey", fingerprint, f"{CLIENT}@127.0.0.1"]
+
+    def _do(self, *lines: str) -> None:
+        batch = self.home / "batch"
+        batch.write_text("".join(f"{line}\n" for line in lines))
+        self.run(*self._psftp(), "-b", str(batch))
+
+    def put(self, source: Path, target: str) -> None:
+        self._do(f"put {source} {_doubled(target)}")
+
+    def get(self, source: str, target: Path) -> None:
+        self._do(f"get {_doubled(source)} {target}")
+
+    def put_tree(self, source: Path, target: str) -> None:
+        self._do(f"put -r {source} {_doubled(target)}")
+
+    def get_tree(self, source: str, target: Path) -> None:
+        self._do(f"get -r {_doubled(source)} {target}")
+
+    def resume_put(self, source: Path, target: str) -> None:
+        self._do(f"reput {source} {_doubled(target)}")
+
+    def resume_get(self, source: str, target: Path) -> None:
+        self._do(f"reget {_doubled(source)} {target}")
+
+    def rename(self, source: str, target: str) -> None:
+        self._do(f"mv {_doubled(source)} {_doubled(target)}")
+
+    def remove(self, target: str) -> None:
+        self._do(f"rm {_doubled(target)}")
+
+    def interrupted_put(self, source: Path, target: str, has_begun: Callable[[], bool]) -> None:
+        batch = self.home / "batch"
+        batch.write_text(f"put {source} {target}\n")
+        self.killed([*self._psftp(), "-b", str(batch)], has_begun)
+
+
+def _doubled(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+class Sshfs(Driver):
+    """sshfs: what programs do on a file system, mounted for each verb."""
+
+    name = "sshfs"
+
+    def version(self) -> str:
+        return self.run("sshfs", "--version").split("SSHFS version")[1].split()[0]
+
+    def _command(self) -> list[str]:
+        program = f"ssh -a -x {' '.join(self.server.options())}"
+        return ["sshfs", "-p", str(self.server.port), "-o", f"ssh_command={program}", f"{CLIENT}@127.0.0.1:/", str(self.home)]
+
+    @contextlib.contextmanager
+    def _mounted(self) -> Iterator[Callable[[str], Path]]:
+        self.run(*self._command())
+        try:
+            yield lambda path: self.home / path.lstrip("/")
+        finally:
+            self.run("fusermount3", "-u", str(self.home))
+
+    def put(self, source: Path, target: str) -> None:
+        with self._mounted() as at:
+            shutil.copyfile(source, at(target))
+
+    def get(self, source: str, target: Path) -> None:
+        with self._mounted() as at:
+            shutil.copyfile(at(source), target)
+
+    def put_kept(self, source: Path, target: str) -> None:
+        with self._mounted() as at:
+            shutil.copy2(source, at(target))
+
+    def put_tree(self, source: Path, target: str) -> None:
+        with self._mounted() as at:
+            shutil.copytree(source, at(target))
+
+    def get_tree(self, source: str, target: Path) -> None:
+        with self._mounted() as at:
+            shutil.copytree(at(source), target)
+
+    def resume_put(self, source: Path, target: str) -> None:
+        with self._mounted() as at, at(target).open("ab") as file:
+            file.write(source.read_bytes()[file.tell() :])
+            file.flush()
+            assert at(target).stat().st_size == source.stat().st_size  # asked by name, while it is being written
+
+    def resume_get(self, source: str, target: Path) -> None:
+        with self._mounted() as at, at(source).open("rb") as file, target.open("ab") as local:
+            file.seek(local.tell())
+            shutil.copyfileobj(file, local)
+
+    def rename(self, source: str, target: str) -> None:
+        with self._mounted() as at:
+            at(source).rename(at(target))
+
+    def remove(self, target: str) -> None:
+        with self._mounted() as at:
+            at(target).unlink()
+
+    def space(self) -> int:
+        with self._mounted() as at:
+            told = os.statvfs(at("/inbox"))
+            return told.f_bavail * told.f_frsize
+
+    def interrupted_put(self, source: Path, target: str, has_begun: Callable[[], bool]) -> None:
+        """The whole file system dies: would the copying program alone, its file were closed like any other."""
+        mount = subprocess.Popen([*self._command(), "-f"], stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while not self.home.is_mount():
+                assert mount.poll() is None and time.monotonic() < deadline, "sshfs did not mount"
+                time.sleep(0.01)
+
+            def mount_is_gone() -> bool:
+                if not has_begun():
+                    return False
+                os.killpg(mount.pid, 9)
+                return True
+
+            self.killed(["cp", str(source), str(self.home / target.lstrip("/"))], mount_is_gone)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(mount.pid, 9)
+            mount.wait()
+            self.run("fusermount3", "-u", "-z", str(self.home))
+
+
+DRIVERS: tuple[type[Driver], ...] = (OpenSsh, Scp, Rclone, Lftp, Curl, Psftp, Sshfs, Paramiko, Asyncssh)
 
 
 def missing_programs() -> list[str]:
     """Programs of the matrix that this machine lacks."""
-    return [name for name in ("sftp", "scp", "rclone", "lftp", "curl") if shutil.which(name) is None]
+    return [name for name in ("sftp", "scp", "rclone", "lftp", "curl", "psftp", "sshfs") if shutil.which(name) is None]

@@ -38,10 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def drivers(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Driver]:
-    made = {}
-    for kind in DRIVERS:
-        made[kind.name] = kind(server, tmp_path_factory.mktemp("home"))
-        server.sftp(f'mkdir "{place(made[kind.name])}"')
+    made = {kind.name: kind(server, tmp_path_factory.mktemp("home")) for kind in DRIVERS}
+    server.sftp(*(f'mkdir "{place(driver)}"' for driver in made.values()))
     return made
 
 
@@ -199,7 +197,7 @@ CHECKS: dict[str, tuple[Check, str]] = {  # column → what is done, and the ver
     "2,000 files": (carries_2000_small_files, "put_tree"),
 }
 LONG = {"2,000 files"}
-LONG_CLIENTS = {"OpenSSH scp", "asyncssh"}  # what they do differently from sftp and paramiko is little, and each cell costs a login
+LONG_CLIENTS = {"OpenSSH scp", "asyncssh", "psftp", "sshfs"}  # each cell costs a login, and what they do differently from sftp and paramiko is little
 SLOW = {("curl", "2,000 files")}  # a login for each file: it would take minutes, and show nothing more
 
 
