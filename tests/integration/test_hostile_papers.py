@@ -13,6 +13,7 @@ import pytest
 from config.folder import DataFolder
 from config.settings import GatewaySettings
 from gateway.audit.log import AuditUnavailable
+from gateway.sftp import requests as ask
 from gateway.sftp.book import MOST_DRAFTS
 from gateway.sftp.clients import Clients
 from gateway.sftp.sessions import Sessions
@@ -212,5 +213,39 @@ def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path
         assert not desk.folder.jail("aaa").exists()
         await clients.expire()
         assert desk.partials() == ["0" * 32]
+
+    run(work, tmp_path)
+
+
+def test_a_handle_that_was_not_given_out_is_nothing(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        mine, other = desk.session(), desk.session()
+        handle = await mine.open("/inbox/a", WRITE)
+        await mine.write(handle, 0, b"mine")
+        folder = (await mine.ask(ask.OpenFolder, b"/inbox"))[4:]
+        closed = await mine.open("/inbox/b", WRITE)
+        await mine.close(closed)
+        forged = [b"", b"\x00", b"\xff" * 8, b"\xff" * 256, handle[:-1], handle + b"\x00", bytes(8), (2**63).to_bytes(8, "big")]
+        for session, handles in ((mine, [*forged, closed]), (other, [*forged, closed, handle, folder])):
+            for name in handles:
+                for kind, fields in (
+                    (ask.Read, (0, 10)),
+                    (ask.Write, (0, memoryview(b"x"))),
+                    (ask.Close, ()),
+                    (ask.HandleStat, ()),
+                    (ask.HandleSetStat, (ask.Attributes(size=0),)),
+                    (ask.ReadFolder, ()),
+                    (ask.Sync, ()),
+                    (ask.HandleFileSystem, ()),
+                ):
+                    with pytest.raises(Refusal, match="invalid handle"):
+                        await session.ask(kind, name, *fields)
+        for kind, fields in ((ask.Read, (0, 10)), (ask.Write, (0, memoryview(b"x"))), (ask.Sync, ())):
+            with pytest.raises(Refusal, match="not open for"):
+                await mine.ask(kind, folder, *fields)
+        with pytest.raises(Refusal, match="not of a folder"):
+            await mine.ask(ask.ReadFolder, handle)
+        await mine.close(handle)
+        assert await mine.get("/inbox/a") == b"mine"
 
     run(work, tmp_path)

@@ -15,6 +15,7 @@ import pytest
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
 SECONDS = 20
+ECDH_INIT = 30
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,7 @@ KEY = text(b"ssh-ed25519") + text(b"\x11" * 32)
 MALFORMED = {
     "a key that is cut": text(b"publickey") + b"\x01" + text(b"ssh-ed25519") + text(KEY[:20]) + text(b""),
     "a signature that is cut": text(b"publickey") + b"\x01" + text(b"ssh-ed25519") + text(KEY) + text(b"\x00\x00"),
+    "a key that names a file": text(b"publickey") + b"\x01" + text(b"ssh-ed25519") + text(b"/etc/ssh/ssh_host_ed25519_key.pub") + text(b""),
     "a method that is none": text(b"\xff" * 40),
     "no method": b"",
     "a password that is no text": text(b"password") + b"\x00" + text(b"\xff\x00\xfe"),
@@ -141,6 +143,37 @@ def test_the_exchange_of_keys_is_strict(server: Server) -> None:
             piece = peer.recv(4096)
             assert piece, "the server does not offer strict key exchange"
             got += piece
+
+
+def test_a_point_that_gives_no_secret_is_refused(server: Server) -> None:
+    """The secret of an all-zero point is known to everybody who listens."""
+
+    transport = paramiko.Transport(socket.create_connection(("127.0.0.1", server.port)))
+    sending = transport._send_message  # type: ignore[attr-defined]
+
+    def zeroed(message: paramiko.Message) -> None:
+        body = message.asbytes()
+        sending(paramiko.Message(body[:1] + text(b"\x00" * 32)) if body[0] == ECDH_INIT else message)
+
+    transport._send_message = zeroed  # type: ignore[attr-defined]
+    transport.get_security_options().kex = ("curve25519-sha256@libssh.org",)
+    try:
+        with pytest.raises((paramiko.SSHException, EOFError)) as failed:
+            transport.start_client(timeout=SECONDS)
+        assert not transport.initial_kex_done, failed.value  # type: ignore[attr-defined]
+    finally:
+        transport.close()
+
+
+def test_a_window_that_grows_without_end_disturbs_nobody(server: Server) -> None:
+    adjust = b"\x5d" + struct.pack(">II", 0, 2**32 - 1)
+    with keyed(server.port) as transport:
+        transport.auth_publickey(CLIENT, paramiko.Ed25519Key.from_private_key_file(str(server.key)))
+        sftp = paramiko.SFTPClient.from_transport(transport)
+        assert sftp is not None
+        for _ in range(100):
+            send(transport, adjust)
+        assert sorted(sftp.listdir("/")) == ["inbox", "outbox", "receipts"]
 
 
 def fuzz_messages(port: int, key: paramiko.PKey | None, draw: random.Random, until: float) -> int:
