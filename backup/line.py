@@ -38,3 +38,22 @@ def age_words(age: timedelta) -> str:
     if seconds < 7200:
         return f"{seconds // 60} minutes"
     return f"{seconds // 3600} hours" if seconds < 172_800 else f"{seconds // 86_400} days"
+
+
+def human_seconds(seconds: float | None) -> str:
+    """A duration for people: 75 → '1 min 15 s'."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return _two(minutes, "min", rest, "s")
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return _two(hours, "h", minutes, "min")
+    return _two(hours // 24, "d", hours % 24, "h")
+
+
+def _two(large: int, unit: str, small: int, part: str) -> str:
+    return f"{large} {unit} {small} {part}" if small else f"{large} {unit}"

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from backup import premises
 from backup.check import checks_of, coverage, newest_verdict, overdue
-from backup.line import Colour, Line, age_words
+from backup.line import Colour, Line, age_words, human_seconds
 from backup.places import recorded_name
 from backup.status import NOT_OFFSITE, CopyStatus, backup_status, copies_status
 from config.loading import Installation
@@ -65,7 +65,7 @@ def _last_drill(installation: Installation, now: datetime) -> Iterator[Line]:
         return  # the line before says that nothing is proven
     text = f"number {run.id} ({run.detail.get('kind', 'sample')}) {run.state} {age_words(now - (run.ended_at or run.started_at))} ago"
     if run.detail.get("recovery_seconds") is not None:
-        text += f", recovery time {run.detail['recovery_seconds']:.1f} s"
+        text += f", recovery time {human_seconds(run.detail['recovery_seconds'])}"
     colour: Colour = {"passed": "green", "failed": "red"}.get(run.state, "yellow")  # type: ignore[assignment]
     if covered is not None:
         yield covered

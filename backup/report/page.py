@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from backup.line import human_seconds
 from backup.report.trends import charts
 from config.console import human_bytes, visible
 
@@ -58,25 +59,6 @@ def _environment() -> Environment:
 def shown(text: object) -> str:
     """`text` with everything visible that would steer a terminal or turn the direction of writing around."""
     return visible(str(text))
-
-
-def human_seconds(seconds: float | None) -> str:
-    """A duration for people: 75 → '1 min 15 s'."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return _two(minutes, "min", rest, "s")
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return _two(hours, "h", minutes, "min")
-    return _two(hours // 24, "d", hours % 24, "h")
-
-
-def _two(large: int, unit: str, small: int, part: str) -> str:
-    return f"{large} {unit} {small} {part}" if small else f"{large} {unit}"
 
 
 def _when(moment: str) -> str:

@@ -48,6 +48,7 @@ class Dot:
     y: float
     verdict: str
     title: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,13 @@ def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: fl
         return BOTTOM - (BOTTOM - TOP) * seconds / most
 
     dots = tuple(
-        Dot(10 + (WIDTH - 20) * (moment - first) / span, height(float(one[value])), one["verdict"], f"drill {one['run']}, {one['at'][:10]}")
+        Dot(
+            10 + (WIDTH - 20) * (moment - first) / span,
+            height(float(one[value])),
+            one["verdict"],
+            f"drill {one['run']}, {one['at'][:10]}",
+            float(one[value]),
+        )
         for one, moment in zip(told, moments, strict=True)
     )
     return Chart(dots, height(objective_seconds), most, objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])

@@ -12,16 +12,19 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, redirect, render_template, request, session, url_for
 from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.wrappers import Response as AnyResponse
+from werkzeug.wsgi import wrap_file
 
-from backup.line import age_words
-from backup.report.page import TEMPLATES, human_seconds, shown
+from backup.line import age_words, human_seconds
+from backup.report.page import TEMPLATES, shown
 from backup.web import facts
+from backup.web.readings import Reading
 from config.console import human_bytes
 from config.errors import NightsafeError
 from config.loading import Installation
 
 LOGIN_HOURS = 12
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::")
 MOST_FORM_BYTES = 4096
 WORDS = {"green": "ok", "yellow": "note", "red": "bad"}
 HEADERS = {
@@ -60,13 +63,14 @@ def make_application(installation: Installation, token: str | None) -> Flask:
 
 def _guard(app: Flask, installation: Installation, token: str | None) -> None:
     """Who may ask, and what every answer says to the browser."""
-    names = {*LOOPBACK, installation.settings.web.public_host} - {""}
+    settings = installation.settings.web
+    names = {*LOOPBACK, settings.host, settings.public_host.lower()} - {"", *EVERYWHERE}
 
     @app.before_request
     def check() -> AnyResponse | None:
         # A page elsewhere could have its own name point to 127.0.0.1, and read what the browser gets from us.
-        if urlsplit(f"//{request.host}").hostname not in names:
-            abort(421)
+        if _host_of(request.host) not in names:
+            return Response("this page is not served under that name; the settings name it: web.public_host\n", 421, mimetype="text/plain")
         if token is None or request.endpoint in ("static", "login"):
             return None
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -104,7 +108,13 @@ def _guard(app: Flask, installation: Installation, token: str | None) -> None:
 
 def _add_pages(app: Flask, installation: Installation) -> None:
     def page(path: str, name: str, template: str, read: Callable[[Installation], object]) -> None:
-        app.add_url_rule(path, name, lambda: render_template(template, page=name, now=datetime.now(UTC), found=read(installation)))
+        reading = Reading(lambda: read(installation))
+
+        def show() -> str:
+            moment, found = reading.now()
+            return render_template(template, page=name, now=moment, found=found)
+
+        app.add_url_rule(path, name, show)
 
     page("/", "overview", "overview.html", facts.read_overview)
     page("/clients", "clients", "clients.html", facts.read_clients)
@@ -114,10 +124,18 @@ def _add_pages(app: Flask, installation: Installation) -> None:
 
     @app.route("/evidence/<path:name>")
     def evidence(name: str) -> Response:
-        data = facts.evidence_file(installation, name)
-        if data is None:
+        file = facts.evidence_file(installation, name)
+        if file is None:
             abort(404)
-        return Response(data, content_type=KINDS[name.rpartition(".")[2]])
+        return Response(wrap_file(request.environ, file), content_type=KINDS[name.rpartition(".")[2]], direct_passthrough=True)
+
+
+def _host_of(host: str) -> str | None:
+    """The name in a Host header, in lower case and without the port; None for nonsense."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
 
 
 def _when(moment: datetime | None) -> str:

@@ -8,21 +8,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from backup.line import Line, worst
 from backup.overview import overview
 from backup.report.trends import Chart, charts, history
+from backup.web.months import Month, by_month
 from config.loading import Installation
 from gateway.catalog import Catalog, Paper, Run
+from gateway.catalog.rows import RunKind
 from gateway.catalog.search import Search
 from gateway.sftp.control import ask_all
 
 DAYS = 30  # in the chart of papers
 MOST_RUNS = 60
+RUNS: tuple[RunKind, RunKind] = ("backup", "drill")
+MOST_COUNTED, MOST_MONTHS = 3000, 24  # runs of a kind, for the months
 MOST_QUARANTINED = 500
 EVIDENCE = re.compile(r"[0-9]{4}/[0-9]{1,12}\.(?:html|json|json\.sig)")
-MOST_EVIDENCE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,21 @@ def read_clients(installation: Installation) -> list[ClientRow]:
 
 @dataclass(frozen=True)
 class Backups:
-    """Runs, newest first, and the plots of drills, by title."""
+    """Runs, newest first, the plots of drills, by title, and what the months were like."""
 
     runs: list[Run]
     charts: list[tuple[str, Chart]]
+    months: list[Month]
 
 
 def read_backups(installation: Installation) -> Backups:
     """Raises CatalogError."""
     settings = installation.settings.drill
     with Catalog.open(installation.folder.catalog) as catalog:
-        runs, drills = catalog.runs(None, MOST_RUNS), history(catalog.runs("drill", 500), "")
-    return Backups(runs, charts(drills, settings.objective_recovery_time_hours * 3600, settings.objective_recovery_point_hours * 3600))
+        backups, drills = (catalog.runs(kind, MOST_COUNTED) for kind in RUNS)
+        runs = catalog.runs(None, MOST_RUNS)
+    drawn = charts(history(drills, ""), settings.objective_recovery_time_hours * 3600, settings.objective_recovery_point_hours * 3600)
+    return Backups(runs, drawn, list(by_month([*backups, *drills]))[:MOST_MONTHS])
 
 
 def read_quarantine(installation: Installation) -> list[Paper]:
@@ -103,16 +109,15 @@ def read_sessions(installation: Installation) -> list[dict[str, Any]] | None:
     return sorted((one for answer in answers for one in answer.get("logins", [])), key=lambda one: str(one.get("since", "")))
 
 
-def evidence_file(installation: Installation, name: str) -> bytes | None:
-    """A file of evidence by its name below the folder, as in `2026/12.html`; None when there is none, or when it is no such name."""
+def evidence_file(installation: Installation, name: str) -> BinaryIO | None:
+    """A file of evidence by its name below the folder, as in `2026/12.html`, open; None when there is none, or when it is no such name."""
     if not EVIDENCE.fullmatch(name):
         return None
     try:
         descriptor = os.open(installation.folder.evidence / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        return file.read(MOST_EVIDENCE_BYTES)
+    return open(descriptor, "rb")
 
 
 def evidence_names(run: Run) -> Iterator[str]:

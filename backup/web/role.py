@@ -51,7 +51,7 @@ def serve(installation: Installation) -> None:
         role.stop_on_signals()
         port = _port_of(server)
         role.announce(host=settings.host, port=port)
-        log.info("web.ready", host=settings.host, port=port, asks_for_token=token is not None)
+        log.info("web.ready", host=settings.host, port=port, guarded=token is not None)
         threading.Thread(target=server.run, name="web", daemon=True).start()
         role.stop.wait()
         log.info("web.stopping")

@@ -39,7 +39,8 @@ class FigureQueries:
 
     def figures_by_client(self) -> list[ClientFigures]:
         """All clients that have papers, by name."""
-        columns = (t.papers.c.client, func.count(), func.sum(t.papers.c.size), func.max(t.papers.c.received_at))
-        query = select(*columns).where(t.papers.c.state.in_(("accepted", "held"))).group_by(t.papers.c.client).order_by(t.papers.c.client)
+        client = (t.papers.c.client + "").label("client")  # no bare column: by its index every row is looked up alone, four times as slow
+        columns = (client, func.count(), func.sum(t.papers.c.size), func.max(t.papers.c.received_at))
+        query = select(*columns).where(t.papers.c.state.in_(("accepted", "held"))).group_by(client).order_by(client)
         with self._database.reading() as connection:
             return [ClientFigures(client, int(count), int(size), last) for client, count, size, last in connection.execute(query)]

@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from flask.testing import FlaskClient
 
 from backup.web import facts
 from backup.web.application import make_application
+from backup.web.readings import Reading
 from backup.web.role import read_token, serve
 from config.errors import SettingsError
 from config.loading import Installation, open_installation
@@ -107,6 +109,9 @@ def test_what_is_shown(client: FlaskClient) -> None:
     assert backups.count("<svg") == 2
     assert backups.count('class="cross"') == 2  # the one that failed, in both plots
     assert "/evidence/2026/1.html" in backups
+    month = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", backups, re.DOTALL) if f'"row">{datetime.now(UTC):%Y-%m}<' in row]
+    assert month == [[f"{datetime.now(UTC):%Y-%m}", "0", "0", "3", "1", "7.0", "s", "1", "min"]], "the worst of those that passed"
+    assert re.search(r'<th scope="row">drill 2, .*?</th><td>failed</td><td class="number">6.0 s</td>', backups), "the plots as numbers"
     assert "does not run" in client.get("/sessions").text
 
 
@@ -140,8 +145,48 @@ def test_it_only_reads(client: FlaskClient) -> None:
 
 
 def test_another_host_name_is_refused(client: FlaskClient) -> None:
-    assert client.get("/", headers={"Host": "rebound.example"}).status_code == 421
-    assert client.get("/", headers={"Host": "localhost:8090"}).status_code == 200
+    for host in ("rebound.example", "127.0.0.1.rebound.example", "localhost.rebound.example", "[::1", "", "0.0.0.0:8090"):
+        assert client.get("/", headers={"Host": host}).status_code in (400, 421), host
+    for host in ("localhost:8090", "LOCALHOST", "[::1]:8090", "127.0.0.1"):
+        assert client.get("/", headers={"Host": host}).status_code == 200, host
+
+
+def test_the_names_of_the_settings_are_taken(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTSAFE_SET_WEB__HOST", "192.0.2.5")
+    monkeypatch.setenv("NIGHTSAFE_SET_WEB__PUBLIC_HOST", "Files.Example.com")
+    client = make_application(open_installation(installation.folder.root), None).test_client()
+    for host in ("192.0.2.5:8090", "files.example.com"):
+        assert client.get("/sessions", headers={"Host": host}).status_code == 200, host
+
+
+def test_however_many_ask_the_catalog_is_read_by_one_and_seldom() -> None:
+    times = iter([0.0, 2.0, 19.0, 23.0, 23.5, 24.0, 24.9])  # begun, ended: two seconds; asked; begun, ended: half a second; asked
+    calls: list[int] = []
+    reading = Reading(lambda: calls.append(1) or len(calls), clock=lambda: next(times))
+    assert [reading.now()[1] for _ in range(4)] == [1, 1, 2, 2]
+    asked: list[int] = []
+    slow = Reading(lambda: time.sleep(0.05) or calls.append(1) or len(calls))
+    threads = [threading.Thread(target=lambda: asked.append(slow.now()[1])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert asked == [3] * 8
+
+
+def test_what_fails_is_kept_for_nobody() -> None:
+    answers = iter([RuntimeError(), "fine"])
+
+    def read() -> str:
+        found = next(answers)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    reading = Reading(read)
+    with pytest.raises(RuntimeError):
+        reading.now()
+    assert reading.now()[1] == "fine"
 
 
 def test_a_token_is_asked_for(installation: Installation) -> None:
