@@ -89,8 +89,10 @@ def run_check(
     cancel: threading.Event | None = None,
     copy: str = "",
     whole: bool = False,
+    person: str = "",
 ) -> Run:
     """Check both repositories of a place: their structure, all packs of the keys, and the next part of the papers' packs (all with `whole`).
+    `person`: who asked, when it was not the clock.
 
     Returns the finished run: `passed`, `failed` (the repository is bad) or `inconclusive` (it could not be reached). Raises Busy, UsageError
     without a backup, SettingsError, Interrupted.
@@ -105,7 +107,8 @@ def run_check(
         catalog.reconcile_runs("check", copy)
         secrets = secrets if secrets is not None else role_secrets(installation, "drill")
         part = next_part(checks_of(catalog, copy), parts)
-        facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"whole": True} if whole else {"part": part, "parts": parts})}
+        asked = {name: value for name, value in (("copy", copy), ("person", person)) if value}
+        facts: dict[str, Any] = {**asked, **({"whole": True} if whole else {"part": part, "parts": parts})}
         run = catalog.start_run("check", facts)
         try:
             state, cause = _check(installation, secrets, cancel, copy, None if whole else f"{part}/{parts}", progress or Silent())

@@ -44,15 +44,18 @@ def run_forget(
     cancel: threading.Event | None = None,
     copy: str = "",
     confirmed: str = "",
+    person: str = "",
 ) -> Run:
-    """Forget and prune in both repositories of a place; `confirmed` is a person's reason to do so in spite of what is odd.
+    """Forget and prune in both repositories of a place; `confirmed` is a person's reason to do so in spite of what is odd. `person`: who asked,
+    when it was not the clock.
 
     Raises ForgettingStopped, Busy (a backup, drill or check runs), UsageError without a backup, and the error of whatever failed.
     """
     with still_repositories(installation, copy, "forget", "wait for it to end; nothing was forgotten") as (catalog, audit):
         catalog.reconcile_runs("forget", copy)
         secrets = secrets if secrets is not None else role_secrets(installation, "prune")
-        facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"confirmed": confirmed} if confirmed else {})}
+        told = {"copy": copy, "confirmed": confirmed, "person": person}
+        facts: dict[str, Any] = {name: value for name, value in told.items() if value}
         run = catalog.start_run("forget", facts)
         try:
             odd = _odd(installation, catalog, copy)

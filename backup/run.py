@@ -61,8 +61,9 @@ def run_backup(
     secrets: RoleSecrets | None = None,
     cancel: threading.Event | None = None,
     copy: str = "",
+    person: str = "",
 ) -> Run:
-    """Back up everything, to the first place or to the one of a `copy`.
+    """Back up everything, to the first place or to the one of a `copy`. `person`: who asked, when it was not the clock.
 
     Returns the finished run: `passed`, or `partial` when something could not be read (it is named in the detail).
 
@@ -77,7 +78,7 @@ def run_backup(
     ):
         kind: RunKind = "copy" if copy else "backup"
         catalog.reconcile_runs(kind, copy)
-        facts: dict[str, Any] = {"copy": copy} if copy else {}
+        facts: dict[str, Any] = {**({"copy": copy} if copy else {}), **({"person": person} if person else {})}
         run = catalog.start_run(kind, facts)
         outcome = _Outcome(detail={**facts})
         try:

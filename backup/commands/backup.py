@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from backup.commands.facts import from_option, moment, run_facts
+from backup.commands.facts import from_option, moment, operator, run_facts
 from backup.commands.status import print_lines
 from backup.line import worst
 from backup.overview import backup_lines
@@ -36,7 +36,7 @@ def run(data: Path | None, as_json: bool) -> None:
 
     installation = open_installation(data)
     with progress("backing up") as watched:
-        done = run_backup(installation, watched)
+        done = run_backup(installation, watched, person=operator())
     _tell(done, installation, as_json)
 
 
@@ -53,7 +53,7 @@ def copy(name: str, data: Path | None, as_json: bool) -> None:
 
     installation = open_installation(data)
     with progress(f"copying to {name}") as watched:
-        done = run_backup(installation, watched, copy=name)
+        done = run_backup(installation, watched, copy=name, person=operator())
     _tell(done, installation, as_json)
 
 
@@ -86,15 +86,13 @@ def begin_anew(reason: str, copy: str, data: Path | None, as_json: bool) -> None
 
     Example: nightsafe backup begin-anew --reason 'the account of the old bucket was closed'
     """
-    import getpass
-
     from backup.anew import give_up
     from backup.run import run_backup
 
     installation = open_installation(data)
-    give_up(installation, copy, reason, f"ops:{getpass.getuser()}")
+    give_up(installation, copy, reason, operator())
     with progress("backing up") as watched:
-        done = run_backup(installation, watched, copy=copy)
+        done = run_backup(installation, watched, copy=copy, person=operator())
     _tell(done, installation, as_json)
 
 
@@ -113,17 +111,15 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
 
     Example: nightsafe backup repair
     """
-    import getpass
-
     from backup.repair import repair as mend
     from backup.run import run_backup
 
     installation = open_installation(data)
     with progress("reading everything") as watched:
-        found = mend(installation, watched, remove=remove, person=f"ops:{getpass.getuser()}", copy=copy)
-        saved = run_backup(installation, watched, copy=copy) if remove and not found.is_clean else None
+        found = mend(installation, watched, remove=remove, person=operator(), copy=copy)
+        saved = run_backup(installation, watched, copy=copy, person=operator()) if remove and not found.is_clean else None
         if saved and saved.state == "partial":  # restic calls it an error when it saves again what was gone: the next one tells
-            saved = run_backup(installation, watched, copy=copy)
+            saved = run_backup(installation, watched, copy=copy, person=operator())
     told = {**found.values(), "backup": saved.state if saved else None}
     if as_json:
         emit(told, as_json)
@@ -159,7 +155,7 @@ def check(whole: bool, copy: str, data: Path | None, as_json: bool) -> None:
 
     installation = open_installation(data)
     with progress("checking") as watched:
-        done = run_check(installation, watched, copy=copy, whole=whole)
+        done = run_check(installation, watched, copy=copy, whole=whole, person=operator())
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:
@@ -188,7 +184,7 @@ def forget(confirmed: str, copy: str, data: Path | None, as_json: bool) -> None:
 
     installation = open_installation(data)
     with progress("forgetting") as watched:
-        done = run_forget(installation, watched, copy=copy, confirmed=confirmed)
+        done = run_forget(installation, watched, copy=copy, confirmed=confirmed, person=operator())
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:

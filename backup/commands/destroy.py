@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backup.commands.facts import moment
+from backup.commands.facts import moment, operator
 from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say
 from config.errors import CheckFailed, Partial, UsageError
@@ -59,7 +58,7 @@ def destroy(name: str, typed: str | None, ordered_by: str, reason: str, files: S
         _confirm(name, papers, typed)
     brought = {str(file): parse_identity(file.read_bytes(), str(file)) for file in files}
     with progress("destroying") as watched:
-        outcome = destroy_client(installation, name, Order(ordered_by, reason, f"ops:{getpass.getuser()}"), watched, brought=brought)
+        outcome = destroy_client(installation, name, Order(ordered_by, reason, operator()), watched, brought=brought)
     if as_json:
         emit(_facts(outcome), as_json)
     else:

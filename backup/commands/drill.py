@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from backup.commands.facts import from_option, moment, read_kit, run_facts
+from backup.commands.facts import from_option, moment, operator, read_kit, run_facts
 from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
@@ -73,7 +72,7 @@ def run(
         return
     read = read_kit(kit) if kind in ("clean-room", "escrow") else None
     with progress("rehearsing") as watched:
-        done = run_drill(installation, kind, watched, sample=sample, copy=copy, kit=read)
+        done = run_drill(installation, kind, watched, sample=sample, copy=copy, kit=read, person=operator())
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:
@@ -168,7 +167,7 @@ def proof(client: str, data: Path | None, as_json: bool) -> None:
     path, values = write_proof(installation, client, signer)
     with AuditLog(installation.folder.audit, "ops") as log:
         told = {"client": client, **values["counts"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        log.append(Event.PROOF_WRITTEN, durable=True, person=f"ops:{getpass.getuser()}", **told)
+        log.append(Event.PROOF_WRITTEN, durable=True, person=operator(), **told)
     if as_json:
         emit({**values["counts"], "evidence": str(path), "page": str(path.with_suffix(".html"))}, as_json)
     else:

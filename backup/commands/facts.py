@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from backup.kit import WholeKit
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def operator() -> str:
+    """Who asks, for the audit log."""
+    return f"ops:{getpass.getuser()}"
 
 
 def from_option(command: F) -> F:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import BinaryIO
 import click
 
 from backup.access import access, is_offsite
-from backup.commands.facts import moment, read_kit
+from backup.commands.facts import moment, operator, read_kit
 from config.cli import Moment, data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.loading import locate, open_installation
@@ -50,7 +49,7 @@ def check(files: Sequence[BinaryIO], data: Path | None, as_json: bool) -> int:
     code, states = verdict(checks), part_states(checks)
     faults = [f"{one.name}: {one.text}" for one in checks if one.state == "bad"]
     with AuditLog(installation.folder.audit, "ops") as log, Catalog.open(installation.folder.catalog) as catalog:
-        log.append(Event.KIT_CHECKED, durable=True, person=f"ops:{getpass.getuser()}", **states, faults=faults)
+        log.append(Event.KIT_CHECKED, durable=True, person=operator(), **states, faults=faults)
         state: RunState = "failed" if faults else "inconclusive" if code else "passed"
         catalog.finish_run(catalog.start_run("kit"), state, detail={**states, "faults": faults})
     if as_json:
@@ -79,7 +78,7 @@ def restore(files: Sequence[BinaryIO], at: datetime | None, program: str, data: 
     target = locate(data).root
     whole = read_kit(files)
     with progress("restoring") as watched:
-        done = revive(whole, target, program, f"ops:{getpass.getuser()}", watched, at)
+        done = revive(whole, target, program, operator(), watched, at)
     told = {"data": str(target), "snapshot": done.snapshot.id, "taken_at": moment(done.snapshot.time), "clients": done.clients, "papers": done.papers}
     if as_json:
         emit(told, as_json)
@@ -116,7 +115,7 @@ def show(data: Path | None, as_json: bool) -> None:
         newest=newest,
     )
     log = AuditLog(installation.folder.audit, "ops")
-    log.append(Event.KIT_SHOWN, durable=True, person=f"ops:{getpass.getuser()}")
+    log.append(Event.KIT_SHOWN, durable=True, person=operator())
     log.close()
     if as_json:
         repositories = {"papers": values.papers_repository, "keys": values.keys_repository}

@@ -53,9 +53,10 @@ def run_drill(
     cancel: threading.Event | None = None,
     copy: str = "",
     kit: WholeKit | None = None,
+    person: str = "",
 ) -> Run:
     """Rehearse a restore of the newest snapshot: of every paper (`full`), of a `sample` drawn with `seed` (random unless given), or with the
-    recovery `kit` (`escrow`, `clean-room`). `copy` names another place than the first.
+    recovery `kit` (`escrow`, `clean-room`). `copy` names another place than the first; `person` who asked, when it was not the clock.
 
     Returns the finished run, whose state is the verdict: `passed`, `failed` (the backup is bad; what is bad is named) or `inconclusive` (no
     verdict was possible, and that is not the backup's fault). `cancel`, once set, ends it soon. Raises Busy while another drill runs,
@@ -71,7 +72,7 @@ def run_drill(
     ):
         secrets = secrets if secrets is not None else role_secrets(installation, "drill")
         live.reconcile_runs("drill", copy)
-        facts: dict[str, Any] = {"kind": kind, **({"copy": copy} if copy else {})}
+        facts: dict[str, Any] = {"kind": kind, **{name: value for name, value in (("copy", copy), ("person", person)) if value}}
         run = live.start_run("drill", facts)
         job = Job(
             installation=installation,

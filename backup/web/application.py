@@ -18,6 +18,7 @@ from backup.line import age_words, human_seconds
 from backup.report.page import TEMPLATES, shown
 from backup.web import facts
 from backup.web.readings import Reading
+from backup.web.visits import Visits
 from config.console import human_bytes
 from config.errors import NightsafeError
 from config.loading import Installation
@@ -40,8 +41,9 @@ HEADERS = {
 KINDS = {"html": "text/html; charset=utf-8", "json": "application/json", "sig": "text/plain; charset=us-ascii"}
 
 
-def make_application(installation: Installation, token: str | None) -> Flask:
-    """The WSGI application. Without a token everybody who reaches it may look."""
+def make_application(installation: Installation, token: str | None, visits: Visits | None = None) -> Flask:
+    """The WSGI application. Without a token everybody who reaches it may look. `visits` is closed by the caller."""
+    visits = visits or Visits(installation.folder.audit)
     app = Flask(__name__, static_url_path="/static")
     app.config.update(
         SECRET_KEY=hashlib.sha256(b"nightsafe web cookie\0" + (token or "").encode()).digest(),
@@ -56,12 +58,12 @@ def make_application(installation: Installation, token: str | None) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when, ago=_ago)
     app.jinja_env.globals.update(WORDS=WORDS, evidence_names=facts.evidence_names, root=str(installation.folder.root), asks=token is not None)
-    _guard(app, installation, token)
-    _add_pages(app, installation)
+    _guard(app, installation, token, visits)
+    _add_pages(app, installation, visits)
     return app
 
 
-def _guard(app: Flask, installation: Installation, token: str | None) -> None:
+def _guard(app: Flask, installation: Installation, token: str | None, visits: Visits) -> None:
     """Who may ask, and what every answer says to the browser."""
     settings = installation.settings.web
     names = {*LOOPBACK, settings.host, settings.public_host.lower()} - {"", *EVERYWHERE}
@@ -76,6 +78,8 @@ def _guard(app: Flask, installation: Installation, token: str | None) -> None:
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if session.get("in") or (given and hmac.compare_digest(given.encode(), token.encode())):
             return None
+        if given:
+            visits.refused(str(request.remote_addr))
         if given or not request.accept_mimetypes.accept_html:
             return Response("a token is needed\n", 401, mimetype="text/plain")
         return redirect(url_for("login"))
@@ -92,7 +96,9 @@ def _guard(app: Flask, installation: Installation, token: str | None) -> None:
         if request.method == "GET":
             return render_template("login.html", wrong=False)
         if not hmac.compare_digest(request.form.get("token", "").strip().encode(), token.encode()):
+            visits.refused(str(request.remote_addr))
             return render_template("login.html", wrong=True), 403
+        visits.entered(str(request.remote_addr))
         session.permanent = True
         session["in"] = True
         return redirect(url_for("overview"))
@@ -106,12 +112,14 @@ def _guard(app: Flask, installation: Installation, token: str | None) -> None:
         return render_template("trouble.html", message="There is no such page.", hint=""), 404
 
 
-def _add_pages(app: Flask, installation: Installation) -> None:
+def _add_pages(app: Flask, installation: Installation, visits: Visits) -> None:
     def page(path: str, name: str, template: str, read: Callable[[Installation], object]) -> None:
         reading = Reading(lambda: read(installation))
 
         def show() -> str:
             moment, found = reading.now()
+            if isinstance(found, list) and name == "quarantine":
+                visits.looked_at_quarantine(str(request.remote_addr), len(found))
             return render_template(template, page=name, now=moment, found=found)
 
         app.add_url_rule(path, name, show)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from waitress.server import MultiSocketServer, create_server
 
 from backup.web import CREDENTIAL
 from backup.web.application import LOOPBACK, make_application
+from backup.web.visits import Visits
 from config.errors import OutOfReach, SettingsError
 from config.loading import Installation, credential_file
 from config.roles import running_role
@@ -32,10 +34,10 @@ def serve(installation: Installation) -> None:
             f"web.host is {settings.host}, which others can reach, and there is no web.token_file",
             "leave it on 127.0.0.1 and put a proxy before it, or write a token: openssl rand -hex 32 > FILE; chmod 600 FILE",
         )
-    with running_role(installation.folder, "web") as role:
+    with running_role(installation.folder, "web") as role, closing(Visits(installation.folder.audit)) as visits:
         try:
             server = create_server(
-                make_application(installation, token),
+                make_application(installation, token, visits),
                 host=settings.host,
                 port=settings.port,
                 threads=THREADS,

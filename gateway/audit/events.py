@@ -44,6 +44,8 @@ class Event(StrEnum):
     GATEWAY_RELOADED = "gateway.reloaded"
     SETTINGS_CHANGED = "settings.changed"
     SESSION_KILLED = "session.killed"
+    PAGE_ENTERED = "page.entered"  # somebody gave the token of the page for ops
+    PAGE_REFUSED = "page.refused"
     DISK_SHORT = "disk.short"  # uploads are refused, so that catalog and audit log can still be written
     DISK_FREED = "disk.freed"
     ADDRESS_BANNED = "address.banned"

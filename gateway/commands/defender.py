@@ -62,7 +62,8 @@ def ban(address: str, length: timedelta, data: Path | None, as_json: bool) -> No
     with _store(installation.folder) as store:
         made = store.ban(_group(address), length.total_seconds(), rules_of(installation.settings.gateway), time.time(), operator())
     seconds = round(made.until - made.since)
-    _record(installation.folder, Event.ADDRESS_BANNED, address=made.address, seconds=seconds, level=made.level, reason=made.reason)
+    told = {"address": made.address, "seconds": seconds, "level": made.level, "reason": made.reason}
+    _record(installation.folder, Event.ADDRESS_BANNED, **told, by=operator())
     if as_json:
         emit(_facts(made), as_json)
     else:

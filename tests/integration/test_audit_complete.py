@@ -6,12 +6,13 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 
 from backup.destruction import run as destruction
@@ -20,6 +21,7 @@ from config.errors import OutOfReach
 from config.folder import DataFolder
 from config.loading import load_settings, open_installation
 from gateway.audit import AuditLog, Event
+from gateway.audit.follow import ends, new_lines
 from gateway.audit.read import read
 from gateway.audit.settings import record_settings
 from gateway.audit.verify import verify
@@ -31,6 +33,61 @@ from nightsafe import cli
 from tests.integration.audit_roles import roles_held, told_events
 
 ROOT = Path(__file__).parents[2]
+
+# What each command leaves in the audit log when it did its work. A command that is not here, or below, fails the test.
+LEAVES = {
+    "init": "installation.created", "client add": "client.added", "client archive-password": "archive_password.set",
+    "client destroy": "destruction.begun", "client edit": "client.edited", "client resume": "client.resumed", "client rotate-key": "key.created",
+    "client suspend": "client.suspended", "person add": "person.added", "person edit": "person.edited", "person off-board": "person.off_boarded",
+    "person resume": "person.resumed", "person suspend": "person.suspended", "ca revoke": "certificate.revoked", "ca sign": "certificate.issued",
+    "access-review done": "access.reviewed", "incident close": "incident.closed", "incident collect": "incident.collected",
+    "incident open": "incident.opened", "files export": "files.exported", "files find": "files.searched", "files get": "file.fetched",
+    "files history": "files.searched", "files list": "files.searched", "files put": "file.put", "files versions": "files.searched",
+    "sessions kill": "session.killed", "defender ban": "address.banned", "defender unban": "address.unbanned", "hold release": "hold.released",
+    "hold set": "hold.set", "held again": "held.decided", "held list": "files.searched", "held refuse": "held.decided",
+    "held release": "held.decided", "quarantine delete": "quarantine.deleted", "quarantine list": "files.searched",
+    "quarantine release": "quarantine.released", "quarantine show": "files.searched", "retention run": "paper.expired",
+    "catalog rebuild": "catalog.rebuilt", "backup begin-anew": "repository.given_up", "backup check": "check.passed",
+    "backup copy": "backup.started", "backup forget": "snapshots.forgotten", "backup repair": "repository.repaired",
+    "backup run": "backup.started", "drill proof": "proof.written", "drill run": "drill.started", "restore": "restore.started",
+    "keys add-recovery": "recovery.added", "keys replace-master": "master.replaced", "keys rotate-ingest": "key.created",
+    "keys rotate-master": "master.rotated", "keys to-kms": "master.copied", "audit export": "audit.exported", "kit check": "kit.checked",
+    "kit restore": "installation.restored", "kit show": "kit.shown",
+}  # fmt: skip
+NOTHING = {
+    "the settings, told by each role that starts with them": ("config check", "config schema", "config show"),
+    "how the installation is; no paper is named": (
+        "status", "doctor", "backup snapshots", "backup status", "drill list", "drill show", "keys report", "permissions check", "permissions show",
+        "defender list", "sessions list", "notify list", "notify test", "audit verify", "ca show", "ca list", "host-key", "completion",
+    ),
+    "who there is; no paper is named": ("client list", "client show", "person list", "person show", "incident list", "incident show"),
+    "what was decided by and recorded of operators": ("hold list", "retention report"),
+    "the log itself": ("audit show",),
+    "a service's own preparation, done by the system": ("credentials", "permissions apply", "catalog upgrade"),
+    "a role, which records what it does": ("up", "gateway", "keyd", "ingest", "scheduler", "s3", "web"),
+}  # fmt: skip
+
+
+def commands(command: click.Command, context: click.Context, *words: str) -> Iterator[str]:
+    """Every command line below one, without its options."""
+    if not isinstance(command, click.Group):
+        yield " ".join(words)
+        return
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from commands(found, context, *words, name)
+
+
+def test_each_command_is_known_to_leave_an_event_or_not_to() -> None:
+    there = list(commands(cli, click.Context(cli)))
+    known = [*LEAVES, *(name for names in NOTHING.values() for name in names)]
+    assert sorted(there) == sorted(known), "what does a new command leave in the audit log?"
+    told = told_events()
+    for command, event in LEAVES.items():
+        roles, fields, _ = told[event]
+        assert {"person", "by", "role"} & set(fields), f"{event} of '{command}' does not say who"
+        assert roles
 
 
 def test_each_event_is_seen_by_a_test() -> None:
@@ -52,9 +109,14 @@ def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
     def command(*words: str, stdin: str = "") -> str:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        before = ends(root / "audit")
         code = run(cli, [*words, "--data", str(root)])
         out, err = capsys.readouterr()
         assert code == 0, (words, err)
+        name = words[0] if words[0] in LEAVES else " ".join(words[:2])
+        if name in LEAVES:
+            new = [str(line.record["event"]) for line in new_lines(root / "audit", before) if line.record is not None]
+            assert LEAVES[name] in new, (words, new)
         return out
 
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "ann"], check=True)
@@ -101,7 +163,7 @@ def test_what_people_do_is_recorded_by_name(life: Callable[..., Any], tmp_path: 
     }  # fmt: skip
     for line in lines:
         assert line["role"] in told[line["event"]][0].split(", ") or line["event"] == "segment.opened", line
-        if line["event"] not in ("segment.opened", "address.banned"):
+        if line["event"] != "segment.opened":
             assert str(line.get("by") or line.get("person")).startswith("ops:") or str(line.get("person")).startswith("ops:"), line
     made = {line["whose"] for line in lines if line["event"] == "key.created"}
     assert {"user-ca", "host-key-nist", "client", "master"} <= made

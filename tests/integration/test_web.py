@@ -26,8 +26,10 @@ from backup.web import facts
 from backup.web.application import make_application
 from backup.web.readings import Reading
 from backup.web.role import read_token, serve
+from backup.web.visits import Visits
 from config.errors import SettingsError
 from config.loading import Installation, open_installation
+from gateway.audit.read import read
 from tests.integration.ingest_world import World
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +111,8 @@ def test_what_is_shown(client: FlaskClient) -> None:
     assert backups.count("<svg") == 2
     assert backups.count('class="cross"') == 2  # the one that failed, in both plots
     assert "/evidence/2026/1.html" in backups
-    month = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", backups, re.DOTALL) if f'"row">{datetime.now(UTC):%Y-%m}<' in row]
+    rows = [row for row in re.findall(r"<tr>.*?</tr>", backups, re.DOTALL) if f'"row">{datetime.now(UTC):%Y-%m}<' in row]
+    month = [re.sub(r"<[^>]+>", " ", row).split() for row in rows]
     assert month == [[f"{datetime.now(UTC):%Y-%m}", "0", "0", "3", "1", "7.0", "s", "1", "min"]], "the worst of those that passed"
     assert re.search(r'<th scope="row">drill 2, .*?</th><td>failed</td><td class="number">6.0 s</td>', backups), "the plots as numbers"
     assert "does not run" in client.get("/sessions").text
@@ -208,6 +211,35 @@ def test_a_token_is_asked_for(installation: Installation) -> None:
     other.set_cookie("nightsafe", entered.headers["Set-Cookie"].partition("=")[2].partition(";")[0])
     assert other.get("/", headers={"Accept": "text/html"}).status_code == 302
     assert visitor.post("/login", data={"token": "x" * 10_000}).status_code == 413
+
+
+def test_visitors_leave_their_lines(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    papers = _papers(installation)
+    monkeypatch.setattr(facts, "read_quarantine", lambda _: papers)
+    clock = [0.0]
+    with contextlib.closing(Visits(tmp_path / "audit", clock=lambda: clock[0])) as visits:
+        app = make_application(installation, TOKEN, visits)
+        visitor = app.test_client()
+        for token in ("wrong", "wrong", TOKEN):
+            visitor.post("/login", data={"token": token})
+        for moment in (0.0, 3599.0, 3601.0):
+            clock[0] = moment
+            assert visitor.get("/quarantine").status_code == 200
+        app.test_client().get("/", headers={"Authorization": "Bearer no"})
+        assert visitor.get("/clients").status_code == 200
+    lines = [line for line in read(tmp_path / "audit") if line["event"] != "segment.opened"]
+    assert [(line["event"], line["address"], line.get("state"), line.get("suppressed")) for line in lines] == [
+        ("page.refused", "127.0.0.1", None, 0),
+        ("page.entered", "127.0.0.1", None, None),
+        ("files.searched", "127.0.0.1", "refused", None),
+        ("files.searched", "127.0.0.1", "refused", None),
+        ("page.refused", "127.0.0.1", None, 1),
+    ]
+    (tmp_path / "file").write_text("")
+    for folder, status in ((tmp_path / "file", 503), (tmp_path / "audit", 200)):
+        with contextlib.closing(Visits(folder)) as visits:
+            answer = make_application(installation, None, visits).test_client().get("/quarantine")
+        assert answer.status_code == status, "what cannot be recorded is not shown"
 
 
 def test_it_is_not_shown_to_a_network_without_a_token(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
