@@ -31,15 +31,16 @@ class SegmentState:
     segment: str
     lines: int = 0
     head: str = NO_LINE
+    next_number: int = 0  # what the next line should say of itself
     torn: bool = False
     marked: bool = True
     after: Mark | None = None  # what its first line says of the segment before it …
     after_segment: str = ""  # … whose id this is
     problems: list[str] = field(default_factory=list)
 
-    def complain(self, text: str) -> None:
-        """Add a problem, named by the segment; beyond MAX_PROBLEMS they are not worth the memory."""
-        if len(self.problems) < MAX_PROBLEMS:
+    def complain(self, text: str, *, always: bool = False) -> None:
+        """Add a problem, named by the segment; beyond MAX_PROBLEMS they are not worth the memory, but for what is told `always`."""
+        if always or len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"{self.segment}: {text}")
 
 
@@ -59,7 +60,7 @@ def check_segment(folder: Path, segment: str, mark: Mark | None, watch: Watch | 
         state.complain(f"cannot be read: {error.strerror}")
     if mark is not None and state.lines < mark.lines:
         state.marked = False
-        state.complain(f"cut off: {mark.lines} lines were signed, {state.lines} are left")
+        state.complain(f"cut off: {mark.lines} lines were signed, {state.lines} are left", always=True)
     return state
 
 
@@ -69,6 +70,7 @@ def _take(state: SegmentState, line: bytes, mark: Mark | None, watch: Watch | No
     record = decode_line(line)
     if record is None:
         state.complain(f"line {number} is not a line of this log")
+        state.next_number += 1
     else:
         _check_record(state, record, number)
     state.lines = number
@@ -77,15 +79,20 @@ def _take(state: SegmentState, line: bytes, mark: Mark | None, watch: Watch | No
         watch(state.head, record)
     if mark is not None and number == mark.lines and state.head != mark.head:
         state.marked = False
-        state.complain(f"line {number} is not the one that was signed: it, or lines before it, were edited")
+        state.complain(f"line {number} is not the one that was signed: it, or lines before it, were edited", always=True)
 
 
 def _check_record(state: SegmentState, record: dict[str, Any], number: int) -> None:
     if number == 1:
         _check_first(state, record)
-    if record.get("seq") != number - 1:
-        state.complain(f"line {number} has the number {record.get('seq')!r} instead of {number - 1}: lines were removed, added or moved")
-    if record.get("prev") != state.head:
+    told, wanted = record.get("seq"), state.next_number
+    state.next_number = (told if isinstance(told, int) else wanted) + 1  # from here on it may be whole again
+    if told != wanted:
+        gone = told - wanted if isinstance(told, int) else 0
+        before = f"{gone} line{' is' if gone == 1 else 's are'} missing before it, removed or moved"
+        what = before if gone > 0 else "lines were added or moved"
+        state.complain(f"line {number} has the number {told!r} instead of {wanted}: {what}")
+    elif record.get("prev") != state.head:
         state.complain(f"line {number} does not follow from the line before it: one of the two was edited, or lines were removed, added or moved")
     if record.get("role") != role_of(state.segment):
         state.complain(f"line {number} is of the role {record.get('role')!r}")

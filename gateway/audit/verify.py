@@ -48,6 +48,8 @@ def verify(folder: Path, allowed: Iterable[str], anchors: Mapping[str, str] | It
     found = segment_ids(folder)
     states = [check_segment(folder, segment, chain.marks.get(segment), watch) for segment in found]
     problems = [*chain.problems]
+    if not found:
+        problems.append("there is no log at all: an installation has one from its first moment, so it was taken away")
     for state in states:
         problems += state.problems
     problems += [f"{segment}: missing: {mark.lines} lines of it were signed" for segment, mark in chain.marks.items() if segment not in found]

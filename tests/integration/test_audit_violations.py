@@ -144,6 +144,28 @@ def test_an_untouched_log_has_no_problem(scene: Scene) -> None:
     assert (report.segments, report.lines, report.checkpoints) == (2, 9 + 7, 3)
 
 
+def test_one_removed_line_is_one_complaint_and_hides_nothing(tmp_path: Path) -> None:
+    with AuditLog(tmp_path, "gateway") as log:
+        for number in range(60):
+            log.append(Event.PAPER_READ, number=number)
+        sign_checkpoint(tmp_path, KEY)
+    path = segment_path(tmp_path, log.segment)
+    edit_lines(path, lambda lines: [*lines[:9], *lines[11:], replaced(lines[-1], seq=61, prev=line_hash(lines[-1][:-1]))])
+    assert [problem.partition(": ")[2] for problem in verify(tmp_path, [KEY.public]).problems] == [
+        "line 10 has the number 11 instead of 9: 2 lines are missing before it, removed or moved",
+        "cut off: 61 lines were signed, 60 are left",
+    ]
+    edit_lines(path, lambda lines: [*lines[:9], *[line.replace(b'"number"', b'"other"') for line in lines[9:]], *lines[-1:]])
+    problems = verify(tmp_path, [KEY.public]).problems
+    assert len(problems) < 30 and "is not the one that was signed" in problems[-1], "told, however much else is wrong"
+
+
+def test_a_log_that_was_taken_away_whole_is_found(scene: Scene) -> None:
+    for path in scene.folder.iterdir():
+        path.unlink()
+    assert [problem.partition(":")[0] for problem in scene.report().problems] == ["there is no log at all"]
+
+
 def test_a_missing_segment_is_found(scene: Scene) -> None:
     scene.signed.unlink()
     assert [problem for problem in scene.report().problems if problem.startswith(scene.signed.stem) and "missing" in problem]
