@@ -1,8 +1,9 @@
-"""A signed bundle: a folder of files, a manifest with the SHA-256 of each, and the manifest's signature (namespace audit@nightsafe), which
+"""A signed bundle: a folder of files, a manifest, and the SHA-256 of all of them in a file whose signature (namespace audit@nightsafe)
 
-    ssh-keygen -Y verify -f allowed_signers -I audit -n audit@nightsafe -s manifest.json.sig < manifest.json
+    ssh-keygen -Y verify -f allowed_signers -I audit -n audit@nightsafe -s SHA256SUMS.sig < SHA256SUMS
 
-checks; `sha256sum -c SHA256SUMS` checks the files. The folder appears whole, under its name, or not at all. Files are written as streams.
+checks; `sha256sum -c SHA256SUMS` then checks the files. The manifest is signed by itself, too. CHECK.txt tells a stranger.
+The folder appears whole, under its name, or not at all. Files are written as streams.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
 from gateway.audit.signatures import AUDIT, SigningKey, sign
 
 FORM = 1
-MANIFEST, SUMS = "manifest.json", "SHA256SUMS"
+MANIFEST, SUMS, CHECK = "manifest.json", "SHA256SUMS", "CHECK.txt"
 
 
 class Stream:
@@ -68,9 +69,13 @@ class Bundle:
         """Write sums, manifest and signature; `facts` are JSON values of the manifest, `allowed_signers` lies beside it for convenience."""
         with self.file("allowed_signers") as stream:
             stream.write(allowed_signers)
+        with self.file(CHECK) as stream:
+            stream.write(Path(__file__).with_name("check.txt").read_bytes())
         body = encode({"nightsafe_bundle": FORM, **facts, "files": self._files})
-        sums = "".join(f"{told['sha256']}  {name}\n" for name, told in sorted(self._files.items()))
-        write_whole(self._folder / SUMS, sums.encode())
+        hashes = {name: told["sha256"] for name, told in self._files.items()} | {MANIFEST: hashlib.sha256(body).hexdigest()}
+        sums = "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items())).encode()
+        write_whole(self._folder / SUMS, sums)
+        write_whole(self._folder / f"{SUMS}.sig", sign(signer, AUDIT, sums).encode())
         write_whole(self._folder / f"{MANIFEST}.sig", sign(signer, AUDIT, body).encode())
         write_whole(self._folder / MANIFEST, body)
 

@@ -1,7 +1,7 @@
 """Events into a bundle: every line as it stands in the log, and a page for people. Streams; what is kept is one counter for each name.
 
-`events.jsonl` has one object a line, oldest first: the line of the log with `segment` added. Without `segment`, in canonical form, its SHA-256 is
-what `prev` of the next line in that segment says.
+`events.jsonl` has one object a line, oldest first: the line of the log with `segment` added, but for the first of each segment, which has it itself.
+Without what was added, in canonical form, its SHA-256 is what `prev` of the next line in that segment says.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from gateway.audit import page
 from gateway.audit.bundle import Bundle
+from gateway.audit.events import Event
 from gateway.audit.lines import OWN_FIELDS, canonical, line_hash
 
 ON_THE_PAGE = 5000  # events; the JSON lines have all
@@ -39,7 +40,8 @@ class Totals:
         for counter, name in ((self.by_person, record.get("person")), (self.by_client, record.get("client"))):
             if isinstance(name, str) and name:
                 counter[name if name in counter or len(counter) < MOST_NAMES else "(others)"] += 1
-        own = {name: value for name, value in record.items() if name != "segment"}
+        opening = record["event"] == Event.SEGMENT_OPENED
+        own = {name: value for name, value in record.items() if opening or name != "segment"}
         first = self.segments.setdefault(str(record["segment"]), [own.get("seq"), None, None])
         first[1:] = [own.get("seq"), line_hash(canonical(own))]
 

@@ -17,7 +17,7 @@ from config.cli import F, Moment, data_option, json_option
 from config.console import emit, facts, say, table
 from config.errors import UsageError
 from config.loading import open_installation
-from gateway.audit.bundle import bundling
+from gateway.audit.bundle import CHECK, bundling
 from gateway.audit.events import Event
 from gateway.audit.export import cells, write_events
 from gateway.audit.follow import ends, new_lines
@@ -115,7 +115,7 @@ def export(out: Path, data: Path | None, as_json: bool, **asked: Any) -> None:
         emit({"bundle": str(out), "events": totals.events, "audit_head": head, "holds": report.ok}, as_json)
         return
     facts({"bundle": out, "events": totals.events, "the log": "holds" if report.ok else "does not hold: nightsafe audit verify", "audit head": head})
-    say(f"ssh-keygen -Y verify -f allowed_signers -I audit -n audit@nightsafe -s {out}/manifest.json.sig < {out}/manifest.json")
+    say(f"How a stranger checks it is told in {out / CHECK}.")
 
 
 def checked(wanted: Filter) -> Filter:

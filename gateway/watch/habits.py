@@ -15,6 +15,7 @@ SLOT_SECONDS, SLOTS = 300, 12
 NETWORKS, NETWORK_DAYS = 64, 180
 RECENT_LOGINS, ROAMING = 40, 3  # so many new networks among so many logins: this person moves about
 MOST_CLIENTS = 2000
+LATE_DAYS = 7  # so much older than the newest a line may be
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Habits:
     def begin(self, day: date) -> None:
         """Go on to `day`; an event of an earlier day (lines may come late) counts for the running one."""
         text = day.isoformat()
+        if self.day and (date.fromisoformat(self.day) - day).days > LATE_DAYS:  # the clock had jumped ahead, and what was told "today" would
+            self.day, self.told = "", {}  # silence all days up to then
         if text <= self.day:
             return
         self.reads.end_day()

@@ -74,8 +74,9 @@ class Watcher:
             for one in odd:
                 suspended = one.kind in self._settings.suspend and self._is_recent(one) and self._suspend(one.person, log)
                 facts = {"client": one.client, "address": one.address, "count": one.count, "usual": one.usual, "seen_at": one.at}
-                log.append(Event.ANOMALY_FOUND, durable=True, kind=one.kind, person=one.person, reason=one.reason, suspended=suspended, **facts)
+                log.append(Event.ANOMALY_FOUND, durable=False, kind=one.kind, person=one.person, reason=one.reason, suspended=suspended, **facts)
                 structlog.get_logger().warning("watch.anomaly", kind=one.kind, person=one.person, reason=one.reason, suspended=suspended)
+            log.sync()  # once for all: a flood of them must not hold up the watch
 
     def _is_recent(self, one: Anomaly) -> bool:
         return self._clock() - datetime.fromisoformat(one.at) <= timedelta(hours=SUSPENDS_HOURS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -146,10 +147,48 @@ def test_a_bundle_is_verified_by_standard_tools_and_by_the_chain(house: House, a
         assert manifest["segments"][segment] == {"first": mine[0]["seq"], "last": mine[-1]["seq"], "head": line_hash(canonical(mine[-1]))}
     page = (out / "page.html").read_text()
     assert "<script" not in page and "\x1b" not in page and "\u202e" not in page and "&lt;script&gt;" in page
+    assert stranger_says(out, Keyring(house.folder).allowed_signers) == (True, True, "the chain holds")
     (out / "manifest.json").write_bytes((out / "manifest.json").read_bytes().replace(b"acme", b"acne"))
     assert not verified(out, Keyring(house.folder).allowed_signers)
     assert ask("export", "--from", "2026-03-01", "--out", str(out))[0] == 2, "never over one that is there"
     assert [line["since"] for line in read(house.folder.audit, event="audit.exported")] == ["2026-03-01T00:05:00Z"]
+
+
+def stranger_says(bundle: Path, signers: Path) -> tuple[bool, bool, str]:
+    """What the three steps of CHECK.txt find, as they stand there, with `signers` in the place of what lies in the bundle."""
+    text = (bundle / "CHECK.txt").read_text()
+    commands = [line.strip() for line in text.splitlines() if line.startswith("     ")]
+    script = text[text.index("python3 -") : text.index("END\n\n") + 4]
+    steps = (commands[0].replace("-f allowed_signers", f"-f {signers}"), commands[1], script)
+    done = [subprocess.run(["sh", "-c", step], cwd=bundle, capture_output=True, text=True, check=False) for step in steps]
+    return done[0].returncode == 0, done[1].returncode == 0, done[2].stdout.strip()
+
+
+def test_a_stranger_finds_every_change(tmp_path: Path) -> None:
+    """With CHECK.txt, ssh-keygen, sha256sum and Python alone; the log has segments that hold their first line alone."""
+    house = House(tmp_path)
+    house.write()
+    AuditLog(house.folder.audit, "ingest", clock=house.clock).close()
+    command = ["audit", "export", "--from", "2026-03-01", "--to", "2026-03-02", "--out", str(tmp_path / "out"), "--data", str(house.folder.root)]
+    assert run(cli, command) == 0
+    signers = Keyring(house.folder).allowed_signers
+
+    def changed(*names: str, sums: bool = False) -> tuple[bool, bool, str]:
+        bundle = tmp_path / "changed"
+        shutil.copytree(tmp_path / "out", bundle)
+        for name in names:
+            (bundle / name).write_bytes((bundle / name).read_bytes().replace(b"/inbox/3.pdf", b"/inbox/9.pdf"))
+        if sums:
+            listed = [line.split("  ")[1] for line in (bundle / "SHA256SUMS").read_text().splitlines()]
+            (bundle / "SHA256SUMS").write_bytes(subprocess.run(["sha256sum", *listed], cwd=bundle, capture_output=True, check=True).stdout)
+        found = stranger_says(bundle, signers)
+        shutil.rmtree(bundle)
+        return found
+
+    assert changed() == (True, True, "the chain holds")
+    assert changed("page.html") == (True, False, "the chain holds")
+    assert changed("events.jsonl") == (True, False, "THE CHAIN DOES NOT HOLD")
+    assert changed("events.jsonl", sums=True) == (False, True, "THE CHAIN DOES NOT HOLD"), "sums that were made to fit are not the signed ones"
 
 
 def test_a_bundle_that_fails_leaves_nothing(tmp_path: Path) -> None:

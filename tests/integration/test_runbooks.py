@@ -22,6 +22,7 @@ import pytest
 from backup.access import access
 from backup.run import run_backup
 from gateway.age import Identity
+from gateway.audit import AuditLog, Event
 from gateway.audit.read import read
 from gateway.catalog import Catalog
 from gateway.jail.tree import Tree
@@ -183,6 +184,18 @@ def test_a_lost_master(firm: Firm) -> None:
 def test_nobody_is_left_who_knows(firm: Firm) -> None:
     told = firm.follow("carry-on-without-the-operator", start=1)
     assert "escrow" in told and firm.newest_drill() == "passed"
+
+
+def test_an_incident(firm: Firm) -> None:
+    firm.house.catalog.add_person("zoe", role="staff", clients=["acme"])
+    with AuditLog(firm.base / "data" / "audit", "gateway") as log:
+        log.append(Event.PAPER_READ, person="zoe", person_role="staff", client="acme", path="/inbox/a.pdf", paper="1", address="198.51.100.9")
+    told = firm.follow("handle-an-incident")
+    assert "person zoe is frozen" in told and "the client acme: touched 1 times" in told and "findings.html: OK" in told
+    assert 'Good "audit@nightsafe" signature' in told and "zoe may log in again" in told
+    events = {line["event"] for line in read(firm.base / "data" / "audit")}
+    assert events >= {"incident.opened", "person.suspended", "address.banned", "hold.set", "incident.closed", "person.resumed"}
+    assert firm.house.catalog.existing_person("zoe").active and len(firm.house.catalog.holds("acme")) == 1
 
 
 def test_a_restore_without_nightsafe(firm: Firm) -> None:

@@ -169,6 +169,19 @@ def test_staff_reach_clients_of_every_worker(server: Server) -> None:
     wait_for(lambda: {"/outbox/note-0", "/outbox/note-1"} <= server.landed().keys())
 
 
+def test_who_is_suspended_is_out_of_every_worker(server: Server) -> None:
+    with Catalog.open(server.folder.catalog) as catalog, one_on_each(server) as both:
+        files = [client.open_sftp() for client in both]
+        assert all(sftp.listdir("/") for sftp in files)
+        catalog.edit_person(CLIENT, active=False)
+        try:
+            wait_for(lambda: not any(transport.is_active() for client in both if (transport := client.get_transport())))
+            with pytest.raises(paramiko.SSHException):
+                connect(server, CLIENT)
+        finally:
+            catalog.edit_person(CLIENT, active=True)
+
+
 def test_limits_hold_over_all_workers(server: Server) -> None:
     def greeted() -> bool:
         peer = socket.create_connection(("127.0.0.1", server.port), timeout=20)

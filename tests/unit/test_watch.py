@@ -272,3 +272,17 @@ def test_a_late_line_counts_for_the_running_day() -> None:
     habits.begin(date(2026, 1, 7))
     habits.begin(date(2026, 1, 6))
     assert habits.day == "2026-01-07"
+
+
+def test_a_clock_that_jumped_ahead_does_not_silence_the_days_until_then() -> None:
+    def burst(day: date) -> list[str]:
+        moment = datetime.combine(day, time(10), UTC)
+        times = [(moment + timedelta(seconds=n)).isoformat() for n in range(30)]
+        return [one.kind for at in times for one in detector.take({"event": "paper.read", "person": "ann", "role": "gateway", "time": at})]
+
+    detector = Detector(WatchSettings(downloads_per_hour=20), UTC)
+    assert burst(START + timedelta(days=3650)) == ["mass_download"], "the clock was wrong for a minute"
+    assert burst(START) == [], "thirty in an hour are a habit by now"
+    detector.load("ann", Habits(day=(START + timedelta(days=3650)).isoformat(), told={"mass_download": (START + timedelta(days=3650)).isoformat()}))
+    assert burst(START) == ["mass_download"]
+    assert burst(START) == [], "once a day"
