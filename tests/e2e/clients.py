@@ -471,7 +471,7 @@ class Psftp(Driver):
         key = self.home / "key.ppk"
         if not key.exists():
             self.run("puttygen", str(self.server.key), "-o", str(key), "-O", "private")
-        return ["psftp", "-batch", "-P", str(self.server.port), "-i", str(key), "-hostkey", fingerprint, f"{CLIENT}@127.0.0.1"]
+        return ["psftp", "-batch", "-P", str(self.server.port), "-i", str(key), "-hostkey", fingerprint, f"{self.server.person}@127.0.0.1"]
 
     def _do(self, *lines: str) -> None:
         batch = self.home / "batch"
@@ -522,7 +522,7 @@ class Sshfs(Driver):
 
     def _command(self) -> list[str]:
         program = f"ssh -a -x {' '.join(self.server.options())}"
-        return ["sshfs", "-p", str(self.server.port), "-o", f"ssh_command={program}", f"{CLIENT}@127.0.0.1:/", str(self.home)]
+        return ["sshfs", "-p", str(self.server.port), "-o", f"ssh_command={program}", f"{self.server.person}@127.0.0.1:/", str(self.home)]
 
     @contextlib.contextmanager
     def _mounted(self) -> Iterator[Callable[[str], Path]]:
