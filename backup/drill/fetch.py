@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +16,9 @@ from config.errors import OutOfReach
 from gateway.catalog import Run
 
 NAMED_PACKS = 3  # in one line for people
+AT_ONCE = 2  # processes: each loads the repository's index into memory
+MANY = 4000  # patterns in one call: arguments have a limit
+OPENING, LOADING = 1_600_000, 20  # what opening a repository costs, and each entry of its index: in comparisons of an entry with a pattern
 
 
 class RestoreSource(Protocol):
@@ -29,6 +35,14 @@ class RestoreSource(Protocol):
 
     def check(self, *, lock: bool = True) -> None:
         """Check the repository's structure. Raises Damaged."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Patterns, sorted by folder, and how many entries the folders have that they lead into."""
+
+    patterns: Sequence[str]
+    entries: int
 
 
 class Fetch:
@@ -52,6 +66,18 @@ class Fetch:
         if faults:
             self._blame(faults, source)
 
+    def restore_some(self, source: RestoreSource, snapshot: Snapshot, target: Path, kinds: Sequence[Wanted]) -> None:
+        """Restore what these patterns match, as `restore` does.
+
+        restic compares every entry of every folder that a pattern may lead into with every pattern. So many patterns of one call cost far more
+        than the same in several, each of which looks into folders of its own; two run at a time.
+        """
+        if not any(kind.patterns for kind in kinds):
+            return
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="restore") as pool:
+            for done in [pool.submit(self.restore, source, snapshot, target, some) for some in portions(kinds)]:
+                done.result()
+
     def _blame(self, faults: Sequence[Fault], source: RestoreSource) -> None:
         errors = [classify("restoring", 1, fault.message) for fault in faults]
         if any(isinstance(error, DiskFull) for error in errors):
@@ -72,6 +98,20 @@ class Fetch:
             more = f" and {len(lines) - NAMED_PACKS} more" if len(lines) > NAMED_PACKS else ""
             return self._name(f"the repository is damaged: {'; '.join(line[:200] for line in lines[:NAMED_PACKS]) or error.message}{more}")
         return None
+
+
+def portions(kinds: Sequence[Wanted]) -> list[list[str]]:
+    """The patterns of each call: all in one where comparing is cheap, else each kind by itself, in as many calls as cost the least together."""
+    count, entries = sum(len(kind.patterns) for kind in kinds), sum(kind.entries for kind in kinds)
+    one = OPENING + LOADING * entries
+    if count * entries <= one and count <= MANY:
+        return [[pattern for kind in kinds for pattern in kind.patterns]]
+    found = []
+    for kind in kinds:
+        calls = max(1, round(math.sqrt(len(kind.patterns) * kind.entries / one)), math.ceil(len(kind.patterns) / MANY))
+        size = math.ceil(len(kind.patterns) / calls) or 1
+        found += [list(kind.patterns[start : start + size]) for start in range(0, len(kind.patterns), size)]
+    return found
 
 
 def choose(there: Sequence[Snapshot], recorded: Sequence[tuple[Run, str]]) -> tuple[Snapshot | None, Run | None, int]:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ Proven = Literal["all", "chosen", "none"]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH = 1000
 MICROSECOND = timedelta(microseconds=1)
+DAY = 86_400_000_000  # microseconds
 NEVER = -(2**63)
 FIELDS = attrgetter(*CLAIMED)  # many times quicker than dataclasses.astuple, over millions
 PRAGMAS = "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;"
@@ -211,6 +212,11 @@ class Ledger:
     def count(self) -> int:
         """How many papers there are, whoever knows them."""
         return self._count("SELECT COUNT(*) FROM paper")
+
+    def count_receipted(self, days: Collection[date]) -> int:
+        """How many papers arrived on these days (UTC) whose receipts lie in the snapshot."""
+        marks = ",".join(str((day - EPOCH.date()).days) for day in days)
+        return self._count(f"SELECT COUNT(*) FROM dump WHERE receipted AND received_at / {DAY} IN ({marks})")  # noqa: S608 - numbers only
 
     def count_chosen(self) -> int:
         """How many papers were drawn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
@@ -29,11 +30,13 @@ def newest(
     if not recorded and repository is None:
         findings.causes.append("there is no backup yet")
         raise BackupBad
-    identity = source.config()
+    with ThreadPoolExecutor(1) as pool:  # each derives the repository's key for itself: half a second that both spend at once
+        listing = pool.submit(source.snapshots)
+        identity = source.config()
     if repository is not None and identity != repository.restic_id:
         findings.causes.append(f"the bucket holds another repository in the place of the repository of the {name}")
         raise BackupBad
-    everybody = source.snapshots()  # those of other hosts pass for new, too, where nobody asks for a host
+    everybody = listing.result()  # those of other hosts pass for new, too, where nobody asks for a host
     there = [one for one in everybody if one.host == drill.installation.settings.backup.host]
     chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
     known = chosen if run is not None else None

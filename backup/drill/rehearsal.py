@@ -20,12 +20,12 @@ from backup.bucket import BucketMissing
 from backup.drill.coverage import Coverage
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
-from backup.drill.fetch import Fetch, RestoreSource
+from backup.drill.fetch import Fetch, RestoreSource, Wanted
 from backup.drill.findings import BackupBad, Findings
 from backup.drill.job import Setting
-from backup.drill.judge import DUMP, LIVE
+from backup.drill.judge import DUMP, LIVE, Record
 from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
-from backup.drill.ledger import Entry, Ledger, Moments, Proven
+from backup.drill.ledger import Ledger, Moments, Proven
 from backup.drill.newest import newest
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
@@ -46,11 +46,12 @@ from backup.restic import (
 from backup.restic.arguments import literal
 from config.errors import NightsafeError, OutOfReach
 from gateway.catalog import Catalog, CatalogError, Client, Run
+from gateway.catalog.names import ID_DIGITS, receipt_name
 from gateway.keys.keyring import Keyring
 
 EVERYTHING = ("full", "clean-room")  # kinds that restore all there is
+END = len(".json") + ID_DIGITS + 1  # of a receipt's name
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
-PATTERNS = 2000  # in one call of restic: arguments have a limit
 CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
 BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # with a bucket that answers; anything else gives no verdict
 
@@ -169,10 +170,18 @@ class Rehearsal:
         found = self.findings
         found.draw = self._choose(ledger)
         ledger.choose(found.draw.papers)
-        patterns = [pattern for entry in ledger.entries(chosen_only=True) for pattern in _patterns(entry)]
-        check_room(self._is.scratch, sum(_sealed_size(entry) for entry in ledger.entries(chosen_only=True)))
-        for start in range(0, len(patterns), PATTERNS):
-            self._fetch.restore(self._is.papers, snapshot, self._root, patterns[start : start + PATTERNS])
+        chosen = [(entry.paper, record) for entry in ledger.entries(chosen_only=True) if (record := entry.dump or entry.live)]
+        check_room(self._is.scratch, sum(record.sealed_size for _, record in chosen))
+        files = sorted("/vault/" + literal(vault_path(record.client, paper)) for paper, record in chosen)
+        names = sorted(literal(_receipt(paper, record) + suffix) for paper, record in chosen for suffix in ("", ".sig"))
+        entries = 2 * ledger.count_receipted({record.received_at.date() for _, record in chosen})
+        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(files, ledger.count()), Wanted(names, entries)])
+        # The end of a receipt's name is the paper's, whatever it begins with. To look for that costs restic many times more, so it is for those
+        # alone that are due, and did not come under the name that the catalog lets expect.
+        due = (_receipt(paper, record) for paper, record in chosen if record.receipted)
+        missing = [os.path.split(path) for path in due if not os.path.lexists(f"{self._root}{path}")]
+        patterns = sorted(f"{literal(day)}/*{literal(name[-END:])}*" for day, name in missing)
+        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(patterns, entries)])
 
     def _choose(self, ledger: Ledger) -> Draw:
         """The papers to look at, where not all are."""
@@ -271,21 +280,9 @@ def _ledger(path: Path) -> Iterator[Ledger]:
         ledger.close()
 
 
-def _patterns(entry: Entry) -> tuple[str, ...]:
-    """What to restore of one paper: its file, and its receipt with the signature, whatever the receipt's name begins with."""
-    record = entry.dump or entry.live
-    if record is None:
-        return ()
-    day = record.received_at.astimezone(UTC).date().isoformat()
-    return (
-        "/vault/" + literal(vault_path(record.client, entry.paper)),
-        f"/jails/{literal(record.client)}/receipts/{day}/*.{entry.paper[-12:]}.json*",
-    )
-
-
-def _sealed_size(entry: Entry) -> int:
-    record = entry.dump or entry.live
-    return record.sealed_size if record else 0
+def _receipt(paper: str, record: Record) -> str:
+    """Where a paper's receipt lies in the snapshot."""
+    return f"/jails/{record.client}/receipts/{record.received_at.astimezone(UTC).date().isoformat()}/{receipt_name(record.path, paper)}"
 
 
 def _moment(text: object) -> datetime | None:

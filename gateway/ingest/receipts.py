@@ -11,20 +11,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.catalog.names import receipt_name
 from gateway.catalog.rows import Paper
 
 VERSION = 1  # of the receipt's form, in "nightsafe_receipt"
 FOLDER = "receipts"
 SIGNATURE_SUFFIX = ".sig"
-NAME_BYTES = 180  # of the paper's own name that go into the receipt's: the whole stays below the 255 bytes that a name may have
-ID_DIGITS = 12  # the last of the paper's id: random ones. The first tell the time and are shared by papers of one millisecond
-UNSEEMLY = dict.fromkeys((*range(32), 127, *range(0x80, 0xA0), ord("/")), "_")
 
 
 def receipt_path(paper: Paper) -> str:
     """The virtual path of the receipt: /receipts/YYYY-MM-DD/NAME.ID.json, the day (UTC) being that of arrival."""
     day = paper.received_at.astimezone(UTC).date().isoformat()
-    return f"/{FOLDER}/{day}/{_seemly(_name(paper))}.{paper.id[-ID_DIGITS:]}.json"
+    return f"/{FOLDER}/{day}/{receipt_name(paper.path, paper.id)}"
 
 
 def receipt_body(paper: Paper, audit_head: str, manifest: Mapping[str, Any] | None = None) -> bytes:
@@ -72,9 +70,3 @@ def rfc3339(moment: datetime) -> str:
 
 def _name(paper: Paper) -> str:
     return paper.path.rpartition("/")[2]
-
-
-def _seemly(name: str) -> str:
-    """Without control characters, not hidden, and at most NAME_BYTES of UTF-8, cut between characters."""
-    shown = "_" + name[1:] if name.startswith(".") else name
-    return shown.translate(UNSEEMLY).encode()[:NAME_BYTES].decode(errors="ignore")

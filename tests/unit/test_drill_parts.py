@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from backup.drill.errors import ScratchFailed
-from backup.drill.fetch import Fetch, choose
+from backup.drill.fetch import MANY, Fetch, Wanted, choose, portions
 from backup.drill.history import Drilled, drawn_by, drilled_before
 from backup.drill.judge import GRACE, Cause
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
@@ -124,6 +124,17 @@ def test_a_network_that_failed_and_a_full_disk_give_no_verdict() -> None:
         blamed(Source(TimedOut("nothing moved")))
     with pytest.raises(ScratchFailed):
         blamed(Source(["ciphertext verification failed", "write /x: no space left on device"]))
+
+
+def test_patterns_go_into_calls_whose_folders_are_their_own() -> None:
+    assert portions([Wanted(["a", "b"], 1000), Wanted(["r"], 2000)]) == [["a", "b", "r"]]
+    for count in (100, 300, 5000, 100_000):
+        files, receipts = ([f"/{kind}/{number:06}" for number in range(count)] for kind in ("vault", "jails"))
+        calls = portions([Wanted(files, 1_000_000), Wanted(receipts, 10_000)])
+        assert [pattern for call in calls for pattern in call] == files + receipts
+        assert all(len({pattern[:5] for pattern in call}) == 1 and len(call) <= MANY for call in calls)
+    assert [len(call) for call in portions([Wanted(files[:300], 100_000), Wanted(receipts[:600], 0)])] == [100, 100, 100, 600]
+    assert len(portions([Wanted(files, 10), Wanted([], 0)])) == 25
 
 
 # keys

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.catalog.names import ID_DIGITS
 from gateway.catalog.rows import Paper
-from gateway.ingest.receipts import ID_DIGITS, SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path, rfc3339
+from gateway.ingest.receipts import SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path, rfc3339
 from gateway.jail.paths import path_of
 
 HEAD = "ab" * 32
