@@ -177,11 +177,10 @@ class Ledger:
         now = {"all": "1", "chosen": "id IN (SELECT id FROM chosen)", "none": "0"}[proven]
         waits = f"{EXPECTED} AND NOT ({now} OR {DRILLED})"
         count = self._count(f"SELECT COUNT(*) FROM paper WHERE {EXPECTED}", moments.values())  # noqa: S608 - constants only
-        waiting = self._count(f"SELECT COUNT(*) FROM paper WHERE {waits}", moments.values())  # noqa: S608
-        query = f"SELECT id, sealed_at FROM paper WHERE {waits} ORDER BY sealed_at, id LIMIT 1"  # noqa: S608
+        query = f"SELECT COUNT(*), MIN(sealed_at), id FROM paper WHERE {waits}"  # noqa: S608 - the id is of the row with the least
         with _translated():
-            oldest = self._base.execute(query, moments.values()).fetchone() if waiting else None
-        return Coverage(count, count - waiting, *(("", None) if oldest is None else (str(oldest[0]), _moment(oldest[1]))))
+            waiting, sealed_at, oldest = self._base.execute(query, moments.values()).fetchone()
+        return Coverage(count, count - waiting, *((str(oldest), _moment(sealed_at)) if waiting else ("", None)))
 
     def explained(self, papers: Iterable[str]) -> set[tuple[str, str]]:
         """The (client, paper) pairs that a catalog has among `papers` (a few hundred)."""

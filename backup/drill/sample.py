@@ -11,12 +11,12 @@ the probability `prod C(N_i - D_i, n_i) / C(N_i, n_i)` (hypergeometric). The bou
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 
 CONFIDENCE = 0.95
 
@@ -89,7 +89,11 @@ class Statement:
 
 def ticket(seed: str, paper: str) -> bytes:
     """The lot of `paper`: 32 bytes, uniform over seeds; the smallest ones are drawn."""
-    return hashlib.sha256(f"nightsafe draw v1\0{seed}\0{paper}".encode()).digest()
+    return sha256(_salt(seed) + paper.encode()).digest()
+
+
+def _salt(seed: str) -> bytes:
+    return f"nightsafe draw v1\0{seed}\0".encode()
 
 
 def draw(seed: str, wanted: int, population: Mapping[Group, Iterable[str]]) -> Draw:
@@ -103,13 +107,13 @@ def draw(seed: str, wanted: int, population: Mapping[Group, Iterable[str]]) -> D
 
 def _smallest(seed: str, wanted: int, papers: Iterable[str]) -> tuple[int, list[str]]:
     """How many `papers` there are, and those with the smallest tickets, in the order of these."""
-    size = 0
+    size, salt = 0, _salt(seed)
 
     def lots() -> Iterator[tuple[bytes, str]]:
         nonlocal size
         for paper in papers:
             size += 1
-            yield ticket(seed, paper), paper
+            yield sha256(salt + paper.encode()).digest(), paper
 
     smallest = [paper for _, paper in heapq.nsmallest(max(wanted, 1), lots())]
     return size, smallest
@@ -170,7 +174,7 @@ def state(shares: Sequence[Share], bad: int, confidence: float = CONFIDENCE) -> 
 
 def digest(papers: Iterable[str]) -> str:
     """SHA-256 (hex) over ids in the given order, one a line: stands for a list that is too long for the evidence."""
-    hashed = hashlib.sha256()
+    hashed = sha256()
     for paper in papers:
         hashed.update(f"{paper}\n".encode())
     return hashed.hexdigest()

@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import islice
@@ -219,17 +221,11 @@ def sampled_drill(place: Path, arguments: argparse.Namespace) -> list[Table]:
 
 def planning(place: Path, arguments: argparse.Namespace) -> list[Table]:
     """What a drill does besides restoring and comparing, in a process of its own."""
-    catalog = Catalog.create(place / "catalog.sqlite3")
-    catalog.add_client(CLIENT, recipient=str(Identity.generate().recipient))
-    for start in range(0, arguments.catalog, 5000):
-        numbers = range(start, min(arguments.catalog, start + 5000))
-        catalog.record(
-            [row(f"{n:012x}{'0' * 8}{n:012x}", f"/inbox/{n % 1000}/{n}.pdf", n, SMALL, f"{n:064x}", "0" * 64, f"{n:064x}", SMALL) for n in numbers]
-        )
-        _tell(f"{numbers[-1] + 1} papers")
-    print(file=sys.stderr)
-    catalog.dump(place / "dump.sqlite3")
-    catalog.close()
+    with Catalog.create(place / "catalog.sqlite3") as catalog:
+        catalog.add_client(CLIENT, recipient=str(Identity.generate().recipient))
+        catalog.record([row("0" * 32, "/inbox/0", 0, SMALL, "0" * 64, "0" * 64, "0" * 64, SMALL)])
+        _multiply(catalog.path, arguments.catalog)
+        catalog.dump(place / "dump.sqlite3")
     root = Path(__file__).resolve().parent.parent.parent
     code = (
         "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; from benches.frame import take\n"
@@ -248,9 +244,17 @@ def planning(place: Path, arguments: argparse.Namespace) -> list[Table]:
     return [table]
 
 
-def _imagined(number: int) -> NewPaper:
-    name = f"{number:012x}{'0' * 8}{number:012x}"
-    return row(name, f"/inbox/{number % 1000}/{number}.pdf", number, SMALL, f"{number:064x}", "0" * 64, f"{number:064x}", SMALL)
+def _multiply(file: Path, count: int) -> None:
+    """Make `count` papers of the one that a catalog has."""
+    own = {
+        "id": "printf('%012x00000000%012x', n, n)", "path": "printf('/inbox/%d/%d.pdf', n % 1000, n)", "sha256": "printf('%064x', n)",
+        "sealed_sha256": "printf('%064x', n)", "received_at": "received_at + 1000000 * n", "sealed_at": "sealed_at + 1000000 * n",
+    }  # fmt: skip
+    with closing(sqlite3.connect(file)) as base, base:
+        names = [name for (_, name, *_) in base.execute("PRAGMA table_info(papers)")]
+        numbers = f"WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < {count - 1})"  # noqa: S608 - own words
+        columns = ", ".join(own.get(name, name) for name in names)
+        base.execute(f"{numbers} INSERT INTO papers ({', '.join(names)}) SELECT {columns} FROM number, (SELECT * FROM papers)")  # noqa: S608 - own words
 
 
 def plan_and_report(place: Path) -> None:
