@@ -35,6 +35,7 @@ _OPENED = bytearray(_LARGEST)
 _OPENED_VIEW = memoryview(_OPENED)
 _MADE = bytearray(_LARGEST)
 _SENT = memoryview(bytearray(512 * 1024))
+_READ_AT_ONCE = 256 * 1024  # of one connection: about what a person's share of a turn suffices for
 _PACKETS_AT_ONCE = 32  # of one connection in one turn of the event loop: tiny ones cost as much as large ones; then the others come
 _CORKED = 256 * 1024  # bytes that are gathered before they go to the kernel
 
@@ -89,6 +90,7 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
         super().__init__(loop, options, gate)
         self._rest = b""  # the beginning of a packet, or more of them than are handled in one turn
         self._left_over = False
+        self._turn_is_over = False  # the session that had the last packet handles no more in this turn
         self._receiving_by: Encryption | None = None
         self._receiver: PacketCipher | None = None
         self._sending_by: Encryption | None = None
@@ -140,7 +142,7 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
         rest = len(self._rest)
         if rest:
             _RECEIVED_VIEW[:rest] = self._rest
-        return _RECEIVED_VIEW[rest:]
+        return _RECEIVED_VIEW[rest : rest + _READ_AT_ONCE]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came."""
@@ -179,8 +181,9 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
     def _handle(self, end: int) -> int:
         """Handle packets; where the first one begins that is not whole, or not for this road."""
         at = count = 0
+        self._turn_is_over = False
         while end - at >= HEAD:
-            if count >= _PACKETS_AT_ONCE:
+            if count >= _PACKETS_AT_ONCE or self._turn_is_over:
                 self._left_over = True
                 return at
             cipher = self._fast_receiver()
@@ -267,6 +270,8 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             data = bytes(_OPENED_VIEW[_DATA_HEAD.size : _DATA_HEAD.size + size])
             try:
                 session.data_received(data, None)
+                # what it cannot take now waits as it came: its channel would have to be paused, and paused channels are not for this road
+                self._turn_is_over = getattr(session, "turn_is_over", False)
             except Exception:  # noqa: BLE001 - as asyncssh does with what its own handlers raise
                 self.internal_error()
 

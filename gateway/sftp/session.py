@@ -47,7 +47,7 @@ class SftpSession(SftpOnlySession):
         self._unpacker = Unpacker()
         self._busy = False  # a request waits; those behind it wait too
         self._pumping = False
-        self._turn_is_over = False  # the others come first
+        self.turn_is_over = False  # the others come first
         self._channel_full = False
         self._transport_full = False
         self._reading_paused = False
@@ -71,7 +71,7 @@ class SftpSession(SftpOnlySession):
         """Bytes of requests."""
         self._touch()
         self._unpacker.feed(data)
-        if self._turn_is_over:
+        if self.turn_is_over:
             self._steer_reading()
         elif not self._pumping:
             self._pump()
@@ -79,7 +79,7 @@ class SftpSession(SftpOnlySession):
     def eof_received(self) -> bool:
         """The client sends no more: what it sent is answered, and the session ends."""
         self._ending = True
-        if not self._pumping and not self._turn_is_over:
+        if not self._pumping and not self.turn_is_over:
             self._pump()
         return True
 
@@ -216,12 +216,12 @@ class SftpSession(SftpOnlySession):
         self._go_on()
 
     def _go_on_later(self) -> None:
-        if not self._turn_is_over:
-            self._turn_is_over = True
+        if not self.turn_is_over:
+            self.turn_is_over = True
             self.share.later(self._next_turn)
 
     def _next_turn(self) -> None:
-        self._turn_is_over = False
+        self.turn_is_over = False
         self._pump()
 
     def _reply_to(self, operations: Operations | Desk, body: memoryview) -> bytes | Coroutine[Any, Any, bytes]:

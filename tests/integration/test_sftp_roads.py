@@ -89,6 +89,17 @@ def test_many_tiny_packets_leave_turns_to_others() -> None:
     assert connection._handle(many * len(packet)) == fastpath._PACKETS_AT_ONCE * len(packet)
     assert (len(taken), connection._left_over) == (fastpath._PACKETS_AT_ONCE, True)
 
+    def last(_: object, length: int) -> bool:
+        taken.append(length)
+        connection._turn_is_over = len(taken) == 3
+        return True
+
+    taken.clear()
+    connection._left_over = False
+    connection._handle_opened = last  # type: ignore[assignment, method-assign]
+    assert connection._handle(many * len(packet)) == 3 * len(packet)  # the session's turn is over: the rest stays where it is
+    assert connection._left_over
+
 
 def test_a_peer_with_tiny_packets_is_fed_less_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the stock road, which looks at the clock between two pieces."""
