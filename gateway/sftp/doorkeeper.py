@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import structlog
@@ -23,12 +23,13 @@ from config.settings import GatewaySettings
 from gateway.sftp.bans import group_of
 from gateway.sftp.defender import SILENT_POINTS, Defender
 from gateway.sftp.tallies import Tally
-from gateway.sftp.transport import GuardedConnection
+from gateway.sftp.transport import FAREWELL_SECONDS, GuardedConnection
 
 log = structlog.get_logger()
 
 YOUNG_SECONDS = 2.0  # about what a login takes from the other side of the world
 FULL = "the server has all the connections that it may have; try again in a few minutes"
+FAREWELLS = 10  # at once
 EACH = 4  # descriptors for a connection: its own, two of its client's folders, one for a paper
 TELL_SECONDS = 10.0  # between two lines of the log about a crowd
 
@@ -60,6 +61,7 @@ class Doorkeeper:
         self._waiting: dict[GuardedConnection, float] = {}  # counted as unauthenticated here, and since when; the oldest first
         self._crowded: Counter[str] = Counter()
         self._told_at = float("-inf")
+        self._farewells: deque[float] = deque()
         self.connections: set[GuardedConnection] = set()
 
     @property
@@ -74,7 +76,7 @@ class Doorkeeper:
         # Who is in must be able to work: without descriptors nothing could be opened, and what waits to be accepted would hang there.
         is_full = self._everyone.total >= self._settings().max_connections or len(self.connections) >= self._may_open() // EACH
         if not self._make_room(group_of(connection.address), is_full):
-            connection.farewell = FULL if is_full else ""
+            connection.farewell = FULL if is_full and self._may_say_farewell() else ""
             self._tell("turned_away")
             return False
         self.connections.add(connection)
@@ -128,6 +130,16 @@ class Doorkeeper:
             if crowds[place] > most and (place == group or (not own and crowds[place] >= newcomers)):
                 found, most = connection, crowds[place]
         return found
+
+    def _may_say_farewell(self) -> bool:
+        """Few at once: each holds a socket for a moment."""
+        now = self._clock()
+        while self._farewells and self._farewells[0] <= now - FAREWELL_SECONDS:
+            self._farewells.popleft()
+        if len(self._farewells) >= FAREWELLS:
+            return False
+        self._farewells.append(now)
+        return True
 
     def _tell(self, what: str) -> None:
         """One line now and then: connections that were dropped for others, and such as were turned away."""

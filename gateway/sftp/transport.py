@@ -34,6 +34,7 @@ FEED_LEAST = 4 * 1024  # to a peer whose packets are tiny: they cost as much as 
 FEED_SECONDS = 0.001  # of one connection in one turn of the event loop; then the others come
 FEED_AGAIN_SECONDS = 0.01  # between looks whether a packet that waits for something has been handled
 MOST_DEFERRED = 2000  # packets that wait for the end of an exchange of keys
+FAREWELL_SECONDS = 2.0  # that somebody for whom there is no place has to read so
 ALIVE_IDLE, ALIVE_INTERVAL, ALIVE_COUNT = 60, 20, 4  # the kernel finds out that a peer is gone: about 140 seconds
 
 _CONNECTION_NAMES = (
@@ -137,8 +138,7 @@ class GuardedConnection(SSHServerConnection):
         if not self._gate.admit(self):
             self._cancel_login_timer()
             if self.farewell:
-                cast(asyncio.Transport, transport).write(last_words(self._version, self.farewell))
-                transport.close()  # the kernel has the words already
+                _say_farewell(cast(asyncio.Transport, transport), last_words(self._version, self.farewell))
             else:
                 cast(asyncio.Transport, transport).abort()
             return
@@ -312,6 +312,14 @@ class GuardedConnection(SSHServerConnection):
 
     def _new_channel(self, window: int, size: int) -> SSHServerChannel[Any]:
         return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window, size)
+
+
+def _say_farewell(transport: asyncio.Transport, words: bytes) -> None:
+    """Let the peer read them: were the socket closed while something of the peer's is unread, a reset would overtake them."""
+    transport.pause_reading()
+    transport.write(words)
+    transport.write_eof()
+    asyncio.get_running_loop().call_later(FAREWELL_SECONDS, transport.abort)
 
 
 def last_words(version: bytes, text: str) -> bytes:

@@ -10,9 +10,9 @@ import pytest
 from config.settings import GatewaySettings
 from gateway.sftp.bans import BanStore, Rules
 from gateway.sftp.defender import Defender
-from gateway.sftp.doorkeeper import YOUNG_SECONDS, Doorkeeper
+from gateway.sftp.doorkeeper import FAREWELLS, YOUNG_SECONDS, Doorkeeper
 from gateway.sftp.tallies import Board, OwnTally
-from gateway.sftp.transport import last_words
+from gateway.sftp.transport import FAREWELL_SECONDS, last_words
 
 
 class Connection:
@@ -131,6 +131,18 @@ def test_where_all_have_logged_in_the_next_one_is_told_that_there_is_no_place(tm
     refused = Connection("192.0.2.3")
     assert not door.keeper.admit(cast(Any, refused))
     assert "try again" in refused.farewell
+
+
+def test_many_at_once_for_whom_there_is_no_place_are_told_nothing(tmp_path: Path) -> None:
+    door = Door(tmp_path, max_connections=1)
+    (inside,) = door.fill("192.0.2.1")
+    door.keeper.has_logged_in(inside)
+    refused = [Connection("192.0.2.3") for _ in range(FAREWELLS + 1)]
+    assert not any(door.keeper.admit(cast(Any, connection)) for connection in refused)
+    assert [bool(connection.farewell) for connection in refused] == [True] * FAREWELLS + [False]
+    door.now += FAREWELL_SECONDS
+    assert not door.keeper.admit(cast(Any, refused[-1]))
+    assert refused[-1].farewell
 
 
 def test_strangers_who_wait_keep_nobody_out(tmp_path: Path) -> None:
