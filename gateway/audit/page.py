@@ -26,11 +26,12 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); overflow-wrap: anywhere; }
-td.tight, th.tight { white-space: nowrap; }
+td.tight { white-space: nowrap; } th { white-space: nowrap; overflow-wrap: normal; }
+td { min-width: 6rem; } .wide:focus-visible { outline: 3px solid; }
 @media print {
   :root { --ground: #fff; --ink: #000; --soft: #444; --line: #999; --pane: #fff; }
   body { max-width: none; padding: 0; font-size: 9pt; } h2 { break-after: avoid; } tr { break-inside: avoid; }
-  thead { display: table-header-group; } .wide { overflow: visible; }
+  thead { display: table-header-group; } .wide { overflow: visible; } td { min-width: 0; } th { white-space: normal; }
 }
 """
 
