@@ -8,7 +8,8 @@ import click
 
 from config.cli import data_option, json_option
 from config.console import emit, progress, say
-from config.errors import Busy, Exit
+from config.errors import Busy, Exit, SettingsError
+from config.folder import DataFolder
 from config.loading import open_installation
 from config.roles import exclusive, role_state
 from gateway.audit.events import Event
@@ -28,7 +29,8 @@ def catalog() -> None:
 @data_option
 @json_option
 def upgrade(data: Path | None, as_json: bool) -> None:
-    """Bring the data folder of an older Nightsafe along; its catalog is copied first, and the copy is named. The roles must be stopped.
+    """Bring the data folder of an older Nightsafe along; its catalog is copied first, and the copy is named. The roles must be stopped,
+    unless there is nothing to do.
 
     Forward only: an older Nightsafe refuses the folder afterwards. `nightsafe up` and scripts/install do this by themselves.
 
@@ -36,7 +38,7 @@ def upgrade(data: Path | None, as_json: bool) -> None:
     """
     folder = open_installation(data).folder
     running = [role for role in ROLES if role_state(folder, role) is not None]
-    if running:
+    if running and not _is_current(folder):
         raise Busy(f"these roles run: {', '.join(running)}", "stop them first; clients try again")
     make_new_signers(folder)
     copy = Catalog.upgrade(folder.catalog)
@@ -46,6 +48,14 @@ def upgrade(data: Path | None, as_json: bool) -> None:
         say(f"The catalog is of this version now. As it was before it is kept in {copy}.")
     else:
         say("The catalog is of this version already.")
+
+
+def _is_current(folder: DataFolder) -> bool:
+    try:
+        with Catalog.open(folder.catalog):
+            return True
+    except SettingsError:
+        return False
 
 
 @catalog.command("rebuild")

@@ -97,6 +97,15 @@ def test_nothing_is_upgraded_under_the_feet_of_a_role(old: Installation) -> None
     assert not list(old.folder.root.glob("catalog.before-*"))
 
 
+def test_where_nothing_is_to_be_upgraded_roles_may_run(old: Installation) -> None:
+    """scripts/install run once more over the same release."""
+    assert CliRunner().invoke(upgrade, ["--data", str(old.folder.root)]).exit_code == 0
+    with running_role(old.folder, "gateway") as role:
+        role.announce()
+        done = CliRunner().invoke(upgrade, ["--data", str(old.folder.root)])
+    assert (done.exit_code, done.output) == (0, "The catalog is of this version already.\n")
+
+
 @pytest.mark.parametrize("newer", ["catalog", "settings", "folder"])
 def test_what_a_newer_program_wrote_is_refused_and_left_as_it_is(old: Installation, newer: str) -> None:
     folder = old.folder
