@@ -12,8 +12,8 @@ Never carried: spool and ingest keys (papers on the way in are the client's unti
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,14 +86,27 @@ def tags(run: int, audit_head: str) -> list[str]:
     return ["nightsafe", f"run:{run}", f"audit:{audit_head}"]
 
 
-def serious(faults: Iterable[Fault], root: Path) -> list[Fault]:
-    """The faults that make a backup partial: all but names that were deleted while the jails were read."""
-    return [fault for fault in faults if not _vanished(fault, root)]
+def is_excused(fault: Fault, root: Path) -> bool:
+    """Whether a fault makes no backup partial: a name that was deleted while the jails were read, and what restic meets when it only counts ahead,
+    which it meets again when it reads."""
+    path = os.path.join(root, fault.item)  # restic 0.14 names a file by its path below the working directory when it was gone between stat and open
+    volatile = any(path.startswith(f"{root / folder}/") for folder in _VOLATILE)
+    return fault.during == "scan" or (volatile and (_was_gone(fault) or _is_gone(path)))
 
 
-def _vanished(fault: Fault, root: Path) -> bool:
-    within = any(fault.item.startswith(f"{root / folder}/") for folder in _VOLATILE)
-    return within and not os.path.lexists(fault.item)
+def _was_gone(fault: Fault) -> bool:
+    """By what restic says: its name may be back by now."""
+    return fault.message == str(errno.ENOENT) or "no such file or directory" in fault.message
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False  # it may be there, and cannot be read: that is a fault
+    return False
 
 
 def iso(moment: datetime) -> str:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +184,13 @@ def _save(
     if limit is not None:
         outcome.detail["limit_upload_kib"] = limit
     excluded = plan.excludes(root)
-    done = restic.backup(words, cwd=root, host=settings.host, tags=tags, excludes=excluded, limit_upload=limit, on_status=report)
+    excused = partial(plan.is_excused, root=root)
+    done = restic.backup(words, cwd=root, host=settings.host, tags=tags, excludes=excluded, limit_upload=limit, excused=excused, on_status=report)
     progress.update(done.summary.total_bytes, done.summary.total_bytes)  # a quick one is over before restic has told anything
     for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
         outcome.detail[name] = outcome.detail.get(name, 0) + value
-    unread = plan.serious(done.faults, root)
-    if done.partial and (unread or not done.faults):  # partial without a reason is partial too
-        outcome.unread += [fault.item or fault.message for fault in unread] or [f"something in the repository '{what.repository}'"]
+    if done.partial:
+        outcome.unread += [fault.item or fault.message for fault in done.faults] or [f"something in the repository '{what.repository}'"]
     return done
 
 

@@ -103,7 +103,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class BackupResult:
-    """A finished `restic backup`: `faults` are bounded; `partial` when restic could not read everything (exit code 3)."""
+    """A finished `restic backup`: `partial` when something could not be read (exit code 3) that was not excused; `faults`, bounded, say what."""
 
     summary: Summary
     partial: bool
@@ -152,8 +152,9 @@ def _message(kind: str, values: Mapping[str, Any]) -> Message:
     if kind == "summary" and "files_restored" in values:
         return Restored(int(values["files_restored"]), int(values.get("total_bytes", 0)))
     if kind == "error":
-        error = values.get("error") or {}
-        text = error.get("message") or error.get("Err") or json.dumps(error)  # 0.14 prints Go's error value, often empty
+        error = values.get("error")
+        known = (error.get("message") or error.get("Err")) if isinstance(error, dict) else None
+        text = known or json.dumps(error)  # 0.14 prints Go's error value: an object, often empty, or a bare number
         return Fault(str(values.get("item", "")), str(values.get("during", "")), str(text)[:2000])
     if kind == "exit_error":
         return Failure(int(values["code"]), str(values.get("message", ""))[:2000])

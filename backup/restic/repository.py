@@ -22,6 +22,10 @@ def _no_status(_status: m.Status) -> None:
     """Nobody watches."""
 
 
+def _nothing(_fault: m.Fault) -> bool:
+    return False
+
+
 def _no_line(_line: bytes) -> None:
     """Nobody listens."""
 
@@ -56,15 +60,20 @@ class Restic:
         tags: Sequence[str],
         excludes: Sequence[str] = (),
         limit_upload: int | None = None,
+        excused: Callable[[m.Fault], bool] = _nothing,
         on_status: OnStatus = _no_status,
     ) -> m.BackupResult:
-        """Save `sources` (relative to `cwd`, which must exist: restic passes over a missing one in silence), with `limit_upload` KiB a second."""
-        ears = _BackupEars(on_status)
+        """Save `sources` (relative to `cwd`, which must exist: restic passes over a missing one in silence), with `limit_upload` KiB a second.
+
+        What is `excused` makes no backup partial: it is asked of each fault as it comes, since only so many are kept.
+        """
+        ears = _BackupEars(on_status, excused)
         words = arguments.backup(sources, host=host, tags=tags, excludes=excludes, limit_upload=limit_upload)
-        finished = self._run("backing up", words, ears.hear, cwd)
+        finished = self._run("backing up", words, ears.hear, cwd, ears.complain)
         if ears.summary is None or finished.code not in (0, _PARTIAL):
             raise classify("backing up", finished.code, finished.stderr)
-        return m.BackupResult(ears.summary, finished.code == _PARTIAL, tuple(ears.faults))
+        partial = finished.code == _PARTIAL and bool(ears.faults or not ears.excused)  # without a reason it is partial too
+        return m.BackupResult(ears.summary, partial, tuple(ears.faults) if partial else ())
 
     def snapshots(self, *, host: str | None = None, tags: Sequence[str] = ()) -> list[m.Snapshot]:
         """All snapshots, oldest first."""
@@ -80,11 +89,10 @@ class Restic:
         0.14 ends with code 1 both when single files failed and when all did: with faults named, the result is returned for the caller to judge.
         """
         ears = _Ears(on_status)
-        finished = self._run("restoring", arguments.restore(snapshot, target, includes=includes), ears.hear, None)
-        faults = [*ears.faults, *(fault for line in finished.stderr.splitlines() if (fault := m.parse_fault_line(line)))]
-        if finished.code and not faults:
+        finished = self._run("restoring", arguments.restore(snapshot, target, includes=includes), ears.hear, None, ears.complain)
+        if finished.code and not ears.faults:
             raise classify("restoring", finished.code, finished.stderr)
-        return m.RestoreResult(tuple(faults[:_MAX_FAULTS]))
+        return m.RestoreResult(tuple(ears.faults))
 
     def paths(self, snapshot: str) -> list[str]:
         """The path of every file of a snapshot; for small ones."""
@@ -153,8 +161,8 @@ class Restic:
     def _words(self, words: list[str]) -> list[str]:
         return [*arguments.common(self.repository, PASSWORD_FILE), *words]
 
-    def _run(self, doing: str, words: list[str], on_line: Line, cwd: Path | None = None) -> Finished:
-        return self.runner.run(self._words(words), self.secrets, on_line, cwd=cwd, doing=doing)
+    def _run(self, doing: str, words: list[str], on_line: Line, cwd: Path | None = None, on_complaint: Line | None = None) -> Finished:
+        return self.runner.run(self._words(words), self.secrets, on_line, on_complaint=on_complaint, cwd=cwd, doing=doing)
 
     def _plain(self, doing: str, words: list[str]) -> None:
         finished = self._run(doing, words, _no_line)
@@ -187,6 +195,13 @@ class _Ears:
         self.take(message)
         return True
 
+    def complain(self, line: bytes) -> None:
+        """A line of standard error: there restic tells of single files, as messages (backups; restores from 0.17 on) or as text."""
+        message = m.parse_line(line)
+        if isinstance(message, m.Text) and (fault := m.parse_fault_line(message.line)):
+            message = fault
+        self.take(message)
+
     def take(self, message: m.Message) -> None:
         """Whatever is no status."""
         if isinstance(message, m.Fault) and len(self.faults) < _MAX_FAULTS:
@@ -194,9 +209,16 @@ class _Ears:
 
 
 class _BackupEars(_Ears):
-    summary: m.Summary | None = None
+    def __init__(self, on_status: OnStatus, excused: Callable[[m.Fault], bool]) -> None:
+        super().__init__(on_status)
+        self.summary: m.Summary | None = None
+        self.excused = 0
+        self._is_excused = excused
 
     def take(self, message: m.Message) -> None:
         if isinstance(message, m.Summary):
             self.summary = message
+        if isinstance(message, m.Fault) and self._is_excused(message):
+            self.excused += 1
+            return
         super().take(message)

@@ -75,8 +75,17 @@ class Runner:
         self._scratch = scratch
         self._cancel = cancel or threading.Event()
 
-    def run(self, arguments: Sequence[str], secrets: Secrets, on_line: Line, *, cwd: Path | None = None, doing: str = "restic") -> Finished:
-        """Run to the end. `on_line` gets each line of standard output and returns True when it shows progress.
+    def run(
+        self,
+        arguments: Sequence[str],
+        secrets: Secrets,
+        on_line: Line,
+        *,
+        on_complaint: Line | None = None,
+        cwd: Path | None = None,
+        doing: str = "restic",
+    ) -> Finished:
+        """Run to the end. `on_line` gets each line of standard output and returns True when it shows progress; `on_complaint` each of standard error.
 
         Raises OutOfReach (no such program), TimedOut, Interrupted. Any exit code is returned.
         """
@@ -92,7 +101,7 @@ class Runner:
             for descriptor in descriptors:
                 os.close(descriptor)
         try:
-            return _Watch(process, on_line, self.limits, self._cancel, doing).until_the_end()
+            return _Watch(process, on_line, on_complaint, self.limits, self._cancel, doing).until_the_end()
         finally:
             stop(process, signal.SIGINT, _GRACE_SECONDS)
             for pipe in (process.stdout, process.stderr):
@@ -131,9 +140,18 @@ class Runner:
 class _Watch:
     """Reads both outputs of one process until it ends, a limit is reached, or we are asked to stop."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: Line, limits: Limits, cancel: threading.Event, doing: str) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_line: Line,
+        on_complaint: Line | None,
+        limits: Limits,
+        cancel: threading.Event,
+        doing: str,
+    ) -> None:
         self._process = process
         self._on_line = on_line
+        self._on_complaint = on_complaint
         self._limits = limits
         self._cancel = cancel
         self._doing = doing
@@ -170,6 +188,8 @@ class _Watch:
 
     def _complaint(self, line: bytes) -> None:
         self._tail.add(line)
+        if self._on_complaint is not None:
+            self._on_complaint(line)
         if _FULL_CACHE.search(line):
             self._refused += 1
         if self._refused >= _FULL_CACHE_TRIES:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -329,23 +331,52 @@ print(json.dumps([found, half, again.state, states]))
 # what is there to be saved
 
 
-def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(ready: House, tmp_path: Path) -> None:
-    """restic in a wrapper that complains as restic does, and ends with its code 3."""
-    lost = ready.installation.folder.vault / "acme" / "lost.age"
-    fault = json.dumps({"message_type": "error", "error": {"Op": "open", "Err": 13}, "during": "archival", "item": str(lost)})
-    wrapper = script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
-    run = run_backup(ready.change(backup={"restic": str(wrapper)}).installation)
-    assert run.state == "partial"
-    assert run.snapshot and len(run.snapshot) == 64
-    assert str(lost) in run.detail["error"]
-    assert backup_status(ready.installation).colour == "red"
+def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(ready: House) -> None:
+    """A path that is too long to be asked for: nobody, root included, can read what is there."""
+    deep = ready.installation.folder.vault / "acme" / "deep"
+    deep.mkdir()
+    folder = os.open(deep, os.O_DIRECTORY)
+    for _ in range(17):
+        os.mkdir("d" * 250, dir_fd=folder)
+        inner = os.open("d" * 250, os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    try:
+        run = run_backup(ready.installation)
+        assert run.state == "partial"
+        assert run.snapshot and len(run.snapshot) == 64
+        assert f"{deep}/ddd" in run.detail["error"]
+        assert backup_status(ready.installation).colour == "red"
+    finally:
+        shutil.rmtree(deep)
+    assert run_backup(ready.installation).state == "passed"
 
 
+@pytest.mark.long
 def test_a_name_that_a_client_deletes_meanwhile_is_no_fault(ready: House, tmp_path: Path) -> None:
-    gone = ready.installation.folder.jails.resolve() / "acme" / "inbox" / "deleted"
-    fault = json.dumps({"message_type": "error", "error": {"Op": "lstat", "Err": 2}, "during": "archival", "item": str(gone)})
-    wrapper = script(tmp_path, f'case "$*" in *\' backup \'*) echo \'{fault}\'; restic "$@" || exit; exit 3;; esac\nexec restic "$@"')
-    assert run_backup(ready.change(backup={"restic": str(wrapper)}).installation).state == "passed"
+    """Names come and go until restic has met one that went; it said so and ended with its code 3."""
+    inbox, ends, over = ready.installation.folder.jails / "acme" / "inbox", tmp_path / "ends", threading.Event()
+    wrapper = script(tmp_path, f'restic "$@"; code=$?; echo $code >> {ends}; exit $code')
+    house = ready.change(backup={"restic": str(wrapper)})
+
+    def come_and_go() -> None:
+        for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+            (inbox / f"fleeting {number % 500}").write_bytes(b"x" * 100)
+            (inbox / f"fleeting {(number + 250) % 500}").unlink(missing_ok=True)
+
+    client = threading.Thread(target=come_and_go)
+    ends.touch()
+    client.start()
+    try:
+        states = [run_backup(house.installation).state for _ in itertools.takewhile(lambda _: "3" not in ends.read_text().split(), range(20))]
+    finally:
+        over.set()
+        client.join()
+        for name in inbox.glob("fleeting *"):
+            name.unlink()
+    assert "3" in ends.read_text().split(), "no name went at the right moment"
+    assert set(states) == {"passed"}, [run.detail.get("error") for run in house.runs[:3]]
 
 
 # ends before its time

@@ -47,8 +47,6 @@ EXPLAINED = (
     *(Explained(event, ("clock",), SKEWED) for event in ("job.failed", "job.finished")),
     Explained("job.tried_again", ("s3", "clock", "full", "locked")),
     Explained("job.skipped", ("s3", "clock", "full", "scheduler"), "runs"),  # one that waited meets the next one
-    # names come and go while restic reads: once in a while it calls a backup partial and names nothing, the next one is whole
-    Explained("job.finished", ("clients",), "something in the repository 'papers'", each=1),
     # drills that found what was wrong indeed: a backup that was killed half-way, papers and a dump from while the clock was behind; the next backup
     # mends it. Forgetting waits meanwhile.
     *(Explained(event, ("scheduler", "s3"), KILLED_BACKUP) for event in ("job.failed", "job.finished")),

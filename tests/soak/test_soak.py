@@ -81,7 +81,7 @@ def test_nothing_is_lost_and_nothing_leaks(faults: Faults, soak_seconds: float) 
     faults_found = _account(faults, crowd, weather.done["ingest"])
     lines = house.log.read_text(errors="replace").splitlines()
     _report(house.home, crowd, weather, grown, len(lines))
-    strange = unexplained(lines, {**weather.done, "clients": 1})
+    strange = unexplained(lines, weather.done)
     assert crowd.ledger.wrong == []
     assert faults_found == []
     assert leaked == []

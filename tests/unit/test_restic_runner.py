@@ -81,7 +81,7 @@ def test_secrets_show_nothing(tmp_path: Path) -> None:
 def test_a_partial_backup_keeps_its_snapshot(script: Callable[[str], Path], tmp_path: Path) -> None:
     fault = '{"message_type":"error","error":{"Op":"open","Err":13},"during":"archival","item":"/d/vault/x"}'
     done = restic(
-        script(f"echo '{fault}'\necho text\necho '{SUMMARY}'\necho 'Warning: at least one source file could not be read' >&2\nexit 3"), tmp_path
+        script(f"echo '{fault}' >&2\necho text\necho '{SUMMARY}'\necho 'Warning: at least one source file could not be read' >&2\nexit 3"), tmp_path
     ).backup(["x"], cwd=tmp_path, host="h", tags=[])
     assert (done.summary.snapshot, done.partial, done.faults) == ("6798efb9", True, (Fault("/d/vault/x", "archival", "13"),))
 
