@@ -13,7 +13,7 @@ from config.console import human_bytes
 from config.errors import OutOfReach
 from config.inodes import lacks_inodes
 from config.loading import Installation
-from config.roles import instance_name, missing_schedulers, role_state, starter
+from config.roles import has_users, instance_name, missing_schedulers, role_state, starter
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.report import key_report
@@ -32,6 +32,9 @@ def roles(installation: Installation) -> Line:
     if installation.settings.backup.started_by == "scheduler":
         wanted.append("scheduler")
         missing += missing_schedulers(installation.folder)
+    if missing == ["s3"] and has_users(installation.folder):
+        todo = "the embedded S3 server is no service of an installed Nightsafe: name one of your own in [s3], see docs/how-to/use-your-own-s3.md"
+        return Line("roles", "red", "no S3 service for the backups", todo)
     if missing:
         return Line("roles", "red", f"not running: {', '.join(missing)}", f"start them: {starter(installation.folder)}")
     return Line("roles", "green", f"running: {', '.join(wanted)}")

@@ -41,10 +41,15 @@ def missing_schedulers(folder: DataFolder) -> list[str]:
     return ["scheduler"] if len(missing) == len(SCHEDULERS) else missing
 
 
-def starter(folder: DataFolder) -> str:
-    """What starts the roles here. Where each has a user of its own, which the folder's rights show, one process of root must not take their place."""
+def has_users(folder: DataFolder) -> bool:
+    """Whether each role has a user of its own here, which the folder's rights show."""
     rights = get_acl(folder.root)
-    return "systemctl start nightsafe.target (or docker compose up -d)" if rights is not None and rights.users else "nightsafe up"
+    return rights is not None and bool(rights.users)
+
+
+def starter(folder: DataFolder) -> str:
+    """What starts the roles here. Where each has a user of its own, one process of root must not take their place."""
+    return "systemctl start nightsafe.target (or docker compose up -d)" if has_users(folder) else "nightsafe up"
 
 
 class RunningRole:
