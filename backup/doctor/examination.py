@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from backup.doctor import door, machine, people, places, possessions
+from backup.doctor import door, duties, machine, people, places, possessions
 from backup.doctor.finding import SEVERITIES, Finding
 from backup.line import Line
 from backup.overview import overview
@@ -49,6 +49,8 @@ def examine(installation: Installation, now: datetime | None = None) -> list[Fin
         ("algorithms", door.check_algorithms),
         ("door", door.check_settings),
         ("people", lambda installation: people.check_people(installation, now)),
+        ("access review", lambda installation: duties.check_review(installation, now)),
+        ("incidents", duties.check_contacts),
         ("bucket", places.check_bucket),
         ("copies", places.check_copies),
         ("notices", places.check_notices),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backup.doctor import door, machine, people, places, possessions
+from backup.doctor import door, duties, machine, people, places, possessions
 from backup.doctor.examination import _from_status, _guarded
 from backup.doctor.finding import Finding, named
 from backup.line import Line
@@ -18,7 +18,9 @@ from config.errors import OutOfReach
 from config.loading import Installation, open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
+from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
+from gateway.review.record import keep_review
 from nightsafe import cli
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -135,6 +137,25 @@ def test_logins_that_nobody_uses(house: Installation) -> None:
     later = today + timedelta(days=89)
     assert found(people.check_people(house, later), "warning") == ""
     assert found(people.check_people(house, today + timedelta(days=91)), "warning") == "unused logins: not used for 90 days: ann, bob"
+
+
+def test_a_review_of_access_is_due_within_a_year(house: Installation) -> None:
+    today = datetime.now(UTC)
+    assert list(duties.check_review(house, today)) == []
+    with Catalog.open(house.folder.catalog) as catalog:
+        catalog.add_client("acme", custody="managed", recipient="age1x")
+        catalog.add_person("ann", role="client", client="acme")
+    assert list(duties.check_review(house, today + timedelta(days=300))) == []
+    assert found(duties.check_review(house, today + timedelta(days=400)), "warning").endswith("nobody has reviewed who can reach what")
+    keep_review(house.folder, {"reviewed_at": today.isoformat(), "entries": []}, "", SigningKey.generate("audit"))
+    assert found(duties.check_review(house, today + timedelta(days=300)), "good")
+    assert "overdue" in found(duties.check_review(house, today + timedelta(days=400)), "warning")
+
+
+def test_whom_to_inform_of_an_incident(house: Installation) -> None:
+    assert found(duties.check_contacts(house), "note")
+    named = with_settings(house, '[incident]\ncontacts = ["data protection officer: dpo@example.com"]\n')
+    assert found(duties.check_contacts(named), "good")
 
 
 def test_places(house: Installation, tmp_path: Path) -> None:
