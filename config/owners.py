@@ -51,7 +51,6 @@ def _file(path: str, *, reads: str = "", writes: str = "", kind: Kind = "file", 
 
 
 _ALL = " ".join(ROLES)
-_RECORDING = " ".join(role for role in ROLES if role != "web")  # the page changes nothing, and so has nothing to record
 
 PLACES: tuple[Place, ...] = (
     _folder(".", passes=_ALL, note="nothing new is made here but by ops"),
@@ -75,7 +74,7 @@ PLACES: tuple[Place, ...] = (
     _file("defender.sqlite3", reads="web", writes="gateway", kind="database"),
     _file("notify.sqlite3", writes="backup", kind="database"),
     _file("watch.sqlite3", writes="backup", kind="database"),
-    _folder("audit", reads="backup ingest", adds=_RECORDING, note="each its own segments; ingest tells clients of accesses"),
+    _folder("audit", reads="backup ingest", adds=_ALL, note="each its own segments; ingest tells clients of accesses"),
     _file("audit/checkpoints.jsonl", reads="ingest", writes="backup", beforehand=True, note="signed by whoever backs up: the role, or ops"),
     _folder("evidence", reads="gateway backup web", writes="drill", note="the gateway shows it to auditors, the page to ops"),
     _folder("dump", writes="backup", note="the catalog's copy for the next backup"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +11,8 @@ from hypothesis import HealthCheck, settings
 from config.files import UMASK
 
 os.umask(UMASK)  # as every process of ours has it
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts this in the background has its children ignore it
 
 os.environ.setdefault("NIGHTSAFE_SET_DRILL__SELF_TEST", "false")  # five seconds with every full drill; test_drill_selftest.py has it
 
