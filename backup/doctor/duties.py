@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from backup.doctor.finding import Finding
 from config.loading import Installation
 from gateway.catalog import Catalog
-from gateway.review.record import last_review
+from gateway.review.kept import last_review
 
 REVIEW_DAYS = 366  # once a year is what auditors ask for at the least
 

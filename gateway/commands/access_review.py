@@ -24,7 +24,8 @@ from gateway.commands.operators import operator
 from gateway.commands.signers import audit_signer
 from gateway.commands.times import moment
 from gateway.review.access import Differences, Entry, Known, differences, entries
-from gateway.review.record import COLUMNS, Review, cells, difference_rows, keep_review, last_review, render
+from gateway.review.kept import Review, keep_review, last_review
+from gateway.review.record import COLUMNS, cells, difference_rows, render
 from gateway.review.traces import traces
 
 

@@ -20,7 +20,7 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
-from gateway.review.record import keep_review
+from gateway.review.kept import keep_review
 from nightsafe import cli
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
