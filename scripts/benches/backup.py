@@ -149,7 +149,7 @@ def backups_and_full_drill(place: Path, arguments: argparse.Namespace) -> list[T
     shutil.copytree(offsite, pristine)
     house.fill(iter([SMALL] * arguments.papers + [LARGE] * arguments.large))
     words = [word for pattern in excludes(house.folder.root.resolve()) for word in ("--exclude", pattern)]
-    tree = sorted({*sources(PAPERS, house.folder.root), *sources(KEYS, house.folder.root)})
+    tree = sorted({*sources(PAPERS, house.folder.root, COPY), *sources(KEYS, house.folder.root, COPY)})
     ours, theirs = [], []
     for _ in range(arguments.rounds):
         for there in (offsite, bare):
