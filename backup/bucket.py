@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 
-from backup.access import S3Access
+from backup.repositories.access import S3Access
 from config.errors import Away, OutOfReach, SettingsError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup.access import RepositoryName
+from backup.repositories.access import RepositoryName
 from backup.restic.arguments import literal
 from backup.restic.messages import Fault
 from config.errors import CheckFailed

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from backup import plan
-from backup.locks import BACKUP, at_place
-from backup.places import recorded_name
-from backup.repository import PASSWORDS, Writer, full_snapshot_id, prepared
+from backup.clock.schedule import limit_at
+from backup.embedded.weed import MIN_FREE_BYTES
+from backup.repositories.locks import BACKUP, at_place
+from backup.repositories.places import recorded_name
+from backup.repositories.repository import PASSWORDS, Writer, full_snapshot_id, prepared
 from backup.restic import BackupResult, Interrupted, Restic, Snapshot, Status
-from backup.schedule import limit_at
-from backup.weed import MIN_FREE_BYTES
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder

@@ -18,15 +18,15 @@ from typing import Any
 
 import structlog
 
-from backup.agenda import Agenda, Patience
-from backup.check import run_check
-from backup.forget import run_forget
-from backup.lanes import FULL, TICK_SECONDS, Job, Lane
-from backup.locks import BACKUP, CHECK, DRILL, at_place
-from backup.metrics import serving
-from backup.pings import Pinger
+from backup.clock.agenda import Agenda, Patience
+from backup.clock.lanes import FULL, TICK_SECONDS, Job, Lane
+from backup.clock.metrics import serving
+from backup.clock.pings import Pinger
+from backup.clock.schedule import Timetable, offset_of
+from backup.repositories.locks import BACKUP, CHECK, DRILL, at_place
 from backup.run import run_backup
-from backup.schedule import Timetable, offset_of
+from backup.upkeep.check import run_check
+from backup.upkeep.forget import run_forget
 from config.console import Silent
 from config.errors import Busy, NightsafeError
 from config.loading import Installation

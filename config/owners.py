@@ -19,7 +19,7 @@ USERS: Mapping[str, str] = MappingProxyType({role: f"nightsafe-{role}" for role 
 # What keyd answers, by the role that asks (`gateway.keys.protocol`); root and keyd's own user may ask for anything.
 ASKERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"gateway": ("paper", "code"), "drill": ("headers",)})
 
-# The same for the gateway's own socket (`gateway.sftp.control`): the page may look at who is logged in, and end nobody's connection.
+# The same for the gateway's own socket (`gateway.sftp.workers.control`): the page may look at who is logged in, and end nobody's connection.
 VIEWERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"web": ("list",)})
 
 

@@ -10,8 +10,8 @@ import click
 
 from backup.commands.facts import from_option, moment, operator, run_facts
 from backup.commands.status import print_lines
-from backup.line import worst
-from backup.overview import backup_lines
+from backup.status.line import worst
+from backup.status.overview import backup_lines
 from config.cli import data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
 from config.errors import CheckFailed, Exit, OutOfReach, Partial
@@ -86,7 +86,7 @@ def begin_anew(reason: str, copy: str, data: Path | None, as_json: bool) -> None
 
     Example: nightsafe backup begin-anew --reason 'the account of the old bucket was closed'
     """
-    from backup.anew import give_up
+    from backup.repositories.anew import give_up
     from backup.run import run_backup
 
     installation = open_installation(data)
@@ -111,8 +111,8 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
 
     Example: nightsafe backup repair
     """
-    from backup.repair import repair as mend
     from backup.run import run_backup
+    from backup.upkeep.repair import repair as mend
 
     installation = open_installation(data)
     with progress("reading everything") as watched:
@@ -151,7 +151,7 @@ def check(whole: bool, copy: str, data: Path | None, as_json: bool) -> None:
 
     Example: nightsafe backup check --whole
     """
-    from backup.check import run_check
+    from backup.upkeep.check import run_check
 
     installation = open_installation(data)
     with progress("checking") as watched:
@@ -180,7 +180,7 @@ def forget(confirmed: str, copy: str, data: Path | None, as_json: bool) -> None:
 
     Example: nightsafe backup forget --confirm 'acme left, its papers expired'
     """
-    from backup.forget import run_forget
+    from backup.upkeep.forget import run_forget
 
     installation = open_installation(data)
     with progress("forgetting") as watched:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 
-from backup.access import CREDENTIAL as S3_CREDENTIAL
-from backup.access import S3Role, credential_tables
+from backup.repositories.access import CREDENTIAL as S3_CREDENTIAL
+from backup.repositories.access import S3Role, credential_tables
 from backup.web import CREDENTIAL as TOKEN
 from config.cli import data_option
 from config.console import say

@@ -15,7 +15,7 @@ from config.folder import DataFolder
 from gateway.catalog import Run
 
 if TYPE_CHECKING:
-    from backup.kit import WholeKit
+    from backup.kit.kit import WholeKit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,7 +32,7 @@ def from_option(command: F) -> F:
 
 def read_kit(files: Sequence[BinaryIO]) -> WholeKit:
     """Both parts of the recovery kit, out of files or, where none was named, from standard input. Raises UsageError."""
-    from backup.kit import MAX_KIT_BYTES, parse_whole_kit
+    from backup.kit.kit import MAX_KIT_BYTES, parse_whole_kit
 
     if not files:
         if sys.stdin.isatty():

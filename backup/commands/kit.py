@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import click
 
-from backup.access import access, is_offsite
 from backup.commands.facts import moment, operator, read_kit
+from backup.repositories.access import access, is_offsite
 from config.cli import Moment, data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.loading import locate, open_installation
@@ -40,8 +40,8 @@ def check(files: Sequence[BinaryIO], data: Path | None, as_json: bool) -> int:
 
     Example: nightsafe kit check part-a.txt part-b.txt
     """
-    from backup.kit import MAX_KIT_BYTES, parse_kit
-    from backup.kitcheck import as_values, check_kit, part_states, verdict
+    from backup.kit.check import as_values, check_kit, part_states, verdict
+    from backup.kit.kit import MAX_KIT_BYTES, parse_kit
 
     installation = open_installation(data)
     found = parse_kit("\n".join(file.read(MAX_KIT_BYTES).decode("utf-8", errors="replace") for file in files))
@@ -73,7 +73,7 @@ def restore(files: Sequence[BinaryIO], at: datetime | None, program: str, data: 
 
     Example: nightsafe kit restore part-a.txt part-b.txt --data /srv/nightsafe/data
     """
-    from backup.revival import revive
+    from backup.kit.revival import revive
 
     target = locate(data).root
     whole = read_kit(files)
@@ -97,7 +97,7 @@ def show(data: Path | None, as_json: bool) -> None:
 
     Example: nightsafe kit show > part-b.txt
     """
-    from backup.trust import known_backups
+    from backup.repositories.trust import known_backups
 
     installation = open_installation(data)
     keyring = Keyring(installation.folder)

@@ -19,7 +19,7 @@ from gateway.catalog import Catalog
 from gateway.keys.agent import key_agent
 
 if TYPE_CHECKING:
-    from backup.errand import RestoreReport
+    from backup.restore.errand import RestoreReport
 
 SHOWN = 20
 
@@ -100,8 +100,8 @@ def _to_folder(
     quiet: bool,
     copy: str,
 ) -> RestoreReport:
-    from backup.everybody import restore_everybody
-    from backup.restore import restore_papers
+    from backup.restore.everybody import restore_everybody
+    from backup.restore.papers import restore_papers
 
     agent = key_agent(installation)
     if not quiet:
@@ -114,7 +114,7 @@ def _to_folder(
 def _in_place(
     installation: Installation, client: str, paths: Sequence[str], at: datetime | None, overwrite: bool, watched: Progress, quiet: bool, copy: str
 ) -> RestoreReport:
-    from backup.inplace import restore_in_place
+    from backup.restore.inplace import restore_in_place
 
     asks = not overwrite and not quiet and sys.stdin.isatty() and sys.stderr.isatty()
 

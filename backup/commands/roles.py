@@ -43,7 +43,7 @@ def s3(data: Path | None) -> None:
 
     Example: nightsafe s3 --data /srv/nightsafe/data
     """
-    from backup.embedded import serve
+    from backup.embedded.role import serve
 
     serve(opened(data, "s3"))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from backup.line import Line, worst
-from backup.overview import overview
+from backup.status.line import Line, worst
+from backup.status.overview import overview
 from config.cli import data_option, json_option
 from config.console import emit, say
 from config.errors import Exit

@@ -20,8 +20,8 @@ from backup.destruction.repositories import Means, secret_hashes
 from backup.drill.repositories import open_for_reading, probe
 from backup.drill.scratch import remove_tree, scratch_folder
 from backup.drill.verify import vault_path
-from backup.places import split_name
 from backup.plan import iso
+from backup.repositories.places import split_name
 from backup.restic import Restic
 from backup.restic.arguments import literal
 from config.console import Progress, Silent

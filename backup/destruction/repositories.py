@@ -22,9 +22,9 @@ from datetime import UTC
 
 from backup import plan
 from backup.bucket import Locked
-from backup.locks import still_place
-from backup.places import Place, place, split_name
-from backup.repository import Writer, full_snapshot_id, prepared
+from backup.repositories.locks import still_place
+from backup.repositories.places import Place, place, split_name
+from backup.repositories.repository import Writer, full_snapshot_id, prepared
 from backup.restic import Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Secrets

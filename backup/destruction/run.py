@@ -23,7 +23,7 @@ import structlog
 from backup.destruction.certificate import certificate_values, write_certificate
 from backup.destruction.proof import Proof, prove
 from backup.destruction.repositories import Means, key_repositories, secret_hashes, shred
-from backup.locks import quiet
+from backup.repositories.locks import quiet
 from config.console import Progress
 from config.errors import Busy, NightsafeError
 from config.loading import Installation

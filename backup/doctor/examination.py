@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from backup.doctor import door, duties, machine, people, places, possessions
 from backup.doctor.finding import SEVERITIES, Finding
-from backup.line import Line
-from backup.overview import overview
+from backup.status.line import Line
+from backup.status.overview import overview
 from config.errors import NightsafeError
 from config.loading import Installation
 

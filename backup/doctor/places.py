@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from backup.access import S3_ROLES, file_credentials, is_offsite
 from backup.doctor.finding import Finding
-from backup.places import place
-from backup.status import copy_is_offsite
+from backup.repositories.access import S3_ROLES, file_credentials, is_offsite
+from backup.repositories.places import place
+from backup.status.backups import copy_is_offsite
 from config.errors import NightsafeError
 from config.loading import Installation
 

@@ -22,10 +22,10 @@ from backup.drill.ledger import Ledger
 from backup.drill.scratchroles import SETTINGS, RoleDidNotStart, serving
 from backup.drill.verify import Question, Served
 from backup.drill.withkit import KitRehearsal
+from backup.kit.revival import put_together, take_keys
 from backup.report.evidence import Stage
 from backup.restic import Interrupted
-from backup.returned import FOLDERS, names_below
-from backup.revival import put_together, take_keys
+from backup.restore.returned import FOLDERS, names_below
 from config.errors import NightsafeError
 from config.files import write_whole
 from config.folder import DataFolder

@@ -10,7 +10,7 @@ from typing import Any
 
 from backup.drill.judge import GRACE
 from backup.drill.sample import digest
-from backup.places import of_this_repository
+from backup.repositories.places import of_this_repository
 from gateway.catalog import Catalog, Run
 
 MAX_EVIDENCE_BYTES = 8 * 1024 * 1024

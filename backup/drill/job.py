@@ -12,7 +12,7 @@ from typing import Literal
 from backup.drill.fetch import RestoreSource
 from backup.drill.history import Drilled
 from backup.drill.verify import HeaderKeys
-from backup.kit import WholeKit
+from backup.kit.kit import WholeKit
 from config.console import Progress
 from config.loading import Installation
 from gateway.audit.log import AuditLog

@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 
-from backup.access import RepositoryName
 from backup.drill.fetch import RestoreSource, choose
 from backup.drill.findings import BackupBad, Findings
 from backup.drill.job import Drill
 from backup.drill.lineage import impostors
-from backup.places import recorded_name
 from backup.report.evidence import RepositoryFacts, rfc3339
+from backup.repositories.access import RepositoryName
+from backup.repositories.places import recorded_name
+from backup.repositories.trust import backup_of, known_backups
 from backup.restic import Snapshot
-from backup.trust import backup_of, known_backups
 from gateway.catalog import Run
 
 

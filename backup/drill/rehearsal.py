@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from backup.access import RepositoryName
 from backup.bucket import BucketMissing
 from backup.drill.coverage import Coverage
 from backup.drill.destroyed import Destroyed
@@ -31,9 +30,10 @@ from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
 from backup.drill.sources import receipts
 from backup.drill.verify import Question, find_surplus, name_swaps, vault_files, vault_path, verify_papers
-from backup.places import recorded_name
 from backup.plan import found_dump
 from backup.report.evidence import Stage
+from backup.repositories.access import RepositoryName
+from backup.repositories.places import recorded_name
 from backup.restic import (
     Damaged,
     Interrupted,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from backup.access import RepositoryName
-from backup.places import place
+from backup.repositories.access import RepositoryName
+from backup.repositories.places import place
 from backup.restic import Limits, Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets

@@ -24,8 +24,8 @@ from backup.drill.scratch import scratch_folder
 from backup.drill.selftest import self_test
 from backup.drill.verify import HeaderKeys
 from backup.drill.withkit import Escrow, KitAgent, KitRehearsal
-from backup.kit import WholeKit
-from backup.locks import DRILL, at_place
+from backup.kit.kit import WholeKit
+from backup.repositories.locks import DRILL, at_place
 from backup.restic import Interrupted
 from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach, UsageError

@@ -15,7 +15,7 @@ from backup.drill.ledger import Ledger
 from backup.drill.rehearsal import Rehearsal
 from backup.drill.sample import Draw, ticket
 from backup.drill.verify import HeaderKeys, Question
-from backup.kit import WholeKit
+from backup.kit.kit import WholeKit
 from backup.restic import Snapshot, WrongPassword
 from config.errors import NightsafeError
 from config.folder import DataFolder

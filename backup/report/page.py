@@ -8,8 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from backup.line import human_seconds
 from backup.report.trends import charts
+from backup.status.line import human_seconds
 from config.console import human_bytes, visible
 
 WORDS = {

@@ -14,8 +14,8 @@ from jinja2 import ChoiceLoader, FileSystemLoader
 from werkzeug.wrappers import Response as AnyResponse
 from werkzeug.wsgi import wrap_file
 
-from backup.line import age_words, human_seconds
 from backup.report.page import TEMPLATES, shown
+from backup.status.line import age_words, human_seconds
 from backup.web import facts
 from backup.web.readings import Reading
 from backup.web.visits import Visits

@@ -10,15 +10,15 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from backup.line import Line, worst
-from backup.overview import overview
 from backup.report.trends import Chart, charts, history
+from backup.status.line import Line, worst
+from backup.status.overview import overview
 from backup.web.months import Month, by_month
 from config.loading import Installation
 from gateway.catalog import Catalog, Paper, Run
 from gateway.catalog.rows import RunKind
 from gateway.catalog.search import Search
-from gateway.sftp.control import ask_all
+from gateway.sftp.workers.control import ask_all
 
 DAYS = 30  # in the chart of papers
 MOST_RUNS = 60

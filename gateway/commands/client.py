@@ -29,8 +29,8 @@ from gateway.commands.operators import operator
 from gateway.commands.welcome import Language, not_ready, welcome_sheet
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
-from gateway.sftp.quota import Usage
-from gateway.sftp.rooms import usage
+from gateway.sftp.limits.quota import Usage
+from gateway.sftp.limits.rooms import usage
 
 
 @click.group()

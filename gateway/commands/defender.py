@@ -22,7 +22,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog.networks import contains, parse_address
 from gateway.commands.ca import Duration
 from gateway.commands.operators import operator
-from gateway.sftp.bans import Ban, BanStore, group_of, rules_of
+from gateway.sftp.defender.bans import Ban, BanStore, group_of, rules_of
 
 
 @click.group()

@@ -14,7 +14,7 @@ from config.folder import DataFolder
 from config.loading import open_installation
 from config.roles import role_state, starter
 from gateway.commands.operators import operator
-from gateway.sftp.control import ask_all
+from gateway.sftp.workers.control import ask_all
 
 
 @click.group(invoke_without_command=True)

@@ -27,15 +27,15 @@ from gateway.catalog import Catalog
 from gateway.keys.client import KeydClient
 from gateway.keys.keyring import Keyring
 from gateway.keys.process import harden_process
-from gateway.sftp.crew import Crew, door_path, listen, open_door
-from gateway.sftp.doorkeeper import EACH, descriptors
-from gateway.sftp.listening import BACKLOG, cannot_listen
-from gateway.sftp.recording import Recorder
+from gateway.sftp.defender.doorkeeper import EACH, descriptors
+from gateway.sftp.defender.tallies import Board
+from gateway.sftp.papers.stores import Stores
 from gateway.sftp.server import Gateway
-from gateway.sftp.stores import Stores
-from gateway.sftp.tallies import Board
-from gateway.sftp.transport import check_asyncssh
-from gateway.sftp.workers import Workforce
+from gateway.sftp.session.recording import Recorder
+from gateway.sftp.transport.connection import check_asyncssh
+from gateway.sftp.transport.listening import BACKLOG, cannot_listen
+from gateway.sftp.workers.crew import Crew, door_path, listen, open_door
+from gateway.sftp.workers.workforce import Workforce
 from gateway.store.spool import Spool
 from gateway.store.vault import Vault
 

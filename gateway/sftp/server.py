@@ -20,30 +20,30 @@ from asyncssh.connection import SSHServerConnectionOptions
 
 from config.settings import GatewaySettings
 from gateway.jail import VirtualPath
-from gateway.sftp import fastpath
-from gateway.sftp.accounts import look_up
-from gateway.sftp.authentication import Login
-from gateway.sftp.bans import BanStore, rules_of
-from gateway.sftp.book import Parts
-from gateway.sftp.clients import Clients
-from gateway.sftp.control import Control
-from gateway.sftp.crew import Crew
-from gateway.sftp.defender import Defender
-from gateway.sftp.doorkeeper import Doorkeeper
-from gateway.sftp.draining import let_transfers_end
-from gateway.sftp.fastpath import FastConnection
-from gateway.sftp.guests import Guest
-from gateway.sftp.listening import Listeners, ssh_options
-from gateway.sftp.logins import Logins
-from gateway.sftp.pool import Pool
-from gateway.sftp.publish import Publisher, Tasks, settle_seconds
-from gateway.sftp.revocation import Revocation
-from gateway.sftp.sessions import Sessions
-from gateway.sftp.sources import Archive
-from gateway.sftp.space import SpaceGuard, SpaceWatch
-from gateway.sftp.stores import Stores
-from gateway.sftp.tallies import OwnTally, Tally
-from gateway.sftp.transport import GuardedConnection
+from gateway.sftp.authentication.accounts import look_up
+from gateway.sftp.authentication.login import Login
+from gateway.sftp.authentication.logins import Logins
+from gateway.sftp.authentication.revocation import Revocation
+from gateway.sftp.defender.bans import BanStore, rules_of
+from gateway.sftp.defender.defender import Defender
+from gateway.sftp.defender.doorkeeper import Doorkeeper
+from gateway.sftp.defender.tallies import OwnTally, Tally
+from gateway.sftp.limits.space import SpaceGuard, SpaceWatch
+from gateway.sftp.papers.book import Parts
+from gateway.sftp.papers.clients import Clients
+from gateway.sftp.papers.publish import Publisher, Tasks, settle_seconds
+from gateway.sftp.papers.sources import Archive
+from gateway.sftp.papers.stores import Stores
+from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.sessions import Sessions
+from gateway.sftp.transport import fastpath
+from gateway.sftp.transport.connection import GuardedConnection
+from gateway.sftp.transport.draining import let_transfers_end
+from gateway.sftp.transport.fastpath import FastConnection
+from gateway.sftp.transport.listening import Listeners, ssh_options
+from gateway.sftp.workers.control import Control
+from gateway.sftp.workers.crew import Crew
+from gateway.sftp.workers.guests import Guest
 
 log = structlog.get_logger()
 

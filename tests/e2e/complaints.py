@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.access import access
 from backup.bucket import list_names
+from backup.repositories.access import access
 from config.loading import open_installation
 from gateway.keys.secrets import role_secrets
 from tests.e2e.house import House

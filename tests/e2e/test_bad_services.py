@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from backup.access import S3_ROLES, access, sealed_credentials
+from backup.repositories.access import S3_ROLES, access, sealed_credentials
 from config.folder import DataFolder
 from config.loading import open_installation
 from gateway.keys.keyring import RESTIC_PAPERS, Keyring

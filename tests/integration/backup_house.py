@@ -14,8 +14,8 @@ from typing import Any
 import boto3
 import pytest
 
-from backup.access import access
 from backup.bucket import count_objects
+from backup.repositories.access import access
 from backup.run import run_backup
 from config.errors import Exit, NightsafeError
 from config.loading import Installation

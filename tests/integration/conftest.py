@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import S3Access, S3Role, access
+from backup.repositories.access import S3Access, S3Role, access
 from config.folder import DataFolder
 from config.loading import Installation, load_settings
 from config.roles import role_state
@@ -23,10 +23,10 @@ from gateway.age import Identity
 from gateway.catalog import Catalog
 from gateway.keys.keyring import Keyring
 from gateway.keys.master import make_master
-from gateway.sftp.sync_cost import SyncCost
+from gateway.sftp.papers.sync_cost import SyncCost
 from tests.integration.audit_roles import roles_held
 
-SERVE_S3 = "import sys; from config.loading import open_installation; from backup.embedded import serve; serve(open_installation(sys.argv[1]))"
+SERVE_S3 = "import sys; from config.loading import open_installation; from backup.embedded.role import serve; serve(open_installation(sys.argv[1]))"
 
 
 def make_installation(root: Path, settings: str = "") -> Installation:

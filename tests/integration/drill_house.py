@@ -15,8 +15,8 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
-from backup.access import RepositoryName, access
 from backup.drill.run import run_drill
+from backup.repositories.access import RepositoryName, access
 from backup.restic import Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets

@@ -21,8 +21,8 @@ from botocore.config import Config
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
-from backup.access import S3Access, access
-from backup.places import BucketPlace, FolderPlace, place
+from backup.repositories.access import S3Access, access
+from backup.repositories.places import BucketPlace, FolderPlace, place
 from config.loading import Installation
 from gateway.keys.keyring import RESTIC_KEYS, RESTIC_KIT, RESTIC_PAPERS, Keyring
 from gateway.keys.master import load_master

@@ -28,19 +28,19 @@ from gateway.catalog.limits import Limits
 from gateway.jail import Tree
 from gateway.keys.errors import KeydUnavailable, KeyGone
 from gateway.keys.keyring import Keyring
-from gateway.sftp import requests as ask
-from gateway.sftp.book import Parts
-from gateway.sftp.handles import HandleTable
-from gateway.sftp.operations import Operations
-from gateway.sftp.papers import Papers
-from gateway.sftp.pool import Pool
-from gateway.sftp.publish import Publisher, Tasks, land_all, recover
-from gateway.sftp.recording import Recorder, SessionRecord
-from gateway.sftp.rooms import Rooms
-from gateway.sftp.sources import Archive
-from gateway.sftp.space import SpaceGuard
-from gateway.sftp.visitor import Visitor
-from gateway.sftp.wire import OpenFlag, Status, Type
+from gateway.sftp.limits.rooms import Rooms
+from gateway.sftp.limits.space import SpaceGuard
+from gateway.sftp.papers.book import Parts
+from gateway.sftp.papers.papers import Papers
+from gateway.sftp.papers.publish import Publisher, Tasks, land_all, recover
+from gateway.sftp.papers.sources import Archive
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.wire import OpenFlag, Status, Type
+from gateway.sftp.session.handles import HandleTable
+from gateway.sftp.session.operations import Operations
+from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.recording import Recorder, SessionRecord
+from gateway.sftp.session.visitor import Visitor
 from gateway.store.errors import SpoolGone, VaultGone
 from gateway.store.paper_keys import file_key
 from gateway.store.spool import Spool

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from backup.bucket import BucketUnreachable
-from backup.check import run_check
 from backup.drill.run import run_drill
-from backup.forget import run_forget
 from backup.run import run_backup
+from backup.upkeep.check import run_check
+from backup.upkeep.forget import run_forget
 from config.loading import Installation
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
@@ -102,7 +102,7 @@ def test_papers_that_come_while_it_is_read_make_no_backup_bad(house: DrillHouse)
 @pytest.mark.long
 def test_killed_in_the_middle_of_a_prune(house: DrillHouse) -> None:
     """SIGKILL of ours and, by the kernel, of restic; the next one clears up, and nothing is lost."""
-    imports = "import sys; from config.loading import open_installation as o; from backup.forget import run_forget"
+    imports = "import sys; from config.loading import open_installation as o; from backup.upkeep.forget import run_forget"
     code = f"{imports}; run_forget(o(sys.argv[1]), confirmed='tests')"
     for pause in (0.0, 0.05, 0.2, 0.5):
         house.add_paper("acme", f"/inbox/{pause}", os.urandom(3_000_000))

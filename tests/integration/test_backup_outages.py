@@ -13,7 +13,7 @@ import pytest
 
 from backup.bucket import BucketUnreachable
 from backup.drill.run import run_drill
-from backup.restore import restore_papers
+from backup.restore.papers import restore_papers
 from backup.run import run_backup
 from config.errors import Away, NightsafeError
 from config.loading import Installation

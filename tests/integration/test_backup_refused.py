@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import access
 from backup.bucket import BucketRefused, BucketUnreachable, list_names
 from backup.plan import SourceMissing
-from backup.repository import PlaceTaken, RepositoryLost
+from backup.repositories.access import access
+from backup.repositories.repository import PlaceTaken, RepositoryLost
 from backup.restic import CredentialsRefused
 from backup.run import run_backup
 from config.errors import Exit, OutOfReach, SettingsError

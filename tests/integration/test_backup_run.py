@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from backup.access import access
 from backup.bucket import list_names
-from backup.repository import PlaceTaken, RepositoryLost
+from backup.repositories.access import access
+from backup.repositories.repository import PlaceTaken, RepositoryLost
 from backup.restic import Interrupted, Locked, Restic, Unreachable, WrongPassword
 from backup.run import run_backup, snapshots
-from backup.status import NOT_OFFSITE, backup_status
+from backup.status.backups import NOT_OFFSITE, backup_status
 from config.cli import run as run_command
 from config.errors import Busy, Exit, NightsafeError, OutOfReach
 from config.loading import Installation

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from backup.lanes import Job, Lane
-from backup.pings import Pinger
+from backup.clock.lanes import Job, Lane
+from backup.clock.pings import Pinger
 from backup.restic import Unreachable
 from backup.scheduler import DRILLS, lanes_of, reconcile, serve
 from config.errors import Busy, OutOfReach
@@ -32,7 +32,7 @@ NOW = datetime.now(UTC)
 SERVE = """
 import sys
 from pathlib import Path
-from backup.lanes import Job
+from backup.clock.lanes import Job
 from backup.scheduler import serve
 from config.loading import open_installation
 from config.logging import set_up_logging

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import S3Access
-from backup.anew import give_up
 from backup.bucket import RegionForbidden, check_bucket
-from backup.check import run_check
 from backup.destruction.run import Order, destroy_client
 from backup.drill.lineage import is_of_its_run
 from backup.drill.run import run_drill
-from backup.forget import run_forget
-from backup.locks import quiet
-from backup.overview import backup_lines
-from backup.places import FolderPlace, RestPlace, place
 from backup.plan import found_dump
-from backup.repository import RepositoryLost, Writer
-from backup.restore import restore_papers
+from backup.repositories.access import S3Access
+from backup.repositories.anew import give_up
+from backup.repositories.locks import quiet
+from backup.repositories.places import FolderPlace, RestPlace, place
+from backup.repositories.repository import RepositoryLost, Writer
+from backup.restore.papers import restore_papers
 from backup.run import run_backup, snapshots
+from backup.status.overview import backup_lines
+from backup.upkeep.check import run_check
+from backup.upkeep.forget import run_forget
 from config.errors import Busy, CheckFailed, NightsafeError, OutOfReach, SettingsError
 from config.loading import Installation, parse_settings
 from config.settings import CopySettings

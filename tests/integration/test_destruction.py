@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from backup import bucket
-from backup.access import access
 from backup.destruction import run
 from backup.destruction.run import Order, Outcome, destroy_client, retry_pending
-from backup.overview import overview
-from backup.restore import restore_papers
+from backup.repositories.access import access
+from backup.restore.papers import restore_papers
+from backup.status.overview import overview
 from config.cli import run as run_command
 from config.errors import UsageError
 from config.roles import exclusive

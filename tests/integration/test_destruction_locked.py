@@ -16,10 +16,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from backup import bucket
-from backup.access import access
 from backup.destruction.run import Order, destroy_client, retry_pending
-from backup.overview import overview
-from backup.weed import HOST, choose_ports, environment, find_weed, identities, remove_sockets, weed_command
+from backup.embedded.weed import HOST, choose_ports, environment, find_weed, identities, remove_sockets, weed_command
+from backup.repositories.access import access
+from backup.status.overview import overview
 from gateway.keys.secrets import role_secrets
 from tests.integration.conftest import make_installation
 from tests.integration.drill_house import DrillHouse

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from backup.drill.run import run_drill
-from backup.overview import overview
 from backup.run import run_backup
+from backup.status.overview import overview
 from config.errors import Busy, Exit
 from config.loading import Installation
 from config.roles import exclusive

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import access
 from backup.drill.run import run_drill
 from backup.drill.scratch import YOUNG_SECONDS
-from backup.kit import WholeKit, parse_whole_kit
-from backup.overview import overview
+from backup.kit.kit import WholeKit, parse_whole_kit
+from backup.repositories.access import access
 from backup.run import run_backup
+from backup.status.overview import overview
 from config.cli import run
 from config.errors import Exit, UsageError
 from config.loading import open_installation

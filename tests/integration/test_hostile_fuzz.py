@@ -27,12 +27,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from gateway.sftp.operations import Operations
-from gateway.sftp.recording import SessionRecord
-from gateway.sftp.requests import Malformed
-from gateway.sftp.session import SftpSession
-from gateway.sftp.visitor import Visitor
-from gateway.sftp.wire import Type
+from gateway.sftp.protocol.requests import Malformed
+from gateway.sftp.protocol.wire import Type
+from gateway.sftp.session.operations import Operations
+from gateway.sftp.session.recording import SessionRecord
+from gateway.sftp.session.session import SftpSession
+from gateway.sftp.session.visitor import Visitor
 from tests.integration.sftp_rig import CLIENT, Desk, Server, clean
 
 INIT = b"\x00\x00\x00\x05\x01\x00\x00\x00\x03"
@@ -217,7 +217,7 @@ def test_a_planted_bug_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_malformed_is_all_that_decoding_raises() -> None:
-    from gateway.sftp.protocol import Unpacker, decode
+    from gateway.sftp.protocol.decoding import Unpacker, decode
 
     draw = random.Random(1)
     for _ in range(3000):

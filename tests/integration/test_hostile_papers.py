@@ -13,12 +13,12 @@ import pytest
 from config.folder import DataFolder
 from config.settings import GatewaySettings
 from gateway.audit.log import AuditUnavailable
-from gateway.sftp import requests as ask
-from gateway.sftp.book import MOST_DRAFTS
-from gateway.sftp.clients import Clients
-from gateway.sftp.sessions import Sessions
-from gateway.sftp.stores import Stores
-from gateway.sftp.tallies import OwnTally
+from gateway.sftp.defender.tallies import OwnTally
+from gateway.sftp.papers.book import MOST_DRAFTS
+from gateway.sftp.papers.clients import Clients
+from gateway.sftp.papers.stores import Stores
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.session.sessions import Sessions
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -109,7 +109,7 @@ def test_a_copy_needs_room(tmp_path: Path) -> None:
 
 def test_folders_need_room(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
-        from gateway.sftp import requests as ask
+        from gateway.sftp.protocol import requests as ask
 
         session = desk.session()
         _set_free(desk, 0)

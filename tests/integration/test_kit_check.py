@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from backup.access import access
-from backup.kit import parse_kit
-from backup.overview import overview
+from backup.kit.kit import parse_kit
+from backup.repositories.access import access
 from backup.run import run_backup
+from backup.status.overview import overview
 from config.cli import run
 from config.errors import UsageError
 from config.loading import open_installation

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backup.metrics import health, metrics, serving
+from backup.clock.metrics import health, metrics, serving
 from config.loading import Installation
 from config.settings import CopySettings
 from gateway.catalog import Catalog

@@ -9,8 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from backup.errand import RestoreReport
-from backup.inplace import restore_in_place
+from backup.restore.errand import RestoreReport
+from backup.restore.inplace import restore_in_place
 from config.errors import Busy, Exit, UsageError
 from config.roles import exclusive
 from gateway.catalog import Paper

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from backup.errand import RestoreReport
-from backup.everybody import restore_everybody
-from backup.inplace import restore_in_place
-from backup.restore import restore_papers
-from backup.returned import parse_pointer
-from backup.target import MARK, Target
+from backup.restore.errand import RestoreReport
+from backup.restore.everybody import restore_everybody
+from backup.restore.inplace import restore_in_place
+from backup.restore.papers import restore_papers
+from backup.restore.returned import parse_pointer
+from backup.restore.target import MARK, Target
 from config.errors import Busy, CheckFailed, Exit, OutOfReach, UsageError
 from gateway.age import Identity, open_bytes
 from gateway.audit.events import Event
@@ -335,9 +335,8 @@ def test_killed_again_and_again_a_restore_ends_whole(house: DrillHouse, tmp_path
     for number in range(40):
         house.add_paper("zeta", f"/inbox/many/{number}", os.urandom(300_000))
     house.save()
-    imports = (
-        "import sys; from pathlib import Path; from config.loading import open_installation as o; from backup.everybody import restore_everybody as r"
-    )
+    imports = "import sys; from pathlib import Path; from config.loading import open_installation as o; "
+    imports += "from backup.restore.everybody import restore_everybody as r"
     agent = "from gateway.keys.agent import key_agent as k"
     code = f"{imports}; {agent}; i = o(sys.argv[1]); r(i, None, Path(sys.argv[2]), k(i))"
     target, kills, seen = tmp_path / "back", 0, 0

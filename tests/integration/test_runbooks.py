@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import access
+from backup.repositories.access import access
 from backup.run import run_backup
 from gateway.age import Identity
 from gateway.audit import AuditLog, Event

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from backup.access import S3Access
 from backup.bucket import BucketMissing, BucketRefused, BucketUnreachable, check_bucket, count_objects, ensure_embedded_bucket, is_empty, list_names
+from backup.repositories.access import S3Access
 from config.errors import Exit, NightsafeError
 from tests.integration.conftest import S3Server
 from tests.integration.s3_parts import answering, proxy

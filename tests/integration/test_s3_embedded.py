@@ -18,9 +18,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from backup.access import S3Access, access
 from backup.bucket import count_objects
-from backup.embedded import serve
+from backup.embedded.role import serve
+from backup.repositories.access import S3Access, access
 from config.errors import Busy, OutOfReach, SettingsError
 from config.loading import Installation
 

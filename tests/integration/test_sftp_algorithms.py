@@ -19,7 +19,7 @@ from backup.doctor.door import check_algorithms
 from config.loading import open_installation
 from gateway.keys.hostkeys import make_nist_host_key
 from gateway.keys.keyring import Keyring
-from gateway.sftp.algorithms import algorithms
+from gateway.sftp.transport.algorithms import algorithms
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "algorithms.md"

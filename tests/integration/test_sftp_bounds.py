@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.jail import Pointer, parse
-from gateway.sftp import requests as ask
-from gateway.sftp.wire import OpenFlag, Status
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.wire import OpenFlag, Status
 from gateway.store.ids import new_paper_id
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway.jail import Pointer, Refused, VirtualPath
-from gateway.sftp import requests as ask
-from gateway.sftp.sync_cost import SyncCost
+from gateway.sftp.papers.sync_cost import SyncCost
+from gateway.sftp.protocol import requests as ask
 from tests.integration.sftp_rig import CLIENT, WRITE, Desk, Refusal, run
 
 pytestmark = pytest.mark.usefixtures("closing")

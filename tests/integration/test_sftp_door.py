@@ -19,7 +19,7 @@ import paramiko
 import pytest
 
 from gateway.catalog import Catalog
-from gateway.sftp.algorithms import algorithms
+from gateway.sftp.transport.algorithms import algorithms
 from tests.integration.sftp_rig import CLIENT, SERVE, Server, clean, running_server
 
 SETTLE = "settle_seconds = 0.2\nmax_auth_attempts = 3\nlogin_seconds = 2\nmax_sessions_per_person = 4\nmax_unauthenticated = 20\nidle_seconds = 4\n"

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.catalog import Catalog
 from gateway.catalog.limits import Limits
-from gateway.sftp.wire import OpenFlag, Status
+from gateway.sftp.protocol.wire import OpenFlag, Status
 from tests.integration.sftp_rig import APPEND, CLIENT, RESUME, WRITE, Desk, Refusal, Server, paramiko_client, run, running_server
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sftp.wire import OpenFlag
+from gateway.sftp.protocol.wire import OpenFlag
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
 pytestmark = pytest.mark.usefixtures("closing")

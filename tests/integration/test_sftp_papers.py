@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sftp import requests as ask
-from gateway.sftp.wire import OpenFlag, Status
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.wire import OpenFlag, Status
 from tests.integration.sftp_rig import WRITE, Desk, Refusal, run
 
 pytestmark = pytest.mark.usefixtures("closing")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog.limits import Limits
-from gateway.sftp import requests as ask
-from gateway.sftp.ledger import Ledger
-from gateway.sftp.rooms import usage
-from gateway.sftp.wire import OpenFlag, Status
+from gateway.sftp.limits.ledger import Ledger
+from gateway.sftp.limits.rooms import usage
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.wire import OpenFlag, Status
 from tests.integration.sftp_rig import APPEND, CLIENT, RESUME, WRITE, Desk, Refusal, Session, run
 
 KIB = 1024

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 from gateway.audit.read import read
-from gateway.sftp.wire import Status, Type
+from gateway.sftp.protocol.wire import Status, Type
 from tests.integration.sftp_rig import Desk
 from tests.integration.test_hostile_fuzz import INIT, converse, text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.jail import parse
-from gateway.sftp.closing import _arrival
+from gateway.sftp.papers.closing import _arrival
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
 pytestmark = pytest.mark.usefixtures("closing")

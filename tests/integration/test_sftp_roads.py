@@ -16,8 +16,9 @@ from unittest.mock import Mock
 import asyncssh
 import pytest
 
-from gateway.sftp import fastpath, transport
-from gateway.sftp.fastpath import FastConnection
+from gateway.sftp.transport import connection as transport
+from gateway.sftp.transport import fastpath
+from gateway.sftp.transport.fastpath import FastConnection
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
 SIZE = 3 * 1024 * 1024 + 17

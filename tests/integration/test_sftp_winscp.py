@@ -18,7 +18,7 @@ import paramiko
 import pytest
 from paramiko import sftp as number
 
-from gateway.sftp.wire import OpenFlag
+from gateway.sftp.protocol.wire import OpenFlag
 from tests.integration.sftp_rig import CLIENT, Server, paramiko_client, running_server
 
 FINAL, PART = b"/inbox/Bericht 2026.pdf", b"/inbox/Bericht 2026.pdf.filepart"

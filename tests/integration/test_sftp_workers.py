@@ -19,8 +19,8 @@ from config.roles import role_state
 from gateway.catalog import Catalog, PublicKey
 from gateway.jail import Tree
 from gateway.keys.keyring import Keyring
-from gateway.sftp.crew import Crew
-from gateway.sftp.tallies import CELLS, Board
+from gateway.sftp.defender.tallies import CELLS, Board
+from gateway.sftp.workers.crew import Crew
 from tests.integration.sftp_rig import CLIENT, Server, clean, running_server
 
 OTHER = "beta"  # at home with worker 1; CLIENT is with worker 0

@@ -12,14 +12,14 @@ from typing import Any, cast
 
 import pytest
 
-from backup import premises
+from backup.status import premises
 from config.settings import GatewaySettings, Settings
 from gateway.audit.log import AuditLog
 from gateway.audit.read import read
 from gateway.jail import Refused
-from gateway.sftp import space
-from gateway.sftp.recording import Recorder
-from gateway.sftp.space import SpaceGuard, SpaceWatch
+from gateway.sftp.limits import space
+from gateway.sftp.limits.space import SpaceGuard, SpaceWatch
+from gateway.sftp.session.recording import Recorder
 from tests.e2e.disks import tmpfs
 
 MIB = 1024 * 1024

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.line import Line
-from backup.overview import overview
+from backup.status.line import Line
+from backup.status.overview import overview
 from config.loading import Installation, open_installation
-from gateway.sftp.bans import BanStore, rules_of
+from gateway.sftp.defender.bans import BanStore, rules_of
 from tests.integration.ingest_world import World
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from backup.check import run_check
-from backup.forget import ForgettingStopped, run_forget
-from backup.overview import backup_lines
 from backup.run import run_backup
+from backup.status.overview import backup_lines
+from backup.upkeep.check import run_check
+from backup.upkeep.forget import ForgettingStopped, run_forget
 from config.errors import Busy, Exit
 from config.loading import Installation
 from config.roles import exclusive

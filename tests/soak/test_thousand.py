@@ -18,7 +18,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from gateway.sftp.doorkeeper import EACH
+from gateway.sftp.defender.doorkeeper import EACH
 from gateway.sftp.role import raise_descriptors
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 from tests.soak.town import add_clients

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.access import S3Access, access, file_credentials, is_offsite
+from backup.repositories.access import S3Access, access, file_credentials, is_offsite
 from config.errors import Exit, SettingsError
 from config.folder import DataFolder
 from config.loading import Installation

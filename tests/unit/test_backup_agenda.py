@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.agenda import Agenda, Outcome, Patience
-from backup.schedule import Timetable
+from backup.clock.agenda import Agenda, Outcome, Patience
+from backup.clock.schedule import Timetable
 
 START = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HOURLY = Timetable("15 * * * *")

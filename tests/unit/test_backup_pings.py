@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from backup.pings import WAITING, Pinger
+from backup.clock.pings import WAITING, Pinger
 
 
 class Watchdog:

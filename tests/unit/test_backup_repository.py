@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.locks import KINDS, at_place, quiet, still_place
-from backup.repository import is_broken_init
+from backup.repositories.locks import KINDS, at_place, quiet, still_place
+from backup.repositories.repository import is_broken_init
 from config.errors import Busy
 from config.folder import DataFolder
 

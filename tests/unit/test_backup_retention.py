@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from backup.check import Coverage, coverage, newest_verdict, next_part, overdue
 from backup.restic import Snapshot
-from backup.retention import History, obstacles, superfluous
+from backup.upkeep.check import Coverage, coverage, newest_verdict, next_part, overdue
+from backup.upkeep.retention import History, obstacles, superfluous
 from config.settings import ForgetSettings
 from gateway.catalog import Run
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.schedule import Timetable, limit_at, offset_of
+from backup.clock.schedule import Timetable, limit_at, offset_of
 from config.timing import parse_window
 
 ZURICH = "Europe/Zurich"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backup.status import NOT_OFFSITE, BackupStatus, judge
+from backup.status.backups import NOT_OFFSITE, BackupStatus, judge
 from gateway.catalog import Run
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.weed import Ports, choose_ports, environment, identities, weed_command
+from backup.embedded.weed import Ports, choose_ports, environment, identities, weed_command
 from config.errors import OutOfReach
 
 PORTS = Ports(1, 2, 3, 4, 5, 6, 7, 8)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sftp.bans import Ban, BanStore, Rules, group_of
-from gateway.sftp.defender import MOST_WAITING, Defender
+from gateway.sftp.defender.bans import Ban, BanStore, Rules, group_of
+from gateway.sftp.defender.defender import MOST_WAITING, Defender
 
 RULES = Rules(limit=10, window=600, first=60, longest=3600)
 

@@ -12,7 +12,7 @@ import pytest
 from backup.doctor import door, duties, machine, people, places, possessions
 from backup.doctor.examination import _from_status, _guarded
 from backup.doctor.finding import Finding, named
-from backup.line import Line
+from backup.status.line import Line
 from config.cli import run
 from config.errors import OutOfReach
 from config.loading import Installation, open_installation

@@ -11,11 +11,12 @@ from typing import Any, cast
 import pytest
 
 from gateway.catalog.factors import Combination, combinations
-from gateway.sftp import bans, passwords
-from gateway.sftp.accounts import Account
-from gateway.sftp.authentication import Login
-from gateway.sftp.bans import BanStore, Rules
-from gateway.sftp.passwords import WAITING, WAITING_FROM_ONE, PasswordChecks
+from gateway.sftp.authentication import passwords
+from gateway.sftp.authentication.accounts import Account
+from gateway.sftp.authentication.login import Login
+from gateway.sftp.authentication.passwords import WAITING, WAITING_FROM_ONE, PasswordChecks
+from gateway.sftp.defender import bans
+from gateway.sftp.defender.bans import BanStore, Rules
 
 RULES = Rules(limit=10, window=600, first=60, longest=3600)
 

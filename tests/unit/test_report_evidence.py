@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.line import human_seconds
 from backup.report.evidence import LISTED, BadPaper, Counts, DrawFacts, Evidence, Recovery, RepositoryFacts, Stage, write_evidence
 from backup.report.page import render, render_client
+from backup.status.line import human_seconds
 from config.errors import OutOfReach
 from gateway.audit.signatures import EVIDENCE, SigningKey, allowed_signers_line
 

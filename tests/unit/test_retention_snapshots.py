@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup.restic import Snapshot
-from backup.retention import superfluous
+from backup.upkeep.retention import superfluous
 from config.settings import ForgetSettings
 from gateway.retention.snapshots import Leaving
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from config.folder import DataFolder
-from gateway.sftp.control import EVERYTHING, Control, ask_all
+from gateway.sftp.workers.control import EVERYTHING, Control, ask_all
 
 LIST: dict[str, Any] = {"op": "list"}
 KILL: dict[str, Any] = {"op": "kill", "id": "1", "by": "ops"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.jail import Refused, VirtualPath, parse
-from gateway.sftp.crowding import AGAIN_SECONDS, MOST_FOLDERS, Crowding
+from gateway.sftp.limits.crowding import AGAIN_SECONDS, MOST_FOLDERS, Crowding
 
 A = parse(b"/inbox/a")
 

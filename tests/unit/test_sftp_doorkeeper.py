@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from config.settings import GatewaySettings
-from gateway.sftp.bans import BanStore, Rules
-from gateway.sftp.defender import Defender
-from gateway.sftp.doorkeeper import FAREWELLS, YOUNG_SECONDS, Doorkeeper
-from gateway.sftp.tallies import Board, OwnTally
-from gateway.sftp.transport import FAREWELL_SECONDS, last_words
+from gateway.sftp.defender.bans import BanStore, Rules
+from gateway.sftp.defender.defender import Defender
+from gateway.sftp.defender.doorkeeper import FAREWELLS, YOUNG_SECONDS, Doorkeeper
+from gateway.sftp.defender.tallies import Board, OwnTally
+from gateway.sftp.transport.connection import FAREWELL_SECONDS, last_words
 
 
 class Connection:

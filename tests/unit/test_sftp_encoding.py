@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sftp import requests as ask
-from gateway.sftp.encoding import encode, greeting
-from gateway.sftp.hello import Hello
-from gateway.sftp.protocol import Unpacker, decode
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.decoding import Unpacker, decode
+from gateway.sftp.protocol.encoding import encode, greeting
+from gateway.sftp.workers.hello import Hello
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 paths, handles = st.binary(max_size=300), st.binary(max_size=16)

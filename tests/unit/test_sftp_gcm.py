@@ -8,7 +8,7 @@ import random
 import pytest
 from asyncssh.encryption import get_encryption
 
-from gateway.sftp.gcm import BLOCK, HEAD, TAG, PacketCipher, adopt, frame
+from gateway.sftp.transport.gcm import BLOCK, HEAD, TAG, PacketCipher, adopt, frame
 
 KEY, IV = bytes(range(32)), b"\x07" * 4 + b"\xff" * 8  # the counter is about to overflow: it wraps, as RFC 5647 has it
 

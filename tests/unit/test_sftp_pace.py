@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.sftp.pace import BURST_SECONDS, DOWN, UP, Pace, SharedTimes
-from gateway.sftp.places import Places
+from gateway.sftp.limits.pace import BURST_SECONDS, DOWN, UP, Pace, SharedTimes
+from gateway.sftp.limits.places import Places
 
 MIB = 1024 * 1024
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.sftp import replies
-from gateway.sftp import requests as ask
-from gateway.sftp.protocol import Unpacker, decode
-from gateway.sftp.wire import (
+from gateway.sftp.protocol import replies
+from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.decoding import Unpacker, decode
+from gateway.sftp.protocol.wire import (
     ADVERTISED_PAYLOAD,
     FSTATVFS,
     FSYNC,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.catalog.limits import Limits
 from gateway.jail import Pointer, Refused
-from gateway.sftp.ledger import SLOTS, Ledger, LedgerFull
-from gateway.sftp.quota import Hold, Quota, Usage
+from gateway.sftp.limits.ledger import SLOTS, Ledger, LedgerFull
+from gateway.sftp.limits.quota import Hold, Quota, Usage
 
 MIB = 1024 * 1024
 
@@ -96,7 +96,7 @@ def test_a_broken_upload_stays_counted_and_goes_on(tmp_path: Path) -> None:
 
 def test_a_dead_process_counts_for_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from gateway.sftp.quota import *; from gateway.sftp.ledger import Ledger\n"
+        "import os, sys; from pathlib import Path; from gateway.sftp.limits.quota import *; from gateway.sftp.limits.ledger import Ledger\n"
         "q = Quota(Limits(bytes=100), lambda: Ledger(Path(sys.argv[1])), lambda: Usage(0, 0, 0)); q.prepare(); q.hold().resize(90)\n"
         "print('held', flush=True); sys.stdin.read()"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.catalog import Catalog, CatalogError, PublicKey
-from gateway.sftp.revocation import Revocation
+from gateway.sftp.authentication.revocation import Revocation
 
 
 class Door:
@@ -78,7 +78,7 @@ def test_what_does_not_concern_logins_asks_for_nobody(door: Door, monkeypatch: p
     door.let_in("acme")
     door.check()
     asked: list[str] = []
-    monkeypatch.setattr("gateway.sftp.revocation.find", lambda _, name: asked.append(name))
+    monkeypatch.setattr("gateway.sftp.authentication.revocation.find", lambda _, name: asked.append(name))
     door.other.start_run("backup")
     assert door.check() == [] and asked == []
     door.other.edit_client("zeta", quota_bytes=5)

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from gateway.sftp.pool import FairPool
+from gateway.sftp.session.pool import FairPool
 from gateway.sftp.shares import LONE_TURN_SECONDS, TURN_SECONDS, Share, Shares
 
 

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from gateway.jail import VirtualPath
-from gateway.sftp.publish import settle_seconds
-from gateway.sftp.turns import Turns
+from gateway.sftp.papers.publish import settle_seconds
+from gateway.sftp.papers.turns import Turns
 
 
 def test_never_two_at_once() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.sftp import sync_cost
-from gateway.sftp.sync_cost import DISTRUST_SECONDS, STALL_SECONDS, SyncCost
+from gateway.sftp.papers import sync_cost
+from gateway.sftp.papers.sync_cost import DISTRUST_SECONDS, STALL_SECONDS, SyncCost
 
 
 def test_it_is_high_until_it_is_measured(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Is everything safe? One line for each thing that can be wrong, from the backups and from the house itself."""

@@ -1,0 +1,138 @@
+"""Lines of the status about the house itself: its roles, the papers on their way, the scanner, the keys, the disk, who is kept out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from backup.status.line import Line, age_words
+from config.console import human_bytes
+from config.errors import OutOfReach
+from config.inodes import lacks_inodes
+from config.loading import Installation
+from config.roles import has_users, instance_name, missing_schedulers, role_state, starter
+from gateway.catalog import Catalog
+from gateway.keys.keyring import Keyring
+from gateway.keys.report import key_report
+from gateway.sftp.defender.bans import read_bans
+
+BACKLOG_MINUTES = 10
+FEW_INODES = 0.1  # of all that a file system has
+SCAN_STATE = "scan.json"  # in run/, written by ingest
+
+
+def roles(installation: Installation) -> Line:
+    """Whether all roles run."""
+    ingests = [instance_name("ingest", number) for number in range(1, installation.settings.ingest.processes + 1)]
+    wanted = ["gateway", "keyd", *ingests, *(["s3"] if installation.settings.s3.is_embedded else [])]
+    missing = [role for role in wanted if role_state(installation.folder, role) is None]
+    if installation.settings.backup.started_by == "scheduler":
+        wanted.append("scheduler")
+        missing += missing_schedulers(installation.folder)
+    if missing == ["s3"] and has_users(installation.folder):
+        todo = "the embedded S3 server is no service of an installed Nightsafe: name one of your own in [s3], see docs/how-to/use-your-own-s3.md"
+        return Line("roles", "red", "no S3 service for the backups", todo)
+    if missing:
+        return Line("roles", "red", f"not running: {', '.join(missing)}", f"start them: {starter(installation.folder)}")
+    return Line("roles", "green", f"running: {', '.join(wanted)}")
+
+
+def papers(catalog: Catalog, now: datetime) -> Iterator[Line]:
+    """How many there are, how many came today (by the clock of this machine), how many lie in quarantine."""
+    count, size = catalog.count_papers(state="accepted")
+    today, last = catalog.arrivals(now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0))
+    arrived = f"{today} today, the last {age_words(now - last)} ago" if last else "none today"
+    yield Line("papers", "green", f"{count} sealed, {human_bytes(size)}; {arrived}")
+    refused, _ = catalog.count_papers(state="refused")
+    if refused:
+        yield Line("refused", "yellow", f"{refused} papers were refused", "look at them: nightsafe quarantine list")
+
+
+def held(catalog: Catalog) -> Iterator[Line]:
+    """Papers that a check holds, by what they wait for."""
+    codes: dict[str, int] = {}
+    for paper in catalog.held():
+        codes[paper.code] = codes.get(paper.code, 0) + 1
+    if codes:
+        counted = ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
+        yield Line("held", "yellow", f"{sum(codes.values())} papers wait for a check: {counted}", "look at them: nightsafe held list")
+
+
+def scan(installation: Installation) -> Line:
+    """Whether papers are scanned, by what ingest wrote when that changed last."""
+    if installation.settings.scan.scanner == "off":
+        return Line("virus scan", "yellow", "off", "switch it on: docs/how-to/scan-for-viruses.md")
+    try:
+        state = json.loads((installation.folder.run / SCAN_STATE).read_bytes())
+        ready, fault, notes, engine = bool(state["ready"]), str(state["fault"]), [str(note) for note in state["notes"]], str(state["engine"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Line("virus scan", "red", "nothing is known of the scanner", "does ingest run? look at its log lines")
+    if not ready:
+        then = {"hold": "papers are held", "accept": "papers are accepted unscanned", "refuse": "papers are refused"}
+        return Line("virus scan", "red", f"{fault}; {then[installation.settings.scan.unavailable]}", "mend the scanner; held papers then go on")
+    return Line("virus scan", "yellow" if notes else "green", "; ".join([engine, *notes]))
+
+
+def backlog(installation: Installation, now: datetime, waiting: set[str]) -> Line:
+    """Landed papers that are not sealed yet; `waiting` are ids of those that a check holds."""
+    oldest: float | None = None
+    count = 0
+    with os.scandir(installation.folder.spool_landed) as entries:
+        for entry in entries:
+            if entry.name in waiting:
+                continue
+            count += 1
+            with suppress(FileNotFoundError):
+                oldest = min(oldest or now.timestamp(), entry.stat(follow_symlinks=False).st_mtime)
+    if not count:
+        return Line("backlog", "green", "every landed paper is sealed")
+    age = timedelta(seconds=max(0.0, now.timestamp() - (oldest or now.timestamp())))
+    text = f"{count} papers wait to be sealed, the oldest for {age_words(age)}"
+    if age > timedelta(minutes=BACKLOG_MINUTES):
+        return Line("backlog", "red", text, "does ingest run? look at its log lines")
+    return Line("backlog", "green", text)
+
+
+def keys(installation: Installation, catalog: Catalog, now: datetime) -> Line:
+    """The age of the oldest key in use. A client's older generations are only for reading and do not count."""
+    names = [client.name for client in catalog.clients()]
+    newest: dict[tuple[str, str, str], datetime] = {}
+    for key in key_report(Keyring(installation.folder), names, {}):
+        whose = (key.key, key.client, key.kind)
+        newest[whose] = max(key.made_at, newest.get(whose, key.made_at))
+    (name, client, _), made_at = min(newest.items(), key=lambda item: item[1])
+    days, limit = (now - made_at).days, installation.settings.keys.max_age_days
+    text = f"the oldest is {days} days old ({f'of the client {client}' if client else name})"
+    if days > limit:
+        return Line("keys", "yellow", text, "see docs/how-to/rotate-keys.md, and: nightsafe keys report")
+    return Line("keys", "green", text)
+
+
+def bans(installation: Installation, now: datetime) -> Line:
+    """Addresses that are kept out now."""
+    try:
+        found = read_bans(installation.folder.defender, now.timestamp())
+    except OutOfReach as error:
+        return Line("bans", "yellow", error.message, error.hint)
+    if not found:
+        return Line("bans", "green", "nobody is banned")
+    newest = age_words(timedelta(seconds=now.timestamp() - found[-1].since))
+    return Line("bans", "green", f"banned addresses: {len(found)}, the newest since {newest} (nightsafe defender list)")
+
+
+def disk(installation: Installation) -> Line:
+    """Free space and inodes on the disk of the data folder, against the reserve."""
+    space = os.statvfs(installation.folder.root)
+    free, reserve = space.f_bavail * space.f_frsize, installation.settings.gateway.reserve_bytes
+    text = f"{human_bytes(free)} free"
+    if free < reserve:
+        return Line("disk", "red", f"{text}, less than the reserve of {human_bytes(reserve)}: uploads are refused", "free some space")
+    if lacks_inodes(space):
+        todo = "move to a file system with more of them, see docs/reference/capacity.md"
+        return Line("disk", "red", f"{text}, but only {space.f_favail} inodes: uploads are refused", todo)
+    if space.f_favail < space.f_files * FEW_INODES:
+        return Line("disk", "yellow", f"{text}, and {space.f_favail} inodes of {space.f_files}")
+    return Line("disk", "yellow" if free < 4 * reserve else "green", text)

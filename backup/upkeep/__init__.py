@@ -1,0 +1,1 @@
+"""What keeps repositories sound: checks, repairs, and letting old snapshots go."""

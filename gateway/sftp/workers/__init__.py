@@ -1,0 +1,1 @@
+"""Several processes on one port: who is home to which client, and how a session reaches it."""
