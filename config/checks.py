@@ -95,3 +95,6 @@ class ArchiveSettings(Section):
     depth: int = Field(3, ge=1, le=16, description="Archives within archives.")
     inner_bytes: int = Field(64 * MIB, gt=0, description="Size of an archive within an archive; it is unpacked in memory.")
     locked: Otherwise = Field("hold", description="What becomes of an encrypted archive without an agreed password that opens it.")
+    unreadable: Otherwise = Field(
+        "hold", description="What becomes of an archive that cannot be looked into: packed by an unknown method or, where scanning is on, damaged."
+    )

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from config.errors import NightsafeError
-
-CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(0x80, 0xA0))}
-
-
-def printable(text: str) -> str:
-    """`text` with control characters made visible: a client's file name must not steer the operator's terminal."""
-    return text.translate(CONTROL)
-
-
-def visible(text: str) -> str:
-    """`printable`, and what turns the direction of writing around, or cannot be seen, made visible too."""
-    return "".join(_visible(character) for character in printable(text))
-
-
-def _visible(character: str) -> str:
-    return f"\\u{ord(character):04x}" if unicodedata.category(character) in ("Cf", "Cs", "Zl", "Zp") else character
+from config.printable import json_line, printable
 
 
 def human_bytes(count: int) -> str:
@@ -42,8 +25,7 @@ def human_bytes(count: int) -> str:
 def emit(result: Any, as_json: bool) -> None:
     """Print `result` (JSON values) as one JSON document when `as_json`, else leave it to the caller's own lines."""
     if as_json:
-        json.dump(result, sys.stdout, ensure_ascii=False, indent=2, default=str)
-        sys.stdout.write("\n")
+        sys.stdout.write(json_line(result, str, indent=2) + "\n")
 
 
 def say(line: str = "") -> None:
@@ -119,11 +101,11 @@ def progress(label: str) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     with Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),  # a name that a client chose, it may be
         console=Console(stderr=True),
         transient=True,
     ) as bar:

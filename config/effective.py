@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from config.hiding import HIDDEN
 from config.loading import line_of, overlays
-from config.logging import HIDDEN
 from config.settings import Settings
 
 COMMANDS = frozenset({"keys.master_command", "scan.command"})  # arguments of a program may hold a password
@@ -78,6 +78,14 @@ def _shown(name: str, value: Any) -> Any:
         return [value[0], HIDDEN]
     if name.startswith(ADDRESSES):
         return "/".join([*value.split("/")[:3], HIDDEN])
+    return _without_passwords(value)
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_passwords(one) for one in value]
+    if isinstance(value, Mapping):
+        return {name: _without_passwords(one) for name, one in value.items()}
     return _PASSWORD_IN_URL.sub(f"//{HIDDEN}@", value) if isinstance(value, str) else value
 
 

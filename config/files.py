@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,11 +56,17 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 
 def write_whole(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
     """Replace `path` by `data`: temporary name in the same folder, fsync, rename, fsync of the folder."""
+    write_whole_pieces(path, (data,), mode)
+
+
+def write_whole_pieces(path: Path, pieces: Iterable[bytes], mode: int = FILE_MODE) -> None:
+    """The same with what does not fit into memory."""
     temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
     try:
         try:
-            write_all(descriptor, data)
+            for piece in pieces:
+                write_all(descriptor, piece)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

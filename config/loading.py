@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from config.errors import SettingsError
 from config.folder import FORMAT_VERSION, DataFolder
 from config.settings import Settings
+from config.words import counted
 
 FORMAT = 1  # of the settings file
 ENVIRONMENT_PREFIX = "NIGHTSAFE_SET_"  # NIGHTSAFE_SET_GATEWAY__PORT=2022
-WORDS = {"extra_forbidden": "is not a known setting", "model_type": "must be a table", "model_attributes_type": "must be a table"}
+WORDS = {
+    "extra_forbidden": "is not a known setting",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "dict_type": "must be a table",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "string_type": "must be a text, in quotes",
+    "path_type": "must be a path, in quotes",
+    "int_type": "must be a whole number, without quotes",
+    "float_type": "must be a number, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "finite_number": "must be a finite number",
+}
 
 
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"  # systemd's LoadCredential: files that this process alone is shown
@@ -111,11 +128,18 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str] | None =
         )
     overridden = _lay_over(values, os.environ if environment is None else environment)
     try:
-        return Settings.model_validate(values)
+        # By way of JSON, whose types are TOML's: only so does "strict" take a list for a tuple and a text for a path, but no 1 for true.
+        return Settings.model_validate_json(json.dumps(values, default=_foreign), strict=True)
     except ValidationError as error:
         faults = sorted(_fault(text, name, overridden, fault["loc"], fault["msg"], fault["type"]) for fault in error.errors())
         lines = [line for _, line in faults]
-        raise SettingsError(f"{len(lines)} mistake{'s' if len(lines) > 1 else ''} in the settings:\n" + "\n".join(lines)) from None
+        told = f"{counted(len(lines), 'mistake')} in the settings:\n" + "\n".join(lines)
+        raise SettingsError(told, "each key, with its unit, default and an example: docs/reference/settings.md") from None
+
+
+def _foreign(value: date | time) -> dict[str, str]:
+    """What JSON does not know, as something that fits no setting: a date of TOML, which is not a text."""
+    return {"date": value.isoformat()}
 
 
 def overlays(environment: Mapping[str, str] | None = None) -> dict[str, tuple[str, ...]]:
@@ -134,7 +158,7 @@ def _lay_over(values: dict[str, Any], environment: Mapping[str, str]) -> set[tup
                 break  # the file has no table there, which is a mistake of its own
             table = inner
         else:
-            table[key] = environment[variable]
+            table[key] = _meant((*sections, key), environment[variable])
             laid.add((*sections, key))
     return laid
 
@@ -143,7 +167,9 @@ def _fault(text: str, name: str, overridden: set[tuple[str, ...]], location: Seq
     """The line of a fault (0 when it is not in the file), and the fault in words."""
     keys = tuple(str(part) for part in location)
     dotted = ".".join(keys)
-    message = WORDS.get(kind, message.removeprefix("Value error, "))
+    message = WORDS.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
+    if kind == "extra_forbidden" and (near := get_close_matches(keys[-1], _neighbours(keys[:-1]), 1)):
+        message += f"; did you mean '{near[0]}'?"
     if keys in overridden:
         return 0, f"  environment {ENVIRONMENT_PREFIX}{'__'.join(keys).upper()}: {message}"
     line = next((found for length in range(len(keys), 0, -1) if (found := line_of(text, keys[:length]))), None)
@@ -151,6 +177,33 @@ def _fault(text: str, name: str, overridden: set[tuple[str, ...]], location: Seq
     if laid is not None and line is None:  # a table that only the environment names
         return 0, f"  environment {ENVIRONMENT_PREFIX}{'__'.join(laid).upper()}: {dotted} {message}"
     return line or 0, f"  {name}:{line}: {dotted}: {message}" if line else f"  {name}: {dotted}: {message}"
+
+
+def _meant(keys: Sequence[str], text: str) -> bool | int | float | str:
+    """What the text of a variable, which knows no types, is for this setting: 2022 a number for a port, a text for a notice."""
+    expected = _type_at(keys)
+    kind = next((kind for kind in (bool, int, float) if kind in (expected, *get_args(expected))), str)
+    try:
+        return TypeAdapter[bool | int | float | str](kind).validate_python(text)
+    except ValidationError:
+        return text
+
+
+def _neighbours(keys: Sequence[str]) -> list[str]:
+    """The names that a table of the settings may hold."""
+    return list(getattr(_type_at(keys), "model_fields", ()))
+
+
+def _type_at(keys: Sequence[str]) -> Any:
+    """What is expected under a dotted key; None where nothing is."""
+    expected: Any = Settings
+    for key in keys:
+        if get_origin(expected) is dict:  # the names are the user's
+            expected = get_args(expected)[1]
+        else:
+            field = getattr(expected, "model_fields", {}).get(key)
+            expected = field.annotation if field else None
+    return expected
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:

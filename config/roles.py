@@ -9,9 +9,12 @@ from __future__ import annotations
 import _thread
 import fcntl
 import json
+import math
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +25,13 @@ from config.acl import get_acl
 from config.errors import Busy
 from config.files import make_folder, open_shared, write_whole
 from config.folder import DataFolder
+from config.manager import beat_seconds, tell, tell_alive
 
 SCHEDULERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"backup": ("backup", "copy"), "drill": ("drill", "check"), "prune": ("forget",)}
 )  # the parts of the scheduler that run by themselves, each under its own user, and their kinds of jobs
+
+_ALL_ADDRESSES: Mapping[str, str] = MappingProxyType({"0.0.0.0": "127.0.0.1", "::": "::1"})  # and the one of them that is this machine
 
 
 def scheduler_name(part: str | None) -> str:
@@ -53,16 +59,31 @@ def starter(folder: DataFolder) -> str:
 
 
 class RunningRole:
-    """A role of this process. `announce` when ready; wait on `stop`."""
+    """A role of this process. `announce` when ready; `wait` for the end. Both are told to the service manager, if there is one."""
 
     def __init__(self, folder: DataFolder, name: str) -> None:
         self.name = name
         self.stop = threading.Event()
         self._state = _state_file(folder, name)
+        self._beat_at = 0.0
 
     def announce(self, **facts: Any) -> None:
         """Say that the role is ready; `facts` are JSON values such as host and port."""
-        write_whole(self._state, json.dumps({"role": self.name, "pid": os.getpid(), **facts}).encode())
+        write_whole(self._state, json.dumps({"role": self.name, "pid": os.getpid(), "machine": socket.gethostname(), **facts}).encode())
+        tell("READY=1")
+
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait for `stop`, for so long at the most; whether it is set. To be called again and again, or for ever, by the main thread."""
+        until, beat = time.monotonic() + seconds, beat_seconds() or math.inf
+        while not self.stop.wait(_timeout(min(until - time.monotonic(), beat))):
+            now = time.monotonic()
+            if beat < math.inf and now >= self._beat_at:
+                tell_alive()
+                self._beat_at = now + beat / 2
+            if now >= until:
+                return False
+        tell("STOPPING=1")
+        return True
 
     def stop_on_signals(self) -> None:
         """SIGTERM and SIGINT set `stop` (main thread only; asyncio roles use their loop's handlers)."""
@@ -71,6 +92,10 @@ class RunningRole:
     def withdraw(self) -> None:
         """Take the announcement back."""
         self._state.unlink(missing_ok=True)
+
+
+def _timeout(seconds: float) -> float | None:
+    return None if seconds == math.inf else max(0.0, seconds)
 
 
 def set_on_signals(event: threading.Event) -> None:
@@ -153,6 +178,20 @@ def role_state(folder: DataFolder, name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None
+
+
+def is_here(state: Mapping[str, Any]) -> bool:
+    """Whether a role runs on this machine and in this container: only then does its process number mean anything here."""
+    return str(state.get("machine") or "") in ("", socket.gethostname())
+
+
+def reached_at(state: Mapping[str, Any]) -> str:
+    """The address at which a command reaches a role that listens. Where it listens to all of them: this machine's own, or the name of the container
+    that the role has for itself, which a network of containers knows."""
+    host = str(state.get("host") or "0.0.0.0")
+    if host not in _ALL_ADDRESSES:
+        return host
+    return _ALL_ADDRESSES[host] if is_here(state) else str(state["machine"])
 
 
 def _lock_file(folder: DataFolder, name: str) -> Path:

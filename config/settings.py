@@ -222,8 +222,8 @@ class BackupSettings(_Section):
         (),
         description="Windows of the week in which less may be sent: ['Mon-Fri 08:00-18:00 = 2 MiB/s']. What holds when restic starts, holds on.",
     )
-    allowed_regions: list[str] = Field(
-        [], description="Regions in which buckets may lie, asked of the bucket itself; one elsewhere is refused before the first byte. Empty: any."
+    allowed_regions: tuple[str, ...] = Field(
+        (), description="Regions in which buckets may lie, asked of the bucket itself; one elsewhere is refused before the first byte. Empty: any."
     )
 
     @field_validator("timezone")
@@ -270,6 +270,8 @@ class CopySettings(_Section):
     )
     schedule: str = Field("30 1 * * *", description="Schedule of the copy.")
     max_age_hours: float = Field(50.0, gt=0, description="Age at which the newest copy counts as stale.")
+    drill_schedule: str = Field("15 4 * * sun", description="Schedule of the sampled drill of this copy; empty: only when a person runs one.")
+    drill_max_age_hours: float = Field(200.0, gt=0, description="Age at which its last passed drill counts as stale, where it has a schedule.")
 
     @field_validator("url")
     @classmethod
@@ -290,6 +292,11 @@ class CopySettings(_Section):
     @classmethod
     def _schedule(cls, value: str) -> str:
         return check_schedule(value)
+
+    @field_validator("drill_schedule")
+    @classmethod
+    def _drill_schedule(cls, value: str) -> str:
+        return check_schedule(value) if value else value
 
 
 class CheckSettings(_Section):
@@ -371,7 +378,7 @@ class PingSettings(_Section):
     urls: dict[str, str] = Field(
         {},
         description='Addresses by job: { backup = "https://hc-ping.com/…", "copy:nas" = "…" }. Jobs: backup, copy:NAME, check, check:NAME, forget, '
-        "forget:NAME, drill, drill:full.",
+        "forget:NAME, drill, drill:full, drill:NAME.",
     )
     seconds: float = Field(10.0, gt=0, le=60, description="Time a watchdog has to connect, and to answer. Nothing waits for it.")
 
@@ -379,8 +386,8 @@ class PingSettings(_Section):
     @classmethod
     def _urls(cls, value: dict[str, str]) -> dict[str, str]:
         for job, url in value.items():
-            if not re.fullmatch(r"backup|drill(:full)?|copy:[a-z0-9-]+|(check|forget)(:[a-z0-9-]+)?", job):
-                raise ValueError(f"'{job}' is no job: backup, copy:NAME, check, check:NAME, forget, forget:NAME, drill, drill:full")
+            if not re.fullmatch(r"backup|copy:[a-z0-9-]+|(drill|check|forget)(:[a-z0-9-]+)?", job):
+                raise ValueError(f"'{job}' is no job: backup, copy:NAME, check, check:NAME, forget, forget:NAME, drill, drill:full, drill:NAME")
             if not re.fullmatch(r"https?://[!-~]{1,500}", url) or "?" in url or "#" in url:
                 raise ValueError(f"{job}: must be a URL that starts with https:// (or http:// on a trusted network), without ? and #")
         return value
@@ -411,7 +418,7 @@ class LogSettings(_Section):
 class Settings(_Section):
     """All of `nightsafe.toml`. `format` is the version of this file's form."""
 
-    format: Literal[1] = Field(1, description="Version of the form of this file.")
+    format: int = Field(1, ge=1, le=1, description="Version of the form of this file.")
     gateway: GatewaySettings = Field(default_factory=lambda: GatewaySettings())
     ingest: IngestSettings = Field(default_factory=lambda: IngestSettings())
     retention: RetentionSettings = Field(default_factory=lambda: RetentionSettings())
@@ -439,6 +446,8 @@ class Settings(_Section):
         for name, copy in value.items():
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", name):
                 raise ValueError(f"'{name}' is no name for a copy: small letters, digits and dashes")
+            if name == "full":
+                raise ValueError("'full' is no name for a copy: drill:full is the full drill of the first place")
             if not copy.url:
                 raise ValueError(f"copies.{name} has no url")
         return value

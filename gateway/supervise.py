@@ -23,6 +23,7 @@ import structlog
 
 from config.errors import Exit, NightsafeError, OutOfReach
 from config.folder import DataFolder
+from config.manager import without_manager
 from config.roles import instance_name, role_state
 from gateway.keys.secrets import encode_secrets
 
@@ -81,7 +82,7 @@ class Supervised:
         """Start the process."""
         reader, writer = os.pipe()
         arguments = [sys.executable, "-m", "nightsafe", self.command.role, "--data", str(self._folder.root), *self.command.arguments, *self._extra]
-        environment = {**os.environ, "NIGHTSAFE_SECRETS_FD": str(reader)}
+        environment = without_manager(os.environ) | {"NIGHTSAFE_SECRETS_FD": str(reader)}
         try:
             self._process = subprocess.Popen(
                 arguments, env=environment, pass_fds=(reader,), stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_us()

@@ -51,7 +51,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def analyze(machine: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["systemd-analyze", *words, f"--root={machine}", "--no-pager"], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(["systemd-analyze", *words, f"--root={machine}", "--no-pager"], capture_output=True, text=True, check=False, timeout=240)
 
 
 def complaints(machine: Path) -> Iterator[str]:
@@ -76,6 +76,22 @@ def test_systemd_understands_every_line(machine: Path) -> None:
 def test_every_service_is_hardened(machine: Path, name: str) -> None:
     done = analyze(machine, "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", name)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_gateway_alone_may_do_one_thing_that_root_may(machine: Path) -> None:
+    """To listen on port 22. What is said for all comes first, and takes everything away."""
+    drop_ins = sorted(path.relative_to(UNITS).as_posix() for path in UNITS.glob("*.d/*"))
+    assert drop_ins == ["nightsafe-.service.d/10-hardening.conf", "nightsafe-gateway.service.d/20-low-ports.conf"]
+    for option in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert [options(name)[option] for name in drop_ins] == [[""], ["CAP_NET_BIND_SERVICE"]]
+        assert not any(option in options(name) for name in SERVICES if role_of(name))
+
+
+@pytest.mark.parametrize("name", [name for name in SERVICES if role_of(name) and not name.startswith("nightsafe-run-")])
+def test_a_role_says_itself_when_it_serves_and_that_it_lives(name: str) -> None:
+    found = options(name)
+    assert found["Type"] == ["notify"] and found["WatchdogSec"] == ["2min"] and found["Restart"] == ["always"]
+    assert "NotifyAccess" not in found, "its first process alone is believed"
 
 
 def test_there_is_a_service_for_each_role_and_a_timer_for_each_kind_of_job() -> None:

@@ -1,0 +1,13 @@
+"""Counts in sentences."""
+
+from __future__ import annotations
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 paper`, `2 papers`. Where more changes than an s at the end, both are given: counted(n, "paper waits", "papers wait")."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def all_of(count: int, one: str, many: str) -> str:
+    """`The only paper was`, `All 2 papers were`."""
+    return f"The only {one}" if count == 1 else f"All {count} {many}"

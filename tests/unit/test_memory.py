@@ -1,0 +1,61 @@
+"""Memory that is freed stays with the process, but not a heap of it with every thread."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from config.memory import HEAPS
+
+ASK_AGAIN = """
+import resource, sys
+from config.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        paper = bytearray(256 * 1024)
+        reply = bytes(paper)
+        del paper
+        bytes(bytearray(512 * 1024))
+        del reply
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+usual = faults()
+keep_freed_memory()
+faults()
+print(usual, faults())
+"""
+
+HEAPS_OF_THREADS = """
+import sys, threading
+from config.memory import keep_freed_memory
+
+if sys.argv[1] == "few":
+    keep_freed_memory()
+everybody_has_one = threading.Barrier(8)
+
+def work():
+    buffer = bytearray(100_000)
+    everybody_has_one.wait()
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+maps = [line.split() for line in open("/proc/self/maps")]
+print(sum(int(one[0].split("-")[0], 16) % (1 << 26) == 0 and one[1] == "rw-p" for one in maps))  # glibc puts each at a multiple of 64 MiB
+"""
+
+
+def test_threads_share_few_heaps() -> None:
+    usual, few = (int(subprocess.check_output([sys.executable, "-c", HEAPS_OF_THREADS, how])) for how in ("usual", "few"))
+    assert few < HEAPS + 1 < usual, (few, usual)
+
+
+def test_a_large_buffer_is_not_made_of_new_pages_each_time() -> None:
+    done = subprocess.run([sys.executable, "-c", ASK_AGAIN], capture_output=True, text=True, check=True)
+    usual, kept = map(int, done.stdout.split())
+    assert kept < 100 < usual, (usual, kept)
