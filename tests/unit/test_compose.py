@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from backup.commands.credentials import HOLDERS
+from config.loading import parse_settings
 from config.owners import ROLES, SCRATCH
 from nightsafe import COMMANDS
 
@@ -85,8 +86,6 @@ def test_rights_are_given_before_a_role_starts() -> None:
 
 
 def test_environment_names_settings_that_exist() -> None:
-    from config.loading import parse_settings
-
     environment = compose()["services"]["backup"]["environment"]
     assert parse_settings("", "compose", environment).s3.endpoint == "http://s3:8333"
     web = parse_settings("", "compose", compose()["services"]["web"]["environment"]).web
@@ -94,6 +93,24 @@ def test_environment_names_settings_that_exist() -> None:
         "0.0.0.0",
         "/run/secrets/web.token",
     )  # it listens to its container's network, and so must ask for a token
+
+
+def test_scanning_is_switched_on_by_the_lines_that_are_there_for_it() -> None:
+    """They fit what clamd is told, whose temporary folder is the one in memory."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    environment = yaml.safe_load(text.replace("  # NIGHTSAFE_SET_SCAN", "  NIGHTSAFE_SET_SCAN"))["services"]["ingest"]["environment"]
+    scan = parse_settings("", "compose", {name: str(value) for name, value in environment.items()}).scan
+    told = dict(line.split() for line in (ROOT / "config" / "clamd.conf").read_text().splitlines() if not line.startswith("#"))
+    assert (scan.scanner, scan.address) == ("clamd", f"clamd:{told['TCPSocket']}")
+    assert scan.largest_bytes == 100 * 1024**2
+    assert (told["StreamMaxLength"], told["MaxFileSize"]) == ("100M", "100M")
+    clamd = compose()["services"]["clamd"]
+    assert "./config/clamd.conf:/etc/clamav/clamd.conf:ro" in clamd["volumes"]
+    assert any(folder.startswith(f"{told['TemporaryDirectory']}:") for folder in clamd["tmpfs"])
+
+
+def test_the_s3_server_is_not_root_which_would_need_rights_that_it_has_not() -> None:
+    assert compose()["services"]["s3"]["user"] == "1000:1000"
 
 
 def test_the_image_copies_every_package() -> None:
