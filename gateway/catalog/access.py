@@ -50,7 +50,7 @@ class AccessQueries:
             for table in (t.public_keys, t.assignments):
                 connection.execute(delete(table).where(table.c.person == name))
             now = datetime.now(UTC)
-            gone = {"active": False, "password_hash": None, "totp": False, "off_boarded_at": before.off_boarded_at or now}
+            gone = {"active": False, "password_hash": None, "totp": False, "totp_since": None, "off_boarded_at": before.off_boarded_at or now}
             connection.execute(update(t.people).where(t.people.c.name == name).values(**gone))
             for serial in connection.execute(select(t.certificates.c.serial).where(t.certificates.c.person == name)).scalars().all():
                 _revoke(connection, "serial", str(serial))

@@ -21,6 +21,7 @@ from gateway.catalog.errors import CatalogError
 
 BUSY_SECONDS = 30.0
 WRITE = "nightsafe_write"
+MAPPED_BYTES = 2**31 - 2**16  # as much as SQLite maps: pages are read where the system has them, once for all processes and connections
 
 
 class Database:
@@ -38,13 +39,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database. Raises CatalogError."""
-        with _translated(self.path), self._engine.connect() as connection, connection.begin():
+        with self._translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that is durable once the block has ended without an exception. Raises CatalogError."""
-        with _translated(self.path), self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+        with self._translated(), self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
             yield connection
 
     def dump(self, target: Path) -> None:
@@ -55,6 +56,15 @@ class Database:
                 copy.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.Error as error:
             raise CatalogError(f"the catalog could not be copied: {error}", _hint(str(error))) from error
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if type(error.orig) is sqlite3.DatabaseError:  # damaged: a connection remembers the pages that it met, and would not see them mended
+                self._engine.dispose()
+            raise CatalogError(f"the catalog {self.path.name} cannot be used: {error.orig}", _hint(str(error.orig))) from error
 
     def close(self) -> None:
         """Close all connections."""
@@ -80,6 +90,8 @@ class Changes:
                 self._connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
+            self.close()  # the next look has a connection that remembers nothing, and cannot tell what happened meanwhile
+            self._seen = None
             raise CatalogError(f"the catalog {self._path.name} cannot be used: {error}", _hint(str(error))) from error
         changed = bool(version != self._seen)
         self._seen = version
@@ -90,14 +102,6 @@ class Changes:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise CatalogError(f"the catalog {path.name} cannot be used: {error.orig}", _hint(str(error.orig))) from error
 
 
 def _hint(text: str) -> str:
@@ -111,7 +115,7 @@ def _hint(text: str) -> str:
 def _prepare(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # transactions are begun by _begin, not by the driver
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", f"mmap_size={MAPPED_BYTES}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

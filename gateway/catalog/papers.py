@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, false, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, Row, Select, and_, bindparam, false, func, insert, or_, select, type_coerce, update
 
 from config.errors import UsageError
 from gateway.catalog import tables as t
@@ -28,6 +29,17 @@ _NEXT_VERSION = (
     .scalar_subquery()
 )
 _ADD = insert(t.papers).values({**{field.name: bindparam(field.name) for field in fields(NewPaper)}, "version": _NEXT_VERSION, "receipted": false()})
+_MARK = (
+    update(t.papers)
+    .where(
+        t.papers.c.id == bindparam("of"),
+        or_(  # that a paper expired changes nothing of its receipt
+            t.papers.c.state == "expired",
+            and_(t.papers.c.state == bindparam("was"), t.papers.c.code == bindparam("said"), t.papers.c.reason == bindparam("why")),
+        ),
+    )
+    .values(receipted=True)
+)
 
 
 class PaperQueries:
@@ -71,19 +83,30 @@ class PaperQueries:
         """Papers received from `since` on and before `until`, by id; read page by page."""
         return self._paged(select(t.papers).where(t.papers.c.received_at >= since, t.papers.c.received_at < until))
 
+    def standing_between(self, since: datetime, until: datetime) -> tuple[tuple[Any, ...], ...]:
+        """Another value whenever a paper received from `since` on and before `until` was added or got another verdict; cheaper than all of them."""
+        papers = t.papers.c
+        moments = func.sum(type_coerce(papers.received_at, BigInteger) - (since - t.EPOCH) // timedelta(microseconds=1))
+        query = select(papers.client, papers.state, func.count(), func.sum(papers.size), moments)
+        query = query.where(papers.received_at >= since, papers.received_at < until).group_by(papers.client, papers.state)
+        with self._database.reading() as connection:
+            return tuple(sorted(tuple(row) for row in connection.execute(query)))
+
     def versions(self, client: str, path: str) -> list[Paper]:
         """Every version that ever had this name, oldest first."""
         query = select(t.papers).where(t.papers.c.client == client, t.papers.c.path == path).order_by(t.papers.c.version)
         with self._database.reading() as connection:
             return [paper_of(row) for row in connection.execute(query)]
 
-    def count_papers(self, client: str | None = None, state: Verdict | None = None) -> tuple[int, int]:
-        """How many papers there are, and their plaintext bytes."""
+    def count_papers(self, client: str | None = None, state: Verdict | None = None, without_code: str | None = None) -> tuple[int, int]:
+        """How many papers there are, but for those whose verdict has the code `without_code`, and their plaintext bytes."""
         query = select(func.count(), func.coalesce(func.sum(t.papers.c.size), 0)).select_from(t.papers)
         if client is not None:
             query = query.where(t.papers.c.client == client)
         if state is not None:
             query = query.where(t.papers.c.state == state)
+        if without_code is not None:
+            query = query.where(t.papers.c.code != without_code)
         with self._database.reading() as connection:
             count, size = connection.execute(query).one()
         return int(count), int(size)
@@ -102,17 +125,21 @@ class PaperQueries:
             rows = connection.execute(query.group_by(t.papers.c.client, t.papers.c.generation)).all()
         return {(client, generation): count for client, generation, count in rows}
 
-    def mark_receipted(self, papers: Iterable[str]) -> None:
-        """Remember that the receipts of these papers lie in their jails."""
-        ids = list(papers)
+    def mark_receipted(self, papers: Iterable[NewPaper], manifests: Mapping[str, Mapping[str, int]] = MappingProxyType({})) -> None:
+        """Remember that receipts lie in the jails that say of `papers` what they say here, and of `manifests` (by paper) how many lines are in which
+        state. A paper that has another verdict by now, or a manifest that compares otherwise, keeps its receipt due."""
         with self._database.writing() as connection:
-            for some in _portions(ids):
-                connection.execute(update(t.papers).where(t.papers.c.id.in_(some)).values(receipted=True))
+            told = [paper for paper in papers if paper.id not in manifests or count_states(connection, paper.id) == manifests[paper.id]]
+            if told:
+                connection.execute(_MARK, [{"of": paper.id, "was": paper.state, "said": paper.code, "why": paper.reason} for paper in told])
 
     def change_verdict(self, paper: str, state: Verdict, reason: str, code: str) -> Paper:
-        """Another verdict on a paper that is recorded; its receipt is due anew. Raises UsageError for one that is not."""
+        """Another verdict on a paper that is recorded; its receipt is due anew. One that is accepted only now counts as sealed now: no backup
+        from before has it in the vault. Raises UsageError for one that is not recorded."""
         with self._database.writing() as connection:
-            values = {"state": state, "reason": reason, "code": code, "receipted": False}
+            values: dict[str, Any] = {"state": state, "reason": reason, "code": code, "receipted": False}
+            if state == "accepted":
+                values["sealed_at"] = datetime.now(UTC)
             connection.execute(update(t.papers).where(t.papers.c.id == paper).values(**values))
             changed = _known(connection, [paper]).get(paper)
         if changed is None:
@@ -178,3 +205,10 @@ def _portions(papers: list[str]) -> Iterator[list[str]]:
 def paper_of(row: Row[Any]) -> Paper:
     """A row of `papers` as a value."""
     return Paper(**{name: getattr(row, name) for name in FIELDS})
+
+
+def count_states(connection: Connection, manifest: str) -> dict[str, int]:
+    """How many lines of a manifest match, differ and are missing; states without a line are left out."""
+    lines = t.manifest_lines.c
+    found = connection.execute(select(lines.state, func.count()).where(lines.manifest == manifest).group_by(lines.state))
+    return {row[0]: row[1] for row in found}

@@ -150,8 +150,11 @@ def assign(connection: Connection, person: str, clients: Sequence[str]) -> None:
 
 
 def column_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` as the table of people keeps them: lists are joined."""
-    return {name: joined(value) if name in ("allow_from", "require") else value for name, value in values.items()}
+    """`values` as the table of people keeps them: lists are joined, and a second factor that is given is a new one from now on."""
+    columns = {name: joined(value) if name in ("allow_from", "require") else value for name, value in values.items()}
+    if "totp" in columns:
+        columns["totp_since"] = datetime.now(UTC) if columns["totp"] else None
+    return columns
 
 
 def key_values(key: PublicKey) -> dict[str, Any]:
@@ -214,4 +217,5 @@ def _person(connection: Connection, name: str) -> Person | None:
         password_hash=row.password_hash,
         totp=row.totp,
         off_boarded_at=row.off_boarded_at,
+        totp_since=row.totp_since,
     )

@@ -12,6 +12,7 @@ from gateway.catalog.limits import Limits
 Custody = Literal["managed", "deposit-only"]
 Role = Literal["client", "staff", "auditor"]
 Verdict = Literal["accepted", "held", "refused", "expired"]
+DELETED = "deleted"  # code of the verdict on a refused paper that a person deleted
 DestructionState = Literal["begun", "pending", "done"]
 ShreddingState = Literal["pending", "clean", "lost"]  # lost: given up, nobody can look into it
 RunKind = Literal["backup", "copy", "check", "forget", "drill", "restore", "keys", "kit"]
@@ -60,6 +61,7 @@ class Person:
 
     `client` is set for the role `client`, `clients` for `staff`. `require` are combinations of factors such as `publickey+totp`, any of which
     suffices; empty means what the role's setting says. `allow_from` are networks; empty means everywhere.
+    `totp_since` is when the second factor was given.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Person:
     password_hash: str | None = field(default=None, repr=False)
     totp: bool = False
     off_boarded_at: datetime | None = None
+    totp_since: datetime | None = None
 
     def sees(self, client: str) -> bool:
         """Whether papers of `client` are this person's business. An auditor reads receipts, no papers."""

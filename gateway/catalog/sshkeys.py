@@ -1,4 +1,4 @@
-"""SSH public keys of people: reading one line of OpenSSH's format, and the fingerprint that `ssh-keygen -l` shows (RFC 4253, section 6.6)."""
+"""SSH public keys of people: reading lines of OpenSSH's format, and the fingerprint that `ssh-keygen -l` shows (RFC 4253, section 6.6)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ IMPLIED = (  # what they forbid is never possible here
 )  # fmt: skip
 OPTION = re.compile(r'([A-Za-z0-9-]+)(?:="([^"]*)")?')
 LONGEST = 20_000  # characters; an RSA key of 16,384 bits needs 2,800
+MOST = 100  # keys of one person
+
+
+def parse_public_keys(text: str, name: str) -> list[PublicKey]:
+    """The keys in a file as `authorized_keys` is, in its order: a line each, `#` begins a comment (sshd(8), "AUTHORIZED_KEYS FILE
+    FORMAT"). Raises UsageError, which names the line where there are several; and where there is no key, or more than `MOST`."""
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")]
+    if len(lines) <= 1 or "PRIVATE KEY" in text:
+        return [parse_public_key(lines[0][1] if len(lines) == 1 else text, name)]
+    if len(lines) > MOST:
+        raise UsageError(f"{name} holds {len(lines)} keys", f"give one person at most {MOST}")
+    return [parse_public_key(line, f"{name}, line {number},") for number, line in lines]
 
 
 def parse_public_key(text: str, name: str) -> PublicKey:
@@ -89,7 +101,9 @@ def _cut_options(line: str, name: str) -> tuple[dict[str, str], str]:
     at = 0
     while match := OPTION.match(line, at):
         option, value = match[1].lower(), match[2]
-        if option not in HEEDED and option not in IMPLIED:
+        if option.startswith(("ssh-", "ecdsa-", "sk-")):
+            raise UsageError(f"{name} is a key of the kind '{option[:40]}', which is not taken", "better: ssh-keygen -t ed25519")
+        if option not in HEEDED and option not in IMPLIED and (option, value) != ("command", "internal-sftp"):
             raise UsageError(f"{name} has the option '{option[:40]}', which is not heeded here", f"take it out; heeded are {', '.join(HEEDED)}")
         options[option] = value or ""
         at = match.end()

@@ -72,6 +72,7 @@ people = Table(
     Column("password_hash", Text),
     Column("totp", Boolean, nullable=False, server_default=false()),
     Column("off_boarded_at", Moment),
+    Column("totp_since", Moment),
 )
 
 assignments = Table(

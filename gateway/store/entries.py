@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 
 from gateway.store.errors import SpoolDamaged, SpoolGone, spool_failure
 from gateway.store.format import HEADER_SIZE, FormatError, SpoolHeader, decode_header
 from gateway.store.ids import is_paper_id
 
 
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """OSError and FormatError become errors of ours."""
-    try:
-        yield
-    except OSError as error:
-        raise spool_failure(error, doing) from error
-    except FormatError as error:
-        raise SpoolDamaged(f"a paper in the spool is damaged: {error}") from error
+class translated:
+    """`with translated("opening a paper"):` turns OSError and FormatError of its block into errors of ours."""
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, OSError):
+            raise spool_failure(error, self._doing) from error
+        if isinstance(error, FormatError):
+            raise SpoolDamaged(f"a paper in the spool is damaged: {error}") from error
 
 
 def papers_in(folder: int) -> list[str]:

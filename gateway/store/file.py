@@ -250,6 +250,11 @@ class SpoolFile:
         self._content.finished = True
         self._entry_durable = True
 
+    def was_deposited(self) -> None:
+        """For `Spool`: everything of it is durable, footer and name included."""
+        self.assume_finished()
+        self._writable = False
+
     # --- turns
 
     def enter(self) -> None:
@@ -384,6 +389,8 @@ class SpoolFile:
             raise
 
     def _close(self) -> bool:
+        if self._landed and self._sharing is None:
+            return True
         try:
             with self._turn:
                 if self._refusal is None and not self._content.finished:

@@ -39,6 +39,11 @@ class OpenFiles:
                     self._files[paper] = file
                 self._changed.notify_all()
 
+    def add(self, file: SpoolFile) -> None:
+        """A file of a paper that nobody else knows of yet."""
+        with self._changed:
+            self._files[file.paper] = file
+
     def leave(self, file: SpoolFile) -> bool:
         """One handle fewer. True when it was the last: the file is then to be closed, and `closed` to be called."""
         with self._changed:

@@ -8,7 +8,7 @@ a changed group is computed again from the disk alone.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 
 SEAL = 32
@@ -31,6 +31,11 @@ def group_digest(seals: bytes | bytearray) -> bytes:
     while end and seals[end - SEAL : end] == _HOLE:
         end -= SEAL
     return sha256(memoryview(seals)[:end]).digest()
+
+
+def root_of(groups: Iterable[bytes]) -> bytes:
+    """The root over the digests of all groups, in order."""
+    return sha256(b"".join(groups)).digest()
 
 
 def group_count(blocks: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,8 @@ from gateway.store.registry import OpenFiles
 from gateway.store.resume import check_header, resume
 from gateway.store.scan import gap_free_prefix, read_trailer
 from gateway.store.sharing import JOIN_SECONDS, Attendant, Sharing, become_sole, clear_record
-from gateway.store.slots import SlotStore
+from gateway.store.slots import SlotStore, write_at
+from gateway.store.whole import seal_whole
 
 __all__ = ["Arrival", "LandedPaper", "Spool", "SpoolFile"]
 
@@ -81,6 +83,17 @@ class Spool:
         self._attendant.attend()
         return file
 
+    def deposit(self, paper: str, client: str, content: bytes, arrival: Arrival) -> SpoolFile:
+        """A new paper of at most `whole.MOST` bytes, all at once: the same as `create`, `write` and `finish`. Raises SpoolBusy when the paper exists,
+        SpoolFull, StoreFailed; nothing is left of it then."""
+        check_paper(paper)
+        check_client(client)
+        with translated("finishing a paper"):
+            file = self._deposit(paper, client, content, arrival)
+        self._open.add(file)
+        self._attendant.attend()
+        return file
+
     def reopen(self, paper: str, file_key: bytes) -> SpoolFile:
         """A partial, open for writing again; the shared one when this process has it open, or beside other processes that have.
 
@@ -109,13 +122,17 @@ class Spool:
         held = self.opened(check_paper(paper))
         if held is not None:
             try:
-                held.land(lambda: self._move(paper))
+                self.land_open(held)
             finally:
                 held.close()
             return
         with translated("landing a paper"):
             if exists(self._partial, paper) or not exists(self._landed, paper):
                 self._land_left_behind(paper)
+
+    def land_open(self, file: SpoolFile) -> None:
+        """The same for a paper that the caller has open."""
+        file.land(lambda: self._move(file.paper))
 
     # --- looking
 
@@ -261,6 +278,29 @@ class Spool:
         descriptor = self._new_file(paper)
         store = SlotStore(descriptor, cipher, self._buffers, new_page=page)
         return SpoolFile(self, paper, client, descriptor, cipher, store, self._buffers)
+
+    def _deposit(self, paper: str, client: str, content: bytes, arrival: Arrival) -> SpoolFile:
+        key = self._keys.make(paper, client)
+        cipher = PaperCipher(paper, key.file_key)
+        out = self._buffers.take()
+        try:
+            parts, end = seal_whole(cipher, cipher.header_page(key.header), content, arrival, out)
+            descriptor = self._new_file(paper)
+            try:
+                write_at(descriptor, 0, parts)
+                os.fsync(descriptor)
+                os.fsync(self._partial)
+            except BaseException:
+                with suppress(OSError):  # the first error is the one to report
+                    unlink(self._partial, paper)
+                os.close(descriptor)
+                raise
+        finally:
+            self._buffers.give(out)
+        store = SlotStore(descriptor, cipher, self._buffers, end=end)
+        file = SpoolFile(self, paper, client, descriptor, cipher, store, self._buffers, len(content))
+        file.was_deposited()
+        return file
 
     def _new_file(self, paper: str) -> int:
         """A held descriptor of an empty file."""

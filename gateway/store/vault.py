@@ -10,7 +10,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -57,14 +56,14 @@ class Vault:
         """Whether the vault has the paper."""
         return self.path(client, paper).exists()
 
-    def writer(self, client: str, paper: str, recipient: Recipient, helper: Executor | None = None) -> VaultWriter:
-        """Begin to seal a paper. With a `helper` what is sealed is hashed there while it is written. Raises VaultFull, StoreFailed."""
+    def writer(self, client: str, paper: str, recipient: Recipient) -> VaultWriter:
+        """Begin to seal a paper. Raises VaultFull, StoreFailed."""
         target = self.path(client, paper)
         try:
             if target.parent not in self._shards:
                 make_folder(target.parent)
                 self._shards.add(target.parent)
-            return VaultWriter(target, recipient, helper)
+            return VaultWriter(target, recipient)
         except OSError as error:
             self._shards.discard(target.parent)
             raise vault_failure(error, "sealing a paper") from error
@@ -150,9 +149,8 @@ class Vault:
 class VaultWriter:
     """Seals one paper. Either `commit` or `abandon` ends it; leaving a `with` block without a commit abandons."""
 
-    def __init__(self, target: Path, recipient: Recipient, helper: Executor | None = None) -> None:
+    def __init__(self, target: Path, recipient: Recipient) -> None:
         self._target = target
-        self._helper = helper
         self._temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
         self._descriptor = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
         self._digest = sha256()
@@ -209,19 +207,15 @@ class VaultWriter:
 
     def _take(self, data: memoryview) -> None:
         """Hash and write what the age writer gives; its small beginning waits for what follows."""
-        hashed = self._helper.submit(self._digest.update, data) if self._helper and len(data) > _LARGE else None
-        try:
-            if len(self._held) + len(data) < _SMALL:
-                self._held += data
-                return
-            write_all(self._descriptor, self._held + bytes(data) if self._held else data)
-            self._held = b""
-        finally:  # the buffer is used again
-            hashed.result() if hashed else self._digest.update(data)
+        self._digest.update(data)
+        if len(self._held) + len(data) < _SMALL:
+            self._held += data
+            return
+        write_all(self._descriptor, self._held + bytes(data) if self._held else data)
+        self._held = b""
 
 
 _SMALL = 8 * 1024
-_LARGE = 256 * 1024  # from here on another thread is worth its while
 
 
 class _Sink:

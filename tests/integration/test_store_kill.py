@@ -33,6 +33,7 @@ for number, (offset, data) in enumerate(writes(manner)):
     if number % 16 == 15:
         file.sync()
         print(file.prefix, flush=True)
+sys.stdin.read()  # to be killed, however late
 """
 
 
@@ -67,7 +68,7 @@ def kill_one(place: Place, root: Path, manner: str, seconds: float) -> tuple[str
     """Let a writer run, kill it; the paper, and how much it had called durable."""
     paper = new_paper_id()
     command = [sys.executable, "-c", WRITER, str(root), str(place.identity.recipient), paper, manner]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stdout.readline() == b"go\n"
     time.sleep(seconds)
@@ -111,17 +112,16 @@ def check_one(place: Place, paper: str, durable: int, manner: str) -> int:
 def rounds(root: Path, count: int) -> list[int]:
     place = Place(root)
     source = random.Random()
-    sizes = []
-    for number in range(count):
-        manner = ("sequential", "shuffled", "odd")[number % 3]
-        paper, durable = kill_one(place, root, manner, source.uniform(0, 0.08))
+    sizes = list[int]()
+    while len(sizes) < count or not max(sizes):  # a machine that is busy writes nothing in so short a time: it gets longer
+        manner = ("sequential", "shuffled", "odd")[len(sizes) % 3]
+        paper, durable = kill_one(place, root, manner, source.uniform(0, 0.08 * (1 + len(sizes) // count)))
         sizes.append(check_one(place, paper, durable, manner))
     return sizes
 
 
 def test_killed_writers_leave_true_beginnings(tmp_path: Path) -> None:
-    sizes = rounds(tmp_path, 20)
-    assert max(sizes) > 0
+    rounds(tmp_path, 20)
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from config.errors import UsageError
 from gateway.age import NoMatchError
-from gateway.store import SpoolBusy, SpoolDamaged, SpoolGone, SpoolTooLarge, StoreFailed, new_paper_id
+from gateway.store import SpoolBusy, SpoolDamaged, SpoolFull, SpoolGone, SpoolTooLarge, StoreFailed, new_paper_id
 from gateway.store.format import BLOCK, HEADER_SIZE, MAX_SIZE, STRIDE
 from gateway.store.slots import SlotStore
 from tests.integration.store_parts import CLIENT, Place, arrival_of
@@ -50,6 +51,44 @@ def test_what_went_in_comes_out(place: Place, size: int, step: int) -> None:
         landed.seek(-1, os.SEEK_END) if size else None
         assert landed.read() == data[-1:]
         assert landed.read(10) == b""
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000, BLOCK - 1, BLOCK])
+def test_a_deposit_is_what_writing_and_finishing_makes(place: Place, size: int) -> None:
+    data, paper, other = pattern(size), new_paper_id(), new_paper_id()
+    deposited = place.spool.deposit(paper, CLIENT, data, arrival_of(paper))
+    written = place.spool.create(other, CLIENT)
+    written.write(0, data)
+    written.finish(arrival_of(other))
+    assert (place.partial / paper).stat().st_size == (place.partial / other).stat().st_size
+    assert deposited.finished and deposited.size == deposited.prefix == size and deposited.read(0, size + 1) == data
+    with pytest.raises(SpoolBusy):
+        deposited.write(0, b"x")
+    deposited.continue_writing()
+    deposited.write(size, b"more")
+    deposited.finish(arrival_of(paper))
+    place.land(deposited)
+    with place.spool.open_landed(paper, identities=[place.identity]) as landed:
+        assert landed.arrival == arrival_of(paper)
+        assert landed.read() == data + b"more"
+    written.close()
+
+
+@pytest.mark.parametrize("step", ["write_at", "fsync"])
+def test_nothing_is_left_of_a_deposit_that_failed(place: Place, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    before = len(os.listdir("/proc/self/fd"))
+    paper = new_paper_id()
+    with monkeypatch.context() as broken:
+        broken.setattr(*(("gateway.store.spool.write_at", fail) if step == "write_at" else (os, "fsync", fail)))
+        with pytest.raises(SpoolFull):
+            place.spool.deposit(paper, CLIENT, b"x", arrival_of(paper))
+    assert place.spool.papers() == [] and len(os.listdir("/proc/self/fd")) == before
+    place.spool.deposit(paper, CLIENT, b"x", arrival_of(paper)).close()
+    with pytest.raises(SpoolBusy):
+        place.spool.deposit(paper, CLIENT, b"x", arrival_of(paper))
 
 
 def test_landed_papers_read_at_any_offset(place: Place) -> None:
@@ -514,14 +553,20 @@ def test_opening_from_many_threads_gives_one_file(place: Place) -> None:
     assert place.spool.opened(file.paper) is None
 
 
-def test_small_papers_need_few_system_calls(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("deposit", [False, True])
+def test_small_papers_need_few_system_calls(place: Place, tmp_path: Path, deposit: bool) -> None:
+    make = (
+        "paper = new_paper_id(); file = spool.deposit(paper, 'acme', bytes(20000), arrival_of(paper))\n"
+        if deposit
+        else "file = spool.create(new_paper_id(), 'acme'); file.write(0, bytes(20000)); file.finish(arrival_of(file.paper))\n"
+    )
     code = (
         "import sys; from pathlib import Path; from gateway.age import Identity\n"
         "from gateway.store import Spool, new_paper_id\n"
         "from tests.integration.store_parts import arrival_of\n"
         "root = Path(sys.argv[1]); spool = Spool(root / 'partial', root / 'landed', Identity.generate().recipient)\n"
         "def one():\n"
-        "    file = spool.create(new_paper_id(), 'acme'); file.write(0, bytes(20000)); file.finish(arrival_of(file.paper))\n"
+        f"    {make}"
         "    spool.land(file.paper); file.close()\n"
         "one(); sys.stderr.flush(); open('/dev/null').close(); one(); open('/dev/null').close()"
     )
@@ -532,7 +577,7 @@ def test_small_papers_need_few_system_calls(place: Place, tmp_path: Path) -> Non
     names = names[next(place for place, call in enumerate(calls) if "O_CREAT" in call) :]
     io = [name for name in names if name not in {"getrandom", "brk", "mmap", "munmap", "futex", "madvise", "mprotect"}]
     opening = ["openat", "fcntl", "fcntl"]
-    assert [name.rstrip("2") for name in io] == [*opening, "pwritev", "fsync", "fsync", "renameat", "fcntl", "close"]
+    assert [name.rstrip("2") for name in io] == [*opening, "pwritev", "fsync", "fsync", "renameat", "close"]
 
 
 def test_layout_is_as_documented(place: Place) -> None:

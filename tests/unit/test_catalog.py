@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from config.errors import SettingsError, UsageError
-from gateway.catalog import Catalog, NewPaper, PublicKey, check_name, schema, tables
+from gateway.catalog import Catalog, CatalogError, NewPaper, PublicKey, check_name, schema, tables
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 PAPER = NewPaper(
@@ -102,8 +103,32 @@ def test_all_papers_page_by_page(catalog: Catalog, monkeypatch: pytest.MonkeyPat
 def test_receipts_are_remembered(catalog: Catalog) -> None:
     catalog.record([PAPER])
     assert [paper.id for paper in catalog.unreceipted()] == [PAPER.id]
-    catalog.mark_receipted([PAPER.id])
+    catalog.mark_receipted([PAPER])
     assert catalog.unreceipted() == []
+
+
+def test_a_paper_that_is_released_counts_as_sealed_now(catalog: Catalog) -> None:
+    """No snapshot from before has it in the vault, so no drill of one may miss it, and none may be said to have proven it."""
+    refused = replace(PAPER, state="refused", code="rule", sealed_at=datetime.now(UTC) - timedelta(days=9))
+    catalog.record([refused])
+    assert catalog.change_verdict(PAPER.id, "refused", "A person said so.", "deleted").sealed_at == refused.sealed_at
+    assert datetime.now(UTC) - catalog.change_verdict(PAPER.id, "accepted", "A person said so.", "released").sealed_at < timedelta(minutes=1)
+
+
+def test_a_receipt_that_is_out_of_date_stays_due(catalog: Catalog) -> None:
+    """Its verdict, or what its lines as a manifest say, changed between its writing and its marking."""
+    others = [replace(PAPER, id=f"{number:032x}", path=f"/inbox/{number}") for number in (1, 2)]
+    catalog.put_manifest(PAPER.id, PAPER.client, [("/inbox/later", "a" * 64)], 0, "")
+    catalog.record([PAPER, *others])
+    catalog.change_verdict(others[0].id, "refused", "A person said so.", "declined")
+    catalog.mark_receipted([PAPER, *others], {PAPER.id: {"missing": 1}})
+    assert [paper.id for paper in catalog.unreceipted()] == [others[0].id]
+    later = replace(PAPER, id="f" * 32, path="/inbox/later", sha256="b" * 64)
+    (manifest,) = catalog.compare_manifests(catalog.record([later]))
+    catalog.mark_receipted([manifest, later], {PAPER.id: {"missing": 1}})
+    assert PAPER.id in [paper.id for paper in catalog.unreceipted()]
+    catalog.mark_receipted([manifest], {PAPER.id: {"differs": 1}})
+    assert [paper.id for paper in catalog.unreceipted()] == [others[0].id]
 
 
 def test_runs_and_what_a_dead_process_left(catalog: Catalog) -> None:
@@ -143,3 +168,26 @@ def test_a_missing_catalog_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="missing"):
         Catalog.open(tmp_path / "none.sqlite3")
     assert not (tmp_path / "none.sqlite3").exists()
+
+
+def test_a_catalog_that_was_damaged_and_is_mended_is_read_again_without_a_restart(tmp_path: Path) -> None:
+    """SQLite's connections remember the pages that they met: every process would go on to find it damaged."""
+    path = tmp_path / "catalog.sqlite3"
+    with Catalog.create(path) as made:
+        made.add_client("acme", recipient="age1x")
+    with Catalog.open(path) as catalog, closing(catalog.changes()) as changes:
+        assert changes.happened() and not changes.happened()
+        assert [client.name for client in catalog.clients()] == ["acme"]
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        whole = path.read_bytes()
+        with path.open("r+b") as file:  # in place: a new file would be another one
+            file.write(bytes(len(whole)))
+        for look in (catalog.clients, changes.happened):
+            with pytest.raises(CatalogError, match="not a database"):
+                look()
+        with path.open("r+b") as file:
+            file.write(whole)
+        assert [client.name for client in catalog.clients()] == ["acme"]
+        assert changes.happened(), "nobody knows what was committed meanwhile"
+        assert not changes.happened()

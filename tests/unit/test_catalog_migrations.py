@@ -53,3 +53,18 @@ def test_a_paper_of_the_first_revision_is_kept_and_has_no_class(tmp_path: Path) 
         paper = catalog.paper("0" * 32)
     assert paper is not None
     assert (paper.sha256, paper.size, paper.class_name, paper.code) == ("ab" * 32, 5, "", "")
+
+
+def test_a_second_factor_of_before_counts_on_and_is_as_old_as_nobody_knows(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    catalog_of("0008", path)
+    database = Database(path)
+    with database.writing() as connection:
+        connection.execute(
+            text("INSERT INTO people (name, role, client, active, totp, created_at) VALUES ('ann', 'client', 'acme', 1, 1, 1)"),
+        )
+    database.close()
+    with Catalog.create(path) as catalog:
+        before, paper = catalog.existing_person("ann"), catalog.paper("0" * 32)
+        assert (before.totp, before.totp_since, paper is not None) == (True, None, True)
+        assert catalog.edit_person("ann", totp=True).totp_since is not None

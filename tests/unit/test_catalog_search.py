@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import Catalog, NewPaper, search
-from gateway.catalog.search import Search, like_pattern, telling_pieces
+from gateway.catalog.search import Search, like_pattern, telling_pieces, two_runs
 from tests.unit.test_catalog_migrations import catalog_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -132,6 +132,21 @@ def test_what_is_looked_up(name: str, pieces: list[str]) -> None:
     assert telling_pieces(name, NEWEST) == pieces
 
 
+@pytest.mark.parametrize(
+    ("pieces", "runs"),
+    [
+        (["481/433481."], ["481", "433"]),
+        (["e-0815."], []),  # a single one
+        (["rechnung"], ["ung", "chn"]),
+        (["letter", "0815"], ["815", "ter"]),
+        (["abcabc"], []),
+        (["-./-./"], []),
+    ],
+)
+def test_two_runs_that_are_apart(pieces: list[str], runs: list[str]) -> None:
+    assert two_runs(pieces) == runs
+
+
 def test_where_all_is_common_the_whole_piece_is_looked_up() -> None:
     assert telling_pieces("abcd", ["/abc"] * 100 + ["/bcd"] * 100) == ["abcd"]
 
@@ -142,6 +157,7 @@ def test_the_index_finds_what_a_plain_look_finds(tmp_path: Path) -> None:
     with Catalog.create(tmp_path / "catalog.sqlite3") as made:
         made.add_client("acme", recipient="age1x")
         made.record([paper(number, name) for number, name in enumerate(names)])
-        for piece in ("0815", "rechnung-0815", "3/Rechnung-1", "815.PDF", "5.pdf", "g-19", "nothing", "/inbox/3/", "x/6/rech", "77"):
+        pieces = ("0815", "rechnung-0815", "nung-08", "6/rechnung-0815.pdf", "3/Rechnung-1", "815.PDF", "5.pdf", "g-19", "nothing")
+        for piece in (*pieces, "/inbox/3/", "x/6/rech", "77"):
             wanted = [number for number in reversed(range(2000)) if piece.lower() in names[number].lower()]
             assert [int(one.sha256, 16) for one in made.find(Search(name=piece), limit=3000)] == wanted, piece

@@ -149,7 +149,7 @@ def test_sealed_footer_opens_only_as_it_was() -> None:
     assert trailer.footer_size == len(sealed)
     body = sealed[:-TRAILER]
     assert cipher.open_footer(body, trailer) == footer
-    for wrong in (body[:-1] + bytes([body[-1] ^ 1]), b"\0" + body[1:]):
+    for wrong in (body[:-1] + bytes([body[-1] ^ 1]), bytes([body[0] ^ 1]) + body[1:]):
         with pytest.raises(FormatError):
             cipher.open_footer(wrong, trailer)
     with pytest.raises(FormatError):
