@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from gateway.jail.paths import INBOX, OUTBOX, RECEIPTS, TOP_FOLDERS, VirtualPath
 from gateway.jail.refused import Refused
@@ -121,6 +122,7 @@ _OF_PROFILES = {"exchange": EXCHANGE, "drop": DROP, "read-only": READ_ONLY}
 _OF_ROLES = {"staff": STAFF, "auditor": AUDITOR}
 
 
+@lru_cache(maxsize=64)
 def rights_of(role: str, profile: str, *, read_only: bool = False) -> Rights:
     """The rights of somebody of `role` in the jail of a client with `profile`. What is unknown may do nothing. `read_only`: nobody may change
     anything."""

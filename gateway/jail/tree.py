@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -89,6 +88,17 @@ class Tree:
             parent = self._parent(path)
             try:
                 return read_entry(parent, path.name, plain=path.folder == RECEIPTS)
+            finally:
+                os.close(parent)
+
+    def look(self, path: VirtualPath) -> Entry | None:
+        """The same, below the root; None where the folder is there and the name is not."""
+        with translated:
+            parent = self._parent(path)
+            try:
+                return read_entry(parent, path.name, plain=path.folder == RECEIPTS)
+            except FileNotFoundError:
+                return None
             finally:
                 os.close(parent)
 
@@ -300,7 +310,7 @@ class Tree:
         return open_folder(self._root, path.parts[:-1])
 
     def _place(self, parent: int, name: bytes, data: bytes, mtime: float | None, durable: bool) -> None:
-        temporary = secrets.token_hex(8).encode()
+        temporary = os.urandom(8).hex().encode()
         create_file(self._temporary, temporary, data, mtime=mtime, durable=durable)
         try:
             os.rename(temporary, name, src_dir_fd=self._temporary, dst_dir_fd=parent)

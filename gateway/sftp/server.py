@@ -34,8 +34,9 @@ from gateway.sftp.papers.clients import Clients
 from gateway.sftp.papers.publish import Publisher, Tasks, settle_seconds
 from gateway.sftp.papers.sources import Archive
 from gateway.sftp.papers.stores import Stores
-from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.pool import FairPool, Pool
 from gateway.sftp.session.sessions import Sessions
+from gateway.sftp.session.shares import Shares
 from gateway.sftp.transport import fastpath
 from gateway.sftp.transport.connection import GuardedConnection
 from gateway.sftp.transport.draining import let_transfers_end
@@ -49,6 +50,7 @@ log = structlog.get_logger()
 
 THREADS = 16  # for fsync and the like: they wait in the kernel
 READING_THREADS = 8  # for what waits for a key
+COPYING_THREADS = 4  # for uploads that go on, and papers that start from a copy
 STOP_SECONDS = 20.0  # for requests that are being handled when the server stops
 STOPPING = "the server is stopping; uploads can be resumed"
 
@@ -63,6 +65,7 @@ class Gateway:
         self._stores = stores
         self._pool = Pool(THREADS)
         self._reading = Pool(READING_THREADS, "sftp-reading")
+        self._copying = FairPool(COPYING_THREADS, "sftp-copying")
         self._tasks = Tasks()
         self._space = SpaceGuard(stores.folder.spool_partial, settings.reserve_bytes)
         parts = Parts(
@@ -71,6 +74,7 @@ class Gateway:
             space=self._space,
             pool=self._pool,
             reading=self._reading,
+            copying=self._copying,
             recorder=stores.recorder,
             settle=self._settle_seconds,
             after=Publisher(self._tasks).after,
@@ -78,10 +82,13 @@ class Gateway:
         )
         self._clients = Clients(self._now, stores, parts, self._is_home_of)
         find = partial(look_up, stores.catalog, run=self._pool.run)
-        self._sessions = Sessions(self._now, stores, parts, self._clients, self._tasks, find, self._tally, crew)
+        shares = Shares()
+        self._strangers = shares.strangers
+        self._sessions = Sessions(self._now, stores, parts, self._clients, self._tasks, find, self._tally, crew, shares)
         self._defender = Defender(BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
         self._doorkeeper = Doorkeeper(self._now, self._defender, self._tally, crew.count if crew else 1)
-        self._logins = Logins(self._now, stores, self._pool, self._reading, self._defender, self._doorkeeper, self._tally, self._sessions.new)
+        means = (self._pool, self._reading, self._defender, self._doorkeeper, self._tally)
+        self._logins = Logins(self._now, stores, *means, self._sessions.new, shares)
         self._revocation = Revocation(stores.catalog, self._pool.run, lambda: self._logins.live, self._logins.revoke)
         self._control = Control(stores.folder.gateway_socket(os.getpid()), self._logins.told, self._logins.kill)
         self._listeners = Listeners()
@@ -98,7 +105,7 @@ class Gateway:
         road = FastConnection if self._settings.fast_path and fastpath.is_possible() else GuardedConnection
 
         def connection() -> GuardedConnection:
-            return road(loop, self._options, self._doorkeeper)
+            return road(loop, self._options, self._doorkeeper, self._strangers)
 
         if self._crew is not None:
             await self._listeners.join(self._crew, connection, lambda: Guest(self._sessions))
@@ -129,6 +136,7 @@ class Gateway:
             self._settings = before
             raise
         self._space.reserve_bytes = settings.reserve_bytes
+        self._revocation.look_again()  # other factors may be required of a role
         self._defender.obey(rules_of(settings), settings.trusted_networks)
         if (before.host, before.port, before.workers) != (settings.host, settings.port, settings.workers):
             log.warning("gateway.needs_restart", reason="another address, port or number of workers was set")
@@ -157,6 +165,7 @@ class Gateway:
         self._sessions.close()
         self._logins.close()
         self._reading.close()
+        self._copying.close()
         self._revocation.close()
         await self._defender.close()
         self._clients.close()

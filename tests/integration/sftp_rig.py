@@ -38,7 +38,7 @@ from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.wire import OpenFlag, Status, Type
 from gateway.sftp.session.handles import HandleTable
 from gateway.sftp.session.operations import Operations
-from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.pool import FairPool, Pool
 from gateway.sftp.session.recording import Recorder, SessionRecord
 from gateway.sftp.session.visitor import Visitor
 from gateway.store.errors import SpoolGone, VaultGone
@@ -214,7 +214,7 @@ class Desk:
         self.keys = LocalKeys(self.spool, self.vault, self.ingest, self.client_key)
         self.audit = AuditLog(self.folder.audit, "gateway")
         self.recorder = Recorder(self.audit)
-        self.pool = Pool(4)
+        self.pool, self.copying = Pool(4), FairPool(2, "copying")
         self.tasks = Tasks()
         self.space = SpaceGuard(self.folder.spool_partial, self.reserve_bytes)
         parts = Parts(
@@ -223,6 +223,7 @@ class Desk:
             space=self.space,
             pool=self.pool,
             reading=self.pool,
+            copying=self.copying,
             recorder=self.recorder,
             settle=lambda _: self.settle,
             after=Publisher(self.tasks).after,
@@ -241,10 +242,12 @@ class Desk:
     def end(self) -> None:
         """The process ends, without a word to anybody: drafts are left as they are on the disk."""
         self.pool.close()
+        self.copying.close()
         for draft in self.papers.book.drafts.values():
             draft.stop_settling()
-            with contextlib.suppress(Exception):
-                os.close(draft.file._descriptor)
+            if draft.sketch is None:
+                with contextlib.suppress(Exception):
+                    os.close(draft.file._descriptor)
         self.papers.close()
         self.audit.close()
         self.spool.close()
@@ -344,7 +347,7 @@ class Server:
         command = [sys.executable, "-c", SERVE, str(self.folder.root), role]
         self._processes[role] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while (state := role_state(self.folder, role)) is None:
             assert self._processes[role].poll() is None and time.monotonic() < deadline, self.log(role)
             time.sleep(0.02)
@@ -353,7 +356,7 @@ class Server:
     def stop(self, role: str, number: int = signal.SIGTERM) -> int:
         process = self._processes.pop(role)
         process.send_signal(number)
-        return process.wait(60)
+        return process.wait(240)
 
     def pid(self, role: str = "gateway") -> int:
         return self._processes[role].pid
@@ -377,11 +380,15 @@ class Server:
 
     def sftp(self, *lines: str, code: int | None = 0, extra: tuple[str, ...] = ()) -> str:
         """Run OpenSSH's sftp with a batch; its output, errors included."""
+        ended, output = self.run_sftp(*lines, extra=extra)
+        assert code is None or ended == code, output
+        return output
+
+    def run_sftp(self, *lines: str, extra: tuple[str, ...] = ()) -> tuple[int, str]:
+        """How OpenSSH's sftp ended (negative: by that signal), and its output, errors included."""
         command = ["sftp", *self.options(), *extra, "-P", str(self.port), "-b", "-", f"{self.person}@127.0.0.1"]
         done = subprocess.run(command, input="".join(f"{line}\n" for line in lines).encode(), capture_output=True, timeout=120, check=False)
-        output = done.stdout.decode() + done.stderr.decode()
-        assert code is None or done.returncode == code, output
-        return output
+        return done.returncode, done.stdout.decode() + done.stderr.decode()
 
     def scp(self, source: str, target: str) -> None:
         done = subprocess.run(["scp", *self.options(), "-P", str(self.port), source, target], capture_output=True, timeout=120, check=False)

@@ -13,12 +13,15 @@ import pytest
 from config.folder import DataFolder
 from config.settings import GatewaySettings
 from gateway.audit.log import AuditUnavailable
+from gateway.catalog.limits import Limits
+from gateway.jail import Refused, Tree, parse
 from gateway.sftp.defender.tallies import OwnTally
 from gateway.sftp.papers.book import MOST_DRAFTS
 from gateway.sftp.papers.clients import Clients
 from gateway.sftp.papers.stores import Stores
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.session.sessions import Sessions
+from gateway.sftp.session.shares import Shares
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -186,17 +189,40 @@ def test_a_session_that_cannot_be_recorded_is_refused_in_order(tmp_path: Path) -
             raise AuditUnavailable("no space")
 
     class Home:
-        def papers_of(self, _: object) -> Any:
+        def papers_of(self, _: object, __: float) -> Any:
             taken.append("place")
             return SimpleNamespace(take_place=lambda: taken.clear)
 
     stores = cast(Stores, SimpleNamespace(folder=DataFolder(tmp_path), recorder=Unrecorded()))
     nothing = cast(Any, None)
-    sessions = Sessions(GatewaySettings, stores, nothing, cast(Clients, Home()), nothing, nothing, lambda _: OwnTally(), None)
-    account = SimpleNamespace(person=SimpleNamespace(name="acme", role="client"))
+    sessions = Sessions(GatewaySettings, stores, nothing, cast(Clients, Home()), nothing, nothing, lambda _: OwnTally(), None, Shares())
+    account = SimpleNamespace(person=SimpleNamespace(name="acme", role="client"), found_at=0.0)
     login = SimpleNamespace(account=account, client=SimpleNamespace(name="acme"), address="192.0.2.1", software="x")
     assert sessions.enter(cast(Any, login), nothing) is None
     assert taken == []  # its place is given back
+
+
+def test_clients_that_went_away_keep_few_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.sftp.papers.clients.MOST_IDLE", 3)
+
+    async def work(desk: Desk) -> None:
+        stores = Stores(desk.folder, cast(Any, None), desk.spool, desk.vault, cast(Any, desk.keys), desk.recorder)
+        clients = Clients(GatewaySettings, stores, desk.papers.book.parts, lambda _: True)
+        names = [f"c{number}" for number in range(40)]
+        for name in names:
+            Tree.create(desk.folder.jail(name)).close()
+        before = len(os.listdir("/proc/self/fd"))
+        first = None
+        for name in names:
+            papers = clients.papers_of(cast(Any, SimpleNamespace(name=name, limits=Limits(), custody="managed")), 0.0)
+            first = first or papers
+            first.users.add(desk)  # somebody has a session all the time
+        assert len(os.listdir("/proc/self/fd")) - before <= 2 * 8
+        assert first is not None and first.tree.stat(parse(b"/inbox")).kind == "folder"
+        clients.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    run(work, tmp_path)
 
 
 def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path: Path) -> None:
@@ -247,5 +273,30 @@ def test_a_handle_that_was_not_given_out_is_nothing(tmp_path: Path) -> None:
             await mine.ask(ask.ReadFolder, handle)
         await mine.close(handle)
         assert await mine.get("/inbox/a") == b"mine"
+
+    run(work, tmp_path)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_resume_that_fails_half_way_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    """Else the partial stays locked until a restart, or one without a name lies in the spool."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.write(await session.open("/inbox/a", WRITE), 0, bytes(300_000))
+        await session.lost()
+        if gone:
+            (desk.folder.spool_partial / desk.partials()[0]).unlink()
+
+        def fails(*_: Any, **__: Any) -> Any:
+            raise Refused("failure", "the disk is full")
+
+        again, before = desk.session(), (desk.partials(), len(os.listdir("/proc/self/fd")))
+        with monkeypatch.context() as patch:
+            patch.setattr(type(desk.tree), "put", fails) if gone else patch.setattr(type(desk.papers.quota), "adopt", fails)
+            with pytest.raises(Refusal, match="full"):
+                await again.open("/inbox/a", RESUME)
+        assert (desk.partials(), len(os.listdir("/proc/self/fd"))) == before
+        await again.close(await again.open("/inbox/a", RESUME))
 
     run(work, tmp_path)

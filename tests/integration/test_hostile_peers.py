@@ -19,6 +19,7 @@ import asyncssh
 import pytest
 
 from gateway.sftp.role import DESCRIPTORS
+from tests.integration.footprint import resident
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
 INIT = b"\x00\x00\x00\x05\x01\x00\x00\x00\x03"
@@ -29,7 +30,7 @@ ROOM = 150  # megabytes that a server may grow by
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("peers")) as running:
+    with running_server(tmp_path_factory.mktemp("peers"), "login_seconds = 300\n") as running:
         running.sftp(f"put {running.key}.pub /inbox/paper")
         yield running
 
@@ -40,12 +41,6 @@ def text(value: bytes) -> bytes:
 
 def packet(body: bytes) -> bytes:
     return text(body)
-
-
-def resident(pid: int) -> int:
-    """Megabytes."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) // 1024
 
 
 async def log_in(server: Server, **options: Any) -> asyncssh.SSHClientConnection:
@@ -69,7 +64,7 @@ async def longest_wait(sftp: asyncssh.SFTPClient, seconds: float) -> float:
     return worst
 
 
-async def best_of(measure: Callable[[], Awaitable[float]], rounds: int = 3) -> float:
+async def best_of(measure: Callable[[], Awaitable[float]], rounds: int = 12) -> float:
     """An attack that works, works every time; a machine that is busy with other things does not wait every time."""
     best = float("inf")
     for _ in range(rounds):
@@ -132,25 +127,28 @@ def test_the_server_can_exchange_keys_in_the_middle_of_a_transfer(server: Server
     assert back.read_bytes() == source.read_bytes()
 
 
-def _ignore_flood(port: int) -> None:
-    """SSH_MSG_IGNORE of 16 bytes without end."""
+def _ignore_flood(port: int, over: threading.Event) -> None:
+    """SSH_MSG_IGNORE of 16 bytes without end, until it is `over`."""
     body = struct.pack(">IB", 12, 6) + b"\x02\0\0\0\0" + b"\0" * 6
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as peer:
-        peer.settimeout(3)
-        peer.sendall(b"SSH-2.0-x\r\n")
-        end = time.monotonic() + 2
-        while time.monotonic() < end:
-            peer.sendall(body * 20_000)
+    while not over.is_set():
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as peer:
+            peer.settimeout(3)
+            peer.sendall(b"SSH-2.0-x\r\n")
+            while not over.is_set():
+                peer.sendall(body * 20_000)
 
 
 def test_a_stranger_with_tiny_packets_holds_up_nobody(server: Server) -> None:
     async def main() -> float:
         async with bystander(server) as sftp:
-            flood = threading.Thread(target=_ignore_flood, args=(server.port,))
+            over = threading.Event()
+            flood = threading.Thread(target=_ignore_flood, args=(server.port, over))
             flood.start()
-            worst = await best_of(lambda: longest_wait(sftp, 0.6))
-            await asyncio.to_thread(flood.join)
-            return worst
+            try:
+                return await best_of(lambda: longest_wait(sftp, 0.6))
+            finally:
+                over.set()
+                await asyncio.to_thread(flood.join)
 
     assert asyncio.run(main()) < PATIENCE
 
@@ -195,7 +193,7 @@ def test_whoever_holds_all_places_before_login_does_not_keep_them(server: Server
     """Slow ones, each from an address of its own, that never say a word: those who log in take the places of the oldest."""
     with contextlib.ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), source_address=(f"127.0.1.{n}", 0))) for n in range(1, 121)]
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while True:
             with contextlib.suppress(AssertionError):
                 server.sftp("ls /inbox")
@@ -223,13 +221,19 @@ def test_one_person_cannot_take_all_connections(tmp_path: Path) -> None:
         for _ in range(8):
             with contextlib.suppress(OSError, asyncssh.Error):
                 held.append(await log_in(server))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(60):
+            while sum(not connection.is_closed() for connection in held) > 4:
+                await asyncio.sleep(0.05)
         assert sum(not connection.is_closed() for connection in held) == 4
         for connection in held:
             connection.abort()
-        await asyncio.sleep(0.3)
-        async with bystander(server) as sftp:  # and the places are given back
-            await sftp.stat("/inbox")
+        async with asyncio.timeout(60):  # and the places are given back
+            while True:
+                with contextlib.suppress(OSError, asyncssh.Error):
+                    async with bystander(server) as sftp:
+                        await sftp.stat("/inbox")
+                        return
+                await asyncio.sleep(0.05)
 
     with running_server(tmp_path, "max_sessions_per_person = 4\n") as running:
         asyncio.run(main(running))
@@ -246,12 +250,11 @@ def test_a_keyd_that_hangs_stops_reading_alone(tmp_path: Path) -> None:
                 sessions = [await connections[number % 2].start_sftp_client() for number in range(24)]
                 waiting = [asyncio.ensure_future(session.open(f"/inbox/{number}", "rb")) for number, session in enumerate(sessions)]
                 await asyncio.sleep(0.5)
-                began = time.monotonic()
                 async with sftp.open("/inbox/other", "wb") as file:
                     await file.write(b"paper")
                 async with await log_in(server):
                     pass
-                assert time.monotonic() - began < 3
+                assert not any(one.done() for one in waiting), "it waited for them"
             finally:
                 os.kill(server.pid("keyd"), signal.SIGCONT)
             assert all(not isinstance(done, BaseException) for done in await asyncio.gather(*waiting, return_exceptions=True))
@@ -260,7 +263,10 @@ def test_a_keyd_that_hangs_stops_reading_alone(tmp_path: Path) -> None:
 
     with running_server(tmp_path) as running:
         running.sftp(*(f"put {running.key}.pub /inbox/{number}" for number in range(24)))
-        time.sleep(0.6)
+        until = time.monotonic() + 240
+        while len(running.landed()) < 24:  # what has not landed is read without keyd
+            assert time.monotonic() < until
+            time.sleep(0.1)
         asyncio.run(main(running))
 
 

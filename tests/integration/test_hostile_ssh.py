@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import paramiko
 import pytest
 
+from tests.integration.footprint import resident
 from tests.integration.sftp_rig import CLIENT, Server, running_server
 
-SECONDS = 20
+SECONDS = 60
 ECDH_INIT = 30
+GROWTH_MEGABYTES = 50
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,20 @@ def test_a_broken_request_tells_no_known_name_from_an_unknown_one(server: Server
     assert answers(server, CLIENT.encode(), body) == answers(server, b"nobody", body)
 
 
+NO_KEYS = {
+    "a point that is not on its curve": text(b"ecdsa-sha2-nistp256") + text(b"nistp256") + text(b"\x04" + b"\x01" * 64),
+    "no point": text(b"ecdsa-sha2-nistp256") + text(b"nistp256") + text(b""),
+    "an exponent of one": text(b"ssh-rsa") + text(b"\x01") + text(b"\x7f" * 384),
+    "an application that is no text": text(b"sk-ssh-ed25519@openssh.com") + text(b"\x11" * 32) + text(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("key", NO_KEYS.values(), ids=NO_KEYS)
+def test_what_is_no_key_is_refused_and_counted_as_any_other(server: Server, key: bytes) -> None:
+    algorithm = key[4 : 4 + int.from_bytes(key[:4], "big")]
+    assert answers(server, CLIENT.encode(), text(b"publickey") + b"\x00" + text(algorithm) + text(key)) == [51]
+
+
 NAMES = [
     b"",
     b"\x00",
@@ -176,34 +192,37 @@ def test_a_window_that_grows_without_end_disturbs_nobody(server: Server) -> None
         assert sorted(sftp.listdir("/")) == ["inbox", "outbox", "receipts"]
 
 
-def fuzz_messages(port: int, key: paramiko.PKey | None, draw: random.Random, until: float) -> int:
-    """Random SSH messages in encrypted connections, before a login or (with a key) after it; how many connections."""
-    count = 0
-    while time.monotonic() < until:
-        with contextlib.suppress(paramiko.SSHException, OSError, EOFError), keyed(port) as transport:
-            if key is not None:
-                transport.auth_publickey(CLIENT, key)
-                channel = transport.open_session()
-                channel.invoke_subsystem("sftp")
-            for _ in range(50):
-                if not transport.is_active():
-                    break
-                kind = draw.choice([*range(1, 8), 20, 21, 30, 31, *range(50, 67), *range(80, 101), draw.randrange(256)])
-                number = struct.pack(">I", draw.choice([0, 1, 2**31, 2**32 - 1]))
-                rest = draw.choice([b"", number, number + number, text(draw.randbytes(draw.randrange(40))), draw.randbytes(draw.randrange(3000))])
-                send(transport, bytes([kind]) + draw.choice([b"", number, text(b"session"), text(b"publickey")]) + rest)
-            ends_soon = time.monotonic() + 0.1
-            while transport.is_active() and time.monotonic() < ends_soon:
-                time.sleep(0.01)
-        count += 1
-    return count
+def fuzz_messages(port: int, key: paramiko.PKey | None, draw: random.Random) -> None:
+    """Random SSH messages in an encrypted connection, before a login or (with a key) after it."""
+    with contextlib.suppress(paramiko.SSHException, OSError, EOFError), keyed(port) as transport:
+        if key is not None:
+            transport.auth_publickey(CLIENT, key)
+            channel = transport.open_session()
+            channel.invoke_subsystem("sftp")
+        for _ in range(50):
+            if not transport.is_active():
+                break
+            kind = draw.choice([*range(1, 8), 20, 21, 30, 31, *range(50, 67), *range(80, 101), draw.randrange(256)])
+            number = struct.pack(">I", draw.choice([0, 1, 2**31, 2**32 - 1]))
+            rest = draw.choice([b"", number, number + number, text(draw.randbytes(draw.randrange(40))), draw.randbytes(draw.randrange(3000))])
+            send(transport, bytes([kind]) + draw.choice([b"", number, text(b"session"), text(b"publickey")]) + rest)
+        ends_soon = time.monotonic() + 0.1
+        while transport.is_active() and time.monotonic() < ends_soon:
+            time.sleep(0.01)
 
 
-def test_random_messages_before_and_after_the_login(server: Server, fuzz_seconds: float) -> None:
+def test_random_messages_before_and_after_the_login(server: Server, fuzz_seconds: float, fuzz_seed: int) -> None:
     key = paramiko.Ed25519Key.from_private_key_file(str(server.key))
-    draw = random.Random(random.SystemRandom().getrandbits(32))
-    for shown in (None, key):
-        assert fuzz_messages(server.port, shown, draw, time.monotonic() + fuzz_seconds / 4) > 0
+    draw, count = random.Random(fuzz_seed), 0
+    memory, until = resident(server.pid()), time.monotonic() + fuzz_seconds
+    while time.monotonic() < until:
+        for shown in (None, key):
+            fuzz_messages(server.port, shown, draw)
+            count += 1
+    grown = resident(server.pid()) - memory
+    print(f"messages: {count} connections, {grown:+} MB of {memory}")
+    assert count
+    assert grown < GROWTH_MEGABYTES
     server.sftp("ls /inbox")
     opened = {event["session"] for event in server.events("session.opened")}
     deadline = time.monotonic() + SECONDS

@@ -35,6 +35,7 @@ def test_a_drop_box_takes_and_gives_nothing_back(tmp_path: Path) -> None:
                 await attempt
             assert caught.value.code is Status.PERMISSION_DENIED, caught.value
         assert await session.list("/inbox") == ["a"]
+        assert await session.list("/") == ["inbox", "receipts"]  # whoever copies everything is not stopped by what may not be listed
         await session.put("/inbox/b.part", b"second")
         with pytest.raises(Refusal, match="replaced"):
             await session.rename("/inbox/b.part", "/inbox/a", replace=True)
@@ -98,22 +99,25 @@ def limit(server: Server, **columns: object) -> None:
 def test_an_upload_is_held_to_its_speed_and_others_are_not(server: Server) -> None:
     limit(server, upload_bytes_per_second=1_000_000)
     with paramiko_client(server) as client, client.open_sftp() as sftp, client.open_sftp() as other:
-        began = time.monotonic()
-        with sftp.open("/inbox/slow", "wb") as file:
-            file.set_pipelined(True)
-            file.write(os.urandom(2_500_000))
-            asked = time.monotonic()
-            other.listdir("/outbox")
-            assert time.monotonic() - asked < 2.5
-        assert 1.5 < time.monotonic() - began < 30
+        waited = []
+        while len(waited) < 4 and min(waited, default=2.5) >= 2.5:  # a machine that is busy is not so every time
+            began = time.monotonic()
+            with sftp.open("/inbox/slow", "wb") as file:
+                file.set_pipelined(True)
+                file.write(os.urandom(2_500_000))
+                asked = time.monotonic()
+                other.listdir("/outbox")
+                waited.append(time.monotonic() - asked)
+            assert 1.5 < time.monotonic() - began < 60
+        assert min(waited) < 2.5, waited
         limit(server, upload_bytes_per_second=None)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while True:  # within seconds it holds no more, in the session that is open
             began = time.monotonic()
             with sftp.open("/inbox/fast", "wb") as file:
                 file.set_pipelined(True)
-                file.write(bytes(1_500_000))
-            if time.monotonic() - began < 0.5:
+                file.write(bytes(3_000_000))
+            if time.monotonic() - began < 1.5:
                 break
             assert time.monotonic() < deadline
 
@@ -125,7 +129,7 @@ def test_sessions_of_a_client_are_bounded_and_given_back(server: Server) -> None
         with pytest.raises(paramiko.SSHException):
             client.open_sftp()
         sessions[0].close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 240
         while True:
             with contextlib.suppress(paramiko.SSHException):
                 client.open_sftp().listdir("/inbox")
@@ -140,7 +144,7 @@ def test_a_quota_that_is_set_while_somebody_uploads_holds(server: Server) -> Non
         file = sftp.open("/inbox/growing", "wb")
         file.write(bytes(100_000))
         limit(server, quota_bytes=200_000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         with pytest.raises(OSError, match="over the quota"):
             while time.monotonic() < deadline:
                 file.write(bytes(50_000))
@@ -153,3 +157,20 @@ def test_a_quota_that_is_set_while_somebody_uploads_holds(server: Server) -> Non
         space = server.sftp("df /inbox")
     assert " 192 " in space, space  # KB, in blocks of 4
     limit(server, quota_bytes=None)
+
+
+def test_a_session_opened_late_on_an_old_connection_does_not_bring_the_old_limits_back(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        old = [stack.enter_context(paramiko_client(server)) for _ in range(4)]  # some of them at the client's home
+        sftp = stack.enter_context(old[0].open_sftp())
+        limit(server, profile="read-only")
+        deadline = time.monotonic() + 240
+        with pytest.raises(PermissionError):
+            while time.monotonic() < deadline:
+                sftp.open("/inbox/early", "wb").close()
+        for connection in old:
+            with connection.open_sftp() as late, pytest.raises(PermissionError):
+                late.open("/inbox/late", "wb")
+            with pytest.raises(PermissionError):
+                sftp.open("/inbox/late", "wb")
+    limit(server, profile="exchange")

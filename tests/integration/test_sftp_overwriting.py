@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.read import read as events
 from gateway.sftp.protocol.wire import OpenFlag
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
 
@@ -26,6 +27,30 @@ def test_several_handles_make_one_paper(tmp_path: Path) -> None:
             await session.close(handle)
         await desk.land_all()
         assert desk.landed() == [("/inbox/a", BIG)]
+
+    run(work, tmp_path)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+@pytest.mark.parametrize("place", ["settling", "landed", "sealed"])
+def test_reading_by_a_handle_that_may_write_is_recorded(tmp_path: Path, place: str, clean: bool) -> None:
+    """It must not be a way to read papers that nobody hears of."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", BIG)
+        (paper,) = [pointer.paper for _, pointer, _ in desk.papers.tree.pointers()]
+        if place != "settling":
+            await desk.land_all()
+        if place == "sealed":
+            desk.seal_all()
+        reader = desk.session()
+        handle = await reader.open("/inbox/a", OpenFlag.READ | OpenFlag.WRITE)
+        assert await reader.read(handle, 0, 30_000) == BIG[:30_000]
+        await (reader.close(handle) if clean else reader.lost())
+        desk.audit.sync()
+        (read,) = [entry for entry in events(desk.folder.audit) if entry["event"] == "paper.read"]
+        assert (read["path"], read["paper"], read["bytes"]) == ("/inbox/a", paper, 30_000)
 
     run(work, tmp_path)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,15 +23,54 @@ from tests.integration.test_sftp_defence import fail, turned_away
 SLOW = 500_000  # bytes a second
 
 
+class Manager:
+    """A service manager: hears what processes say, and knows which one said it."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind(str(path))
+        self._heard: list[tuple[int, str]] = []
+        self._thread = threading.Thread(target=self._listen, name="manager", daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            news, about, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(12))
+            if not news:
+                return
+            (sender,) = (struct.unpack("3i", data)[0] for _, kind, data in about if kind == socket.SCM_CREDENTIALS)
+            self._heard += [(sender, line) for line in news.decode().splitlines()]
+
+    def said_by(self, pid: int) -> list[str]:
+        """All lines, in order."""
+        return [line for sender, line in self._heard if sender == pid]
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
+        self._socket.close()
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("stop"), "stop_seconds = 20\n") as running:
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
+    """What the server's roles take for the service manager, which wants to hear from them every two seconds."""
+    path = tmp_path_factory.mktemp("manager") / "notify"
+    with closing(Manager(path)) as made, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NOTIFY_SOCKET", str(path))
+        environment.setenv("WATCHDOG_USEC", "2000000")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, manager: Manager) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("stop"), "stop_seconds = 60\n") as running:
         with Catalog.open(running.folder.catalog) as catalog:
             catalog.edit_client(CLIENT, upload_bytes_per_second=SLOW)
         yield running
 
 
-def until(holds: Callable[[], object], seconds: float = 20) -> None:
+def until(holds: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
@@ -76,9 +118,21 @@ def test_new_settings_and_a_new_host_key_disturb_nobody(server: Server, tmp_path
     server.folder.settings.write_text(settings)
 
 
-def test_a_transfer_that_runs_is_let_end_and_one_that_hangs_is_not_waited_for(server: Server, tmp_path: Path) -> None:
+def test_the_service_manager_is_told_of_it_all(server: Server, manager: Manager) -> None:
+    """After the two reloads above."""
+    gateway, keyd = server.pid(), server.pid("keyd")
+    until(lambda: [manager.said_by(pid).count("WATCHDOG=1") >= 2 for pid in (gateway, keyd)] == [True, True])
+    said = [line.partition("=")[0] for line in manager.said_by(gateway) if line != "WATCHDOG=1"]
+    assert said == ["READY", *["RELOADING", "MONOTONIC_USEC", "READY"] * 2]
+    (reloaded, _) = (int(line.partition("=")[2]) for line in manager.said_by(gateway) if line.startswith("MONOTONIC_USEC="))
+    assert 0 < time.monotonic() - reloaded / 1e6 < 300
+    assert [line for line in manager.said_by(keyd) if line != "WATCHDOG=1"] == ["READY=1"]
+
+
+def test_a_transfer_that_runs_is_let_end_and_one_that_hangs_is_not_waited_for(server: Server, manager: Manager, tmp_path: Path) -> None:
     source = tmp_path / "s"
     source.write_bytes(os.urandom(1_500_000))
+    pid = server.pid()
     with paramiko_client(server) as idle, idle.open_sftp() as hanging:
         held = hanging.open("/inbox/held", "wb")
         held.write(b"x" * 100)
@@ -86,11 +140,12 @@ def test_a_transfer_that_runs_is_let_end_and_one_that_hangs_is_not_waited_for(se
         stopping = threading.Thread(target=server.stop, args=("gateway",))
         began = time.monotonic()
         stopping.start()
-        assert sending.wait(30) == 0, sending.stdout and sending.stdout.read()
-        stopping.join(30)
-        assert time.monotonic() - began < 15
+        assert sending.wait(240) == 0, sending.stdout and sending.stdout.read()
+        stopping.join(240)
+        assert time.monotonic() - began < 45
     assert server.landed()["/inbox/running"] == source.read_bytes()
     assert "/inbox/held" not in server.landed()
+    assert manager.said_by(pid).count("STOPPING=1") == 1
     server.start("gateway")
 
 
@@ -98,13 +153,14 @@ def test_asked_twice_it_cuts_and_what_was_cut_is_resumed(server: Server, tmp_pat
     source = tmp_path / "s"
     source.write_bytes(os.urandom(10_000_000))
     sending = begin(server, source, "/inbox/cut")
+    until(lambda: any(path.stat().st_size > 200_000 for path in server.folder.spool_partial.iterdir()))
     pid = server.pid()
     os.kill(pid, signal.SIGTERM)
     time.sleep(0.5)
     began = time.monotonic()
     server.stop("gateway")
-    assert time.monotonic() - began < 5
-    assert sending.wait(20) != 0
+    assert time.monotonic() - began < 30
+    assert sending.wait(240) != 0
     server.start("gateway")
     with Catalog.open(server.folder.catalog) as catalog:
         catalog.edit_client(CLIENT, upload_bytes_per_second=None)

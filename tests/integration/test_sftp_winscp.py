@@ -101,7 +101,7 @@ def session(client: paramiko.SSHClient) -> WinScp:
 
 def settled(server: Server, content: bytes) -> None:
     """Wait until the paper has landed. The spool names it by the path under which it was closed; the event by the one under which it landed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 240
     while content not in server.landed().values():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -117,7 +117,7 @@ def test_an_upload_that_is_cut_resumed_and_done_again(server: Server, tmp_path: 
         first.write(handle, content, 0, 9 * PIECE)
     with paramiko_client(server) as client:  # the line was lost
         again = session(client)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 240
         while not (there := again.size_of(PART)) or there < 4 * PIECE:
             assert time.monotonic() < deadline
         assert there <= 9 * PIECE

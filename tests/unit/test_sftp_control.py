@@ -17,6 +17,12 @@ LIST: dict[str, Any] = {"op": "list"}
 KILL: dict[str, Any] = {"op": "kill", "id": "1", "by": "ops"}
 
 
+@pytest.fixture(autouse=True)
+def long_ears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not answer in five seconds is left out: here the machine may be busy."""
+    monkeypatch.setattr("gateway.sftp.workers.control.ANSWER_SECONDS", 120.0)
+
+
 def asked(tmp_path: Path, users: Mapping[int, tuple[str, ...]] | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
     """What this process is answered to both questions, and whose connections ended."""
     killed: list[str] = []

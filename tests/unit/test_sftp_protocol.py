@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.sftp.protocol import decoding as protocol
 from gateway.sftp.protocol import replies
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.decoding import Unpacker, decode
@@ -270,3 +271,50 @@ def test_the_greeting_lists_what_is_offered() -> None:
 def test_space_in_blocks() -> None:
     body = unpacked(replies.space(1, replies.Space(4096 * 10, 4096 * 3, 7, 6, True)))
     assert struct.unpack(">BI11Q", body)[2:] == (4096, 4096, 10, 3, 3, 7, 6, 6, 0, 3, 255)
+
+
+near = st.integers(-3, 3)
+
+
+@st.composite
+def usual(draw: st.DrawFn) -> bytes:
+    """An OPEN, CLOSE or WRITE as clients send it, or one that is wrong in some place."""
+    kind = draw(st.sampled_from([Type.OPEN, Type.CLOSE, Type.WRITE]))
+    name = draw(st.binary(min_size=8, max_size=8) | st.binary(max_size=12))
+    claimed = max(0, len(name) + draw(st.just(0) | near))
+    raw = struct.pack(">BII", kind, draw(numbers), claimed) + name
+    if kind == Type.WRITE:
+        data = draw(st.binary(max_size=20))
+        raw += struct.pack(">QI", draw(offsets), max(0, len(data) + draw(st.just(0) | near))) + data
+    elif kind == Type.OPEN:
+        raw += struct.pack(">I", draw(numbers)) + draw(attributes())[1]
+    return raw[: len(raw) + min(0, draw(st.just(0) | near))] + draw(st.just(b"") | st.binary(max_size=3))
+
+
+@given(usual())
+@settings(max_examples=200)
+def test_the_quick_way_reads_what_the_careful_one_reads(raw: bytes) -> None:
+    def read() -> tuple[object, ...]:
+        try:
+            found = decode(memoryview(raw))
+        except ask.Malformed as error:
+            return error.text, error.request_id
+        return type(found), tuple(bytes(field) if isinstance(field, memoryview) else field for field in found)
+
+    quick = read()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "_USUAL", {})
+        assert read() == quick
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_the_quick_way_has_the_same_bounds(extra: int) -> None:
+    for raw in (
+        struct.pack(">BII8sQI", Type.WRITE, 1, 8, bytes(8), 0, MAX_PAYLOAD + extra) + bytes(MAX_PAYLOAD + extra),
+        struct.pack(">BI", Type.OPEN, 1) + text(b"a" * (MAX_PATH + extra)) + struct.pack(">III", 1, 4, 0),
+    ):
+        if extra:
+            with pytest.raises(ask.Malformed, match="at most"):
+                decode(memoryview(raw))
+        else:
+            decode(memoryview(raw))

@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -52,10 +53,14 @@ class Known(Protocol):
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who may log in. `clients` are those of whom they see something: one for the role `client`, all for an auditor."""
+    """Somebody who may log in. `clients` are those of whom they see something: one for the role `client`, all for an auditor.
+
+    `found_at` is when the catalog was asked, by `time.monotonic`: a login keeps its account while the catalog goes on.
+    """
 
     person: Person
     clients: tuple[Client, ...]
+    found_at: float = field(default=float("-inf"), compare=False)
 
     @property
     def realm(self) -> frozenset[str]:
@@ -80,10 +85,13 @@ class Shown:
     factors: Combination = frozenset()
     fingerprint: str = ""
     certificate: CertificateFacts | None = None
+    password_hash: str = field(default="", repr=False)  # against which the password was checked
+    totp_since: datetime | None = None  # of the second factor whose code was checked
 
 
 def find(catalog: Known, name: str) -> Account | None:
     """Blocking: who may log in under `name` now, from anywhere; None for everybody else."""
+    now = time.monotonic()
     try:
         check_name(name)
     except NightsafeError:
@@ -96,8 +104,8 @@ def find(catalog: Known, name: str) -> Account | None:
     if person is None or not admissible(person, datetime.now(UTC)):
         return None
     if person.role == "auditor":
-        return Account(person, tuple(catalog.clients()))
-    return Account(person, tuple(client for client in clients if person.sees(client.name))) if clients else None
+        return Account(person, tuple(catalog.clients()), now)
+    return Account(person, tuple(client for client in clients if person.sees(client.name)), now) if clients else None
 
 
 async def look_up(catalog: Known, name: str, run: Callable[[Callable[[], Account | None]], Awaitable[Account | None]]) -> Account | None:
@@ -139,7 +147,9 @@ def still_holds(account: Account | None, realm: frozenset[str], shown: Shown, wa
     """
     if account is None or account.realm != realm or not allowed(account.person.allow_from, address) or not suffices(wanted, shown.factors):
         return False
-    if "password" in shown.factors and account.person.password_hash is None:
+    if "password" in shown.factors and account.person.password_hash != shown.password_hash:  # taken away, or changed
+        return False
+    if "totp" in shown.factors and (not account.person.totp or account.person.totp_since != shown.totp_since):  # the same
         return False
     if "publickey" not in shown.factors:
         return True

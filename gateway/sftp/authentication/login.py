@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -185,7 +186,7 @@ class Login(asyncssh.SSHServer):
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether this key leads on; asked with a signature, which the connection checks, and without."""
-        asked_at = self._now()
+        asked_at = self._attempt()
         account = await self._account(username)
         if account is not None and strong(key) and key_of(account.person, key.public_data, self.address, datetime.now(UTC)) is not None:
             return self._examine(replace(self.shown, fingerprint=fingerprint_of(key), certificate=None))
@@ -193,7 +194,7 @@ class Login(asyncssh.SSHServer):
 
     async def validate_certificate(self, username: str, certificate: SSHOpenSSHCertificate) -> bool:
         """Asked by the connection, which has checked the signature, the times, the addresses and that `username` is a principal."""
-        asked_at = self._now()
+        asked_at = self._attempt()
         account = await self._account(username)
         facts = facts_of(certificate)
         if facts is not None and await self._host.check_certificate(certificate.signing_key.public_data, facts) and account is not None:
@@ -202,10 +203,12 @@ class Login(asyncssh.SSHServer):
 
     async def validate_password(self, username: str, password: str) -> bool:
         """Whether this is the password of that name, asked for at this point."""
-        asked_at = self._now()
+        asked_at = self._attempt()
         account = await self._account(username)
         kept = account.person.password_hash if account is not None and self._leads_on("password") else None
         if await self._host.check_password(kept, password, self.address) and self._asked == username:
+            self.shown = replace(self.shown, password_hash=kept or "")
+            self.attempts -= 1
             return True
         return await self._refuse(asked_at)
 
@@ -215,9 +218,12 @@ class Login(asyncssh.SSHServer):
 
     async def validate_kbdint_response(self, username: str, responses: asyncssh.auth.KbdIntResponse) -> bool:
         """Whether this is the next code of that name."""
-        asked_at = self._now()
+        asked_at = self._attempt()
         account = await self._account(username)
-        if account is not None and len(responses) == 1 and await self._host.check_code(account.person.name, responses[0]):
+        right = account is not None and len(responses) == 1 and await self._host.check_code(account.person.name, responses[0])
+        if account is not None and right and self._asked == username:
+            self.shown = replace(self.shown, totp_since=account.person.totp_since)
+            self.attempts -= 1
             return True
         return await self._refuse(asked_at)
 
@@ -269,18 +275,25 @@ class Login(asyncssh.SSHServer):
     def _examine(self, candidate: Shown) -> bool:
         """The key is the person's: whether it leads on. A question without a signature comes here, too."""
         if not self._leads_on("publickey"):
-            self.attempts += 1
             return False
         self._candidate = candidate
+        self.attempts -= 1
         return True
 
-    async def _refuse(self, asked_at: float) -> bool:
+    def _attempt(self) -> float:
+        """One begins, and counts unless it is right: a client that asks for something else meanwhile cancels it, and would try without end. When it
+        began. Raises DisconnectError."""
         self.attempts += 1
+        if self._connection is not None:
+            self._connection.check_attempts(self.attempts)
+        return self._now()
+
+    async def _refuse(self, asked_at: float) -> bool:
         await asyncio.sleep(max(0.0, asked_at + REFUSAL_SECONDS - self._now()))
         return False
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()  # as the event loop's
 
     # what follows
 
@@ -310,7 +323,7 @@ class Login(asyncssh.SSHServer):
 
     def touch(self) -> None:
         """Something was asked, or answered."""
-        self.touched_at = self._now()
+        self.touched_at = time.monotonic()
 
     @property
     def is_busy(self) -> bool:

@@ -13,6 +13,7 @@ import structlog
 
 from config.errors import NightsafeError
 from config.folder import DataFolder
+from config.lasting import LastingFault
 from config.settings import GatewaySettings
 from gateway.catalog import Person
 from gateway.catalog.factors import Combination, combinations
@@ -25,6 +26,7 @@ from gateway.sftp.defender.doorkeeper import Doorkeeper
 from gateway.sftp.defender.tallies import Tally
 from gateway.sftp.papers.stores import Stores
 from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.shares import Shares
 from gateway.sftp.workers.relay import AnySession
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ class Logins:
         doorkeeper: Doorkeeper,
         tally: Callable[[str], Tally],
         new_session: Callable[[Login], AnySession],
+        shares: Shares,
     ) -> None:
         self._settings = settings
         self._stores = stores
@@ -56,9 +59,11 @@ class Logins:
         self._doorkeeper = doorkeeper
         self._by_name = tally("logins")
         self._new_session = new_session
+        self._shares = shares
         self._passwords = PasswordChecks()
         self._first: Combination = frozenset({"publickey"})
         self._first_until = 0.0
+        self._catalog_fault = LastingFault("login.catalog_unavailable")
         self.live: set[Login] = set()
 
     def close(self) -> None:
@@ -84,8 +89,9 @@ class Logins:
             try:
                 passwords = await self._pool.run(self._stores.catalog.any_password)
             except NightsafeError as error:
-                log.warning("login.catalog_unavailable", error=error.message)
+                self._catalog_fault.met(error)
             else:
+                self._catalog_fault.over()
                 self._first = frozenset({"publickey", "password"} if passwords else {"publickey"})
         return self._first
 
@@ -130,7 +136,11 @@ class Logins:
         """A connection that tried ended without a login: recorded, and counted against its address."""
         self._defender.failed(login.address, login.attempts)
         facts: dict[str, Any] = {"person": login.asked, "address": login.address, "software": login.software, "attempts": login.attempts}
-        if self._stores.recorder.login_failed(**facts, reason=reason):
+        try:
+            told = self._stores.recorder.login_failed(**facts, reason=reason)
+        except NightsafeError:
+            told = True  # by the log alone
+        if told:
             # fail2ban and CrowdSec read this line: config/fail2ban, config/crowdsec. What strangers choose comes after the address.
             log.warning("login.failed", address=login.address, attempts=login.attempts, reason=reason, person=login.asked)
 
@@ -139,6 +149,7 @@ class Logins:
         if login.connection is None or login.account is None:
             return
         self._doorkeeper.has_logged_in(login.connection)
+        login.connection.share = self._shares.of(login.account.person.name)
         try:
             self._stores.recorder.logged_in(login.account.person, self._facts_of(login))
         except NightsafeError as error:  # what cannot be recorded does not happen
@@ -191,7 +202,11 @@ class Logins:
         if login.connection is None or person is None:
             return
         _end(login)
-        self._stores.recorder.revoked(person=person.name, client=person.client, address=login.address, software=login.software, reason=why)
+        facts: dict[str, Any] = {"person": person.name, "client": person.client, "address": login.address, "software": login.software}
+        try:
+            self._stores.recorder.revoked(**facts, reason=why)
+        except NightsafeError as error:  # a full disk keeps nobody in, nor those who are to go next
+            log.warning("session.revoked", **facts, reason=why, not_recorded=error.message)
 
     def told(self) -> list[dict[str, Any]]:
         """Who is logged in here, for `nightsafe sessions`."""

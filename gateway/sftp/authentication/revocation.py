@@ -12,15 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
-from config.errors import NightsafeError
+from config.lasting import LastingFault
 from gateway.catalog.database import Changes
 from gateway.catalog.limits import Limits
 from gateway.sftp.authentication.accounts import Known, find
 from gateway.sftp.authentication.login import Login
-
-log = structlog.get_logger()
 
 POLL_SECONDS = 0.25
 
@@ -58,18 +54,19 @@ class Revocation:
         self._changes = catalog.changes()
         self._stale = True  # something was committed that was not looked at yet
         self._mark = b""
+        self._again = False  # something else than the catalog was changed
         self._checked: set[Login] = set()  # looked at since they logged in: one that was let in while the change was made is not yet
         self._ended: set[Login] = set()  # told to go, and not gone yet
 
     async def keep(self) -> None:
         """Watch until cancelled. A catalog that cannot be read ends nobody's session; it is asked again."""
+        fault = LastingFault("revocation.not_checked")
         while True:
             try:
                 await self.check()
-            except NightsafeError as error:
-                log.warning("revocation.not_checked", error=error.message)
-            except Exception as error:
-                log.exception("revocation.crashed", exc_info=error)
+                fault.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is: nobody else ends these sessions
+                fault.met(error)
             await asyncio.sleep(POLL_SECONDS)
 
     async def check(self) -> None:
@@ -78,14 +75,28 @@ class Revocation:
         self._ended &= logins
         if not logins:
             return
-        fresh = not logins <= self._checked
-        gone = await self._run(lambda: self._refused(logins, look=fresh))
+        self._end_those(logins, set())  # an end that was known before needs no catalog
+        look = self._again or not logins <= self._checked
+        self._again = False
+        try:
+            gone = await self._run(lambda: self._refused(logins, look=look))
+        except BaseException:
+            self._again = look  # nobody was looked at
+            raise
         self._checked = logins
+        self._end_those(logins, gone)
+
+    def _end_those(self, logins: set[Login], gone: set[Login]) -> None:
+        """End those of `logins` that are `gone`, or whose time has come."""
         now = datetime.now(UTC)
         for login in logins - self._ended:
             if login in gone or (login.until is not None and login.until <= now):
                 self._ended.add(login)
                 self._end(login, "may not log in any more")
+
+    def look_again(self) -> None:
+        """At everybody who is logged in: the settings say something else than before."""
+        self._again = True
 
     def close(self) -> None:
         """End the watch on the catalog."""

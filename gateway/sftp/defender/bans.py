@@ -6,6 +6,7 @@ It may be lost without harm: bans are forgotten then. So nothing is synced to th
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -186,5 +187,5 @@ def _translated(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise OutOfReach(
-            f"{path.name} cannot be used: {error}", "it holds bans alone: stop the gateway and remove it, and it is made anew"
+            f"{path.name} cannot be used: {error}", f"it holds bans alone; stop the gateway, then: rm {shlex.quote(str(path))}; it is made anew"
         ) from error

@@ -14,6 +14,7 @@ from contextlib import suppress
 import structlog
 
 from config.errors import NightsafeError
+from config.lasting import LastingFault
 from gateway.catalog.networks import contains, parse_address
 from gateway.sftp.defender.bans import Ban, BanStore, Rules, group_of
 from gateway.sftp.session.pool import Pool
@@ -70,13 +71,13 @@ class Defender:
 
     async def keep(self) -> None:
         """Share what was seen, until cancelled."""
+        fault = LastingFault("defender.not_kept")
         while True:
             try:
                 await self.sync()
-            except NightsafeError as error:
-                log.warning("defender.not_kept", error=error.message)
-            except Exception as error:
-                log.exception("defender.crashed", exc_info=error)
+                fault.over()
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
+                fault.met(error)
             await asyncio.sleep(SYNC_SECONDS)
 
     async def sync(self) -> None:

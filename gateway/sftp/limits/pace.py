@@ -12,12 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from config.files import FILE_MODE
+from config.lasting import LastingFault
 from gateway.store import locks
-
-log = structlog.get_logger()
 
 BURST_SECONDS = 0.5  # that may be had at once after a pause
 AHEAD_SHARE = 20  # of what one second may have is paid for at a time
@@ -70,6 +67,7 @@ class Pace:
         self._rates: list[int | None] = [None, None]
         self._paid = [0, 0]  # bytes
         self._until = 0
+        self._fault = LastingFault("pace.not_shared")
         self.is_limited = False
 
     def limit(self, upload: int | None, download: int | None) -> None:
@@ -97,7 +95,7 @@ class Pace:
             if self._times is not None:
                 return self._times.pay(way, nanoseconds, now)
         except OSError as error:
-            log.warning("pace.not_shared", error=error.strerror)
+            self._fault.met(error)
         return max(self._until, now) + nanoseconds
 
     @property

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from config.words import counted
 from gateway.catalog.limits import Limits
 from gateway.jail import Pointer, Refused
 from gateway.sftp.limits.ledger import Account, Ledger, LedgerFull
@@ -135,7 +136,8 @@ class Quota:
         with self._ledger.changing() as account:
             if limit is not None and account.names >= limit:
                 self._was_short = True
-                raise Refused("no_space", f"over the quota: you have {limit} files and folders, and may have no more; remove some")
+                have = counted(limit, "file or folder", "files and folders")
+                raise Refused("no_space", f"over the quota: you have {have}, and may have no more; remove some")
             account.add(0, 1, 0)
 
     def remove_name(self, pointer: Pointer | None = None) -> None:
@@ -158,12 +160,12 @@ class Quota:
 
     def adopt(self, *, shown: int, size: int, booked: int | None = None) -> Hold:
         """For a broken upload that goes on: what was booked when it broke off is this hold's from now on."""
-        self._stored += size
         if self._ledger is not None:
             with self._ledger.changing() as account:
                 account.add(0, 0, -(size if booked is None else booked))
-                self._granted_stored += size
-                self._ledger.reserve(account, self._granted_size, self._granted_stored)
+                self._ledger.reserve(account, self._granted_size, self._granted_stored + size)
+            self._granted_stored += size
+        self._stored += size
         return Hold(self, shown, size)
 
     def take(self, size: int, stored: int) -> None:

@@ -8,17 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from config.errors import NightsafeError
 from config.inodes import lacks_inodes
+from config.lasting import LastingFault
 from gateway.jail import Refused
 
 FRESH_SECONDS = 0.25  # how long a look at the disk is good for
 WATCH_SECONDS = 2.0
 NO_SPACE = "no space left on the server; nothing that was acknowledged is lost"
-
-log = structlog.get_logger()
 
 
 class SpaceGuard:
@@ -92,9 +89,11 @@ class SpaceWatch:
 
     async def keep(self) -> None:
         """Watch until cancelled."""
+        fault = LastingFault("space.not_watched")
         while True:
             try:
                 self.look()
+                fault.over()
             except (OSError, NightsafeError) as error:
-                log.warning("space.not_watched", error=str(error))
+                fault.met(error)
             await asyncio.sleep(WATCH_SECONDS)

@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
-from typing import Any
 
 from gateway.jail import Pointer, Tree, VirtualPath
 from gateway.sftp.limits.crowding import Crowding
 from gateway.sftp.limits.quota import Quota
 from gateway.sftp.limits.space import SpaceGuard
+from gateway.sftp.papers.alarms import Alarm
 from gateway.sftp.papers.drafts import Draft, Stage
+from gateway.sftp.papers.sketches import SketchCount, Sketches
 from gateway.sftp.papers.sources import Archive
 from gateway.sftp.papers.sync_cost import SyncCost
 from gateway.sftp.papers.turns import Turns
-from gateway.sftp.session.pool import Pool
+from gateway.sftp.session.pool import FairPool, Pool
 from gateway.sftp.session.recording import Recorder
 from gateway.store.spool import Spool
 
 MOST_NAMES = 100_000
 MOST_DRAFTS = 256  # of one client before finished ones stop waiting for a change of name: each holds a descriptor
 
-After = Callable[[float, Draft, "Book"], Any]  # → asyncio.TimerHandle: land the draft in so many seconds
+After = Callable[[float, Draft, "Book"], Alarm]  # land the draft in so many seconds
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Parts:
     space: SpaceGuard
     pool: Pool
     reading: Pool  # for what waits for a key: a keyd that hangs must not take the threads that uploads need
+    copying: FairPool  # for what takes as long as a paper is large, one at a time of each client: nobody's downloads and logins wait for it
     recorder: Recorder
     settle: Callable[[VirtualPath], float]
     after: After
     most_names: Callable[[], int] = lambda: MOST_NAMES  # in one folder
     sync_cost: SyncCost = field(default_factory=SyncCost)  # until it is measured: high
+    sketches: SketchCount = field(default_factory=SketchCount)
     ticks: Iterator[int] = field(default_factory=count)
 
 
@@ -56,6 +59,7 @@ class Book:
         self.quota = quota or Quota()
         self.crowding = Crowding(tree.count, parts.most_names)
         self.turns = Turns()
+        self.sketches = Sketches(client, parts.spool, tree, parts.sketches)
         self.drafts: dict[VirtualPath, Draft] = {}
 
     def tick(self) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from collections.abc import Callable
 
 import structlog
 
 from config.errors import NightsafeError
+from config.lasting import LastingFault
 from config.settings import GatewaySettings
 from gateway.catalog import Client
 from gateway.catalog.database import Changes
@@ -23,6 +25,7 @@ from gateway.sftp.papers.stores import Stores
 log = structlog.get_logger()
 
 SHARE = 8  # one client may hold this part of the process's descriptors
+MOST_IDLE = 64  # clients without sessions whose folders stay open; each has two descriptors, and more where it has limits
 EXPIRY_SECONDS = 3600.0
 POLL_SECONDS = 0.25  # between looks whether the catalog was changed
 COUNT_SECONDS = 2.0  # between counts of what clients have whose papers are open
@@ -36,9 +39,12 @@ class Clients:
         self._stores = stores
         self._parts = parts
         self.is_home = is_home
-        self._papers: dict[str, Papers] = {}
+        self._papers: dict[str, Papers] = {}  # the longest unused first
+        self._tidy_at = 2 * MOST_IDLE
         self._rooms = Rooms(stores.folder)
         self._changes: Changes | None = None  # made by the first look
+        self._limits: dict[str, Limits] = {}  # as they were read last
+        self._read_at = float("-inf")  # and when, by time.monotonic
         self._stale = True  # something was committed that was not looked at yet
 
     def recover(self) -> int:
@@ -46,13 +52,18 @@ class Clients:
         self._parts.sync_cost.measure(self._stores.folder.spool_partial, self._stores.folder.jails)
         return recover(self._stores.spool, self._open_tree, self._stores.recorder.landed_at_start, self.is_home)
 
-    def papers_of(self, client: Client) -> Papers:
-        """The client's papers, with the limits that it has now. Raises Refused when its folders are away."""
-        papers = self._papers.get(client.name)
+    def papers_of(self, client: Client, known_at: float) -> Papers:
+        """The client's papers, with the limits that it has now. Raises Refused when its folders are away.
+
+        `client` is what the catalog said at `known_at`: at a login perhaps, long before its session.
+        """
+        papers = self._papers.pop(client.name, None)
         if papers is None:
             tree = self._open_tree(client.name)
-            papers = self._papers[client.name] = Papers(client.name, tree, self._parts, self._handles_of_one(), self._rooms.of(client.name, tree))
-        papers.take_limits(client.limits)
+            papers = Papers(client.name, tree, self._parts, self._handles_of_one(), self._rooms.of(client.name, tree))
+            self._tidy()
+        self._papers[client.name] = papers
+        papers.take_limits(client.limits if known_at > self._read_at else self._limits.get(client.name, client.limits))
         papers.book.deposit_only = client.custody == "deposit-only"
         return papers
 
@@ -67,6 +78,15 @@ class Clients:
         for papers in self._papers.values():
             papers.close()
 
+    def _tidy(self) -> None:
+        """Close the papers of clients that nobody uses any more, but for the latest. Looked for when there are twice as many as the last time."""
+        if len(self._papers) < self._tidy_at:
+            return
+        idle = [name for name, papers in self._papers.items() if papers.is_idle]
+        for name in idle[: max(0, len(idle) - MOST_IDLE)]:
+            self._papers.pop(name).close()
+        self._tidy_at = 2 * max(MOST_IDLE, len(self._papers))
+
     def _handles_of_one(self) -> int:
         """Handles that all sessions of one client may hold together."""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -79,16 +99,20 @@ class Clients:
 
     async def keep_limits(self) -> None:
         """Until cancelled: what an operator changes holds within a second, for sessions that are open, too."""
+        fault = LastingFault("limits.not_read")
         while True:
             await asyncio.sleep(POLL_SECONDS)
             if not self._papers:
                 continue
             try:
-                for client, limits in (await self._parts.pool.run(self._changed_limits)).items():
+                if found := await self._parts.pool.run(self._changed_limits):
+                    self._limits, self._read_at = found, time.monotonic()
+                for client, limits in found.items():
                     if client in self._papers:
                         self._papers[client].take_limits(limits)
+                fault.over()
             except Exception as error:  # noqa: BLE001 - the limits of before hold on
-                log.warning("limits.not_read", error=str(error))
+                fault.met(error)
 
     def _changed_limits(self) -> dict[str, Limits]:
         """Blocking: those of all clients, when anybody committed anything to the catalog since the last look."""
@@ -100,14 +124,19 @@ class Clients:
 
     async def keep_counts(self) -> None:
         """Until cancelled: now and then what clients with open papers have is counted anew."""
+        faults: dict[str, LastingFault] = {}
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             busy = [(client, papers) for client, papers in self._papers.items() if papers.handles.taken or papers.book.drafts]
             for client, papers in busy:
+                papers.book.sketches.appear()  # their names are to be counted, too
                 try:
                     await self._parts.reading.run(papers.quota.count_again)
                 except Exception as error:  # noqa: BLE001 - the count of before holds on
-                    log.warning("quota.not_counted", client=client, error=str(error))
+                    faults.setdefault(client, LastingFault("quota.not_counted")).met(error, client=client)
+                else:
+                    if client in faults:
+                        faults.pop(client).over()
 
     # broken uploads
 
@@ -135,9 +164,11 @@ class Clients:
 
     async def _expire_of(self, client: str, papers: set[str]) -> None:
         known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
+        known.users.add(self)
         try:
             count = await known.names.expire(papers)
             log.info("partials.expired", client=client, count=count)
         finally:
-            if client not in self._papers:
+            known.users.discard(self)
+            if self._papers.get(client) is not known:
                 known.tree.close()

@@ -17,11 +17,10 @@ from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.jail import Pointer, Refused
 from gateway.sftp.papers.book import Book
-from gateway.sftp.papers.drafts import Draft, Stage
+from gateway.sftp.papers.drafts import Draft, Stage, remove_file
 from gateway.sftp.session.handles import WritingHandle
 from gateway.sftp.session.visitor import Visitor
 from gateway.store.arrival import Arrival
-from gateway.store.spool import SpoolFile
 
 log = structlog.get_logger()
 
@@ -39,17 +38,31 @@ class Closing:
 
         Raises Refused or another NightsafeError when the client must not believe that its paper is safe.
         """
-        clean = clean and not handle.failed
+        try:
+            await self._close(handle, clean=clean)
+        finally:
+            if handle.read:
+                self._record_reading(handle)
+
+    async def _close(self, handle: WritingHandle, *, clean: bool) -> None:
+        told_whole, clean = clean, clean and not (handle.failed or handle.is_overtaken)
+        if handle.draft.sketch is not None:
+            self._let_appear(handle)
         try:
             async with self._book.held(handle.draft):
                 await self._close_held(handle, clean=clean)
         except BaseException:
             self._record(handle, clean=False)
             raise
+        has_lost_name = clean and _has_lost_name(handle)
         if handle.written or clean:
-            self._record(handle, clean=clean)
+            self._record(handle, clean=clean and not has_lost_name)
+        if told_whole:
+            check_not_overtaken(handle)
         if handle.failed:
             raise Refused("failure", "the paper is not whole: a write was refused before; upload it again")
+        if has_lost_name:
+            raise Refused("failure", "another session has removed or replaced this name meanwhile; upload the paper again")
 
     def close_at_once(self, handle: WritingHandle) -> bool:
         """The same for a handle that its client closed, without waiting: False, and nothing is done, when somebody is in the way or the disk is
@@ -74,15 +87,34 @@ class Closing:
         self._record(handle, clean=True)
         return True
 
+    def _let_appear(self, handle: WritingHandle) -> None:
+        """The paper is not closed as a sketch: make a partial of it. Raises what that does; nothing is left of the paper then."""
+        draft = handle.draft
+        try:
+            self._book.sketches.appear_now(draft)
+        except BaseException:
+            draft.writers -= 1
+            self._give_up(draft)
+            self._record(handle, clean=False)
+            raise
+
+    def _give_up(self, draft: Draft) -> None:
+        """Forget a paper that was never on the disk, and its name."""
+        self._book.sketches.forget(draft)
+        self._book.leave(draft, Stage.GONE)
+        draft.hold.end(0)
+        self._book.remove_name(draft.path)
+
     def _ends_cleanly(self, handle: WritingHandle, draft: Draft) -> bool:
         """Whether the draft is whole with this handle's end, small, and nobody else's at this moment."""
         return (
             draft.stage is Stage.OPEN
             and draft.writers == 1
             and draft.base is None
-            and not (handle.failed or draft.name_removed or draft.content.locked() or draft.file.is_shared)
+            and not (handle.failed or handle.read or handle.is_overtaken or draft.name_removed or draft.content.locked())
+            and (draft.sketch is not None or not draft.file.is_shared)
             and max(draft.clean_tick, handle.opened_tick) > draft.lost_tick
-            and draft.file.size <= AT_ONCE_BYTES
+            and draft.received <= AT_ONCE_BYTES
             and self._book.turns.free(str(draft.path))
         )
 
@@ -106,11 +138,13 @@ class Closing:
 
     async def _end(self, draft: Draft) -> None:
         """Nobody writes any more."""
-        if draft.name_removed:
+        if draft.name_removed and not (draft.vouched and draft.is_whole):
             if not draft.readers:
                 await self.drop(draft)
         elif draft.is_whole or draft.file.finished:  # a finished file: continued, but not changed
             await self._finish(draft)
+            if draft.name_removed:
+                await self._land_nameless(draft)
         elif not draft.readers:
             await self.break_off(draft)
 
@@ -123,11 +157,17 @@ class Closing:
             path=str(draft.path),
             paper=draft.paper,
             bytes=handle.written,
-            size=draft.file.size,
+            size=draft.received,
             state=draft.stage.value,
             seconds=seconds,
             **({} if draft.own_name else {"replaces": True}),
         )
+
+    def _record_reading(self, handle: WritingHandle) -> None:
+        """Whoever opens a paper for both and writes nothing has read it like anybody else."""
+        seconds = round(time.monotonic() - handle.opened_at, 3)
+        path = str(handle.draft.path)
+        self._book.parts.recorder.record(Event.PAPER_READ, handle.visitor, path=path, paper=handle.read_from, bytes=handle.read, seconds=seconds)
 
     async def _secure(self, draft: Draft) -> None:
         """Others write still: what is there is durable, as a partial under its name."""
@@ -139,6 +179,8 @@ class Closing:
                 book.tree.put(path, Pointer(draft.paper, draft.file.prefix, "partial"), mtime=modified, durable=True)
 
         await book.parts.pool.run(work)
+        if not draft.name_removed:
+            draft.vouched = True
         if draft.own_name and not draft.name_removed:
             draft.hold.shows(draft.file.prefix)
 
@@ -155,20 +197,26 @@ class Closing:
 
     def _write_whole(self, draft: Draft) -> None:
         """Blocking."""
+        if draft.sketch is not None:
+            self._book.sketches.finish(draft, _arrival(draft, draft.visitor))
+            return
         draft.file.finish(_arrival(draft, draft.visitor))
+        if draft.name_removed:  # it was acknowledged before: it lands without a name
+            return
         self._book.tree.put(draft.path, Pointer(draft.paper, draft.file.size, "whole"), mtime=draft.modified_at, durable=True)
 
     def _is_finished(self, draft: Draft) -> None:
-        draft.own_name = True
         draft.stage = Stage.FINISHED
-        draft.hold.shows(draft.file.size)
+        if not draft.name_removed:
+            draft.own_name = True
+            draft.hold.shows(draft.file.size)
         self.settle(draft)
 
     async def fill(self, draft: Draft) -> None:
         """Copy what the base still owes; `content` is held. Raises Refused when there is no room for it, KeydUnavailable, KeyRefused."""
         if draft.base is not None:
             self._book.parts.space.check_growth(draft.base.size - draft.file.size)
-            await self._book.parts.reading.run(draft.fill)
+            await self._book.parts.copying.run(self._book.client, draft.fill)
 
     async def end_unwritten(self, draft: Draft) -> None:
         """The last reader of a draft that nobody writes has left; the path is held."""
@@ -189,6 +237,13 @@ class Closing:
 
     def _break_off_at_once(self, draft: Draft) -> None:
         """The same, blocking."""
+        try:
+            if draft.sketch is not None:
+                self._book.sketches.appear_now(draft)
+        except NightsafeError as error:
+            log.warning("partial.not_made", paper=draft.paper, error=error.message)
+            self._give_up(draft)
+            return
         try:
             if draft.own_name:
                 draft.hold.shows(self._keep_partial(draft))
@@ -248,13 +303,22 @@ class Closing:
             await self._book.parts.pool.run(lambda: self._book.parts.spool.land(draft.paper))
         self._has_landed(draft)
 
+    async def _land_nameless(self, draft: Draft) -> None:
+        """Its name is gone, so there is nothing to wait for. What fails is tried again when it has settled."""
+        try:
+            await self._book.parts.pool.run(lambda: self._book.parts.spool.land(draft.paper))
+        except NightsafeError as error:
+            log.warning("paper.not_landed", paper=draft.paper, error=error.message)
+        else:
+            self._has_landed(draft)
+
     def land_at_once(self, draft: Draft) -> bool:
         """The same without waiting: False, and nothing is done, when somebody is in the way. A rename that nobody waits for is not synced, so it
         costs less than asking a thread for it."""
         if not self._book.turns.free(str(draft.path)) or draft.content.locked() or draft.file.is_shared:
             return False
         if draft.stage is Stage.FINISHED and not draft.writers:
-            self._book.parts.spool.land(draft.paper)
+            self._book.parts.spool.land_open(draft.file)
             self._has_landed(draft)
         return True
 
@@ -267,12 +331,16 @@ class Closing:
         book.parts.recorder.record(Event.PAPER_LANDED, draft.visitor, path=str(draft.path), paper=draft.paper, size=draft.file.size)
 
 
-def remove_file(file: SpoolFile) -> None:
-    """Blocking: nothing is left of the paper."""
-    try:
-        file.discard()
-    finally:
-        file.close()
+def check_not_overtaken(handle: WritingHandle) -> None:
+    """Raise Refused when another session goes on with the upload, alone."""
+    if handle.is_overtaken:
+        raise Refused("failure", "another session has gone on with this upload; upload your paper under another name")
+
+
+def _has_lost_name(handle: WritingHandle) -> bool:
+    """Whether the paper was dropped because somebody else took its name, whom its client knows nothing of."""
+    draft = handle.draft
+    return draft.name_removed and draft.stage in (Stage.OPEN, Stage.GONE) and draft.name_taken_by != handle.visitor.session
 
 
 def _arrival(draft: Draft, visitor: Visitor) -> Arrival:

@@ -6,7 +6,7 @@ from gateway.jail import Entry, Pointer, VirtualPath
 from gateway.sftp.papers.book import Book
 from gateway.sftp.papers.closing import Closing
 from gateway.sftp.papers.drafts import Draft, Stage
-from gateway.sftp.papers.opening import Opening
+from gateway.sftp.papers.opening import Guard, Opening, is_broken_upload
 from gateway.sftp.session.handles import HandleTable
 
 
@@ -37,10 +37,12 @@ class Naming:
             return entry
         return Entry(entry.name, entry.kind, draft.resumable, draft.mtime, pointer)
 
-    async def rename(self, source: VirtualPath, target: VirtualPath, *, replace: bool) -> None:
-        """Give another name. What loses its name by that lands when it was acknowledged, and is dropped when it was not."""
+    async def rename(self, source: VirtualPath, target: VirtualPath, *, replace: bool, session: str = "", guard: Guard | None = None) -> None:
+        """Give another name. What loses its name by that lands when it was acknowledged, and is dropped when it was not; with a `guard` nothing
+        that is whole does."""
         book = self._book
         async with book.turns.all():
+            book.sketches.appear()
             if source == target:
                 book.tree.stat(source)
                 return
@@ -48,26 +50,31 @@ class Naming:
                 await self._learn(target)
                 book.crowding.check(target)
             victim = book.drafts.get(target)
+            if guard and replace:
+                there = book.tree.look(target)
+                if there is not None and (not is_broken_upload(there) or (victim is not None and victim.vouched)):
+                    guard()
             if victim is not None and replace:
                 await self._closing.land_held(victim)
             replaced = await book.parts.pool.run(lambda: book.tree.rename(source, target, replace))
             if replaced is not None:
                 book.remove_name(target, replaced)
             book.crowding.moved(source, target)
-            self._lose_name(book.drafts.pop(target, None))
+            self._lose_name(book.drafts.pop(target, None), session)
             self._follow(source, target)
             self._forget(replaced, victim)
 
-    async def remove(self, path: VirtualPath) -> None:
+    async def remove(self, path: VirtualPath, session: str = "") -> None:
         """Remove a name. The paper stays when it was acknowledged."""
         book = self._book
         async with book.turns.all():
+            book.sketches.appear()
             draft = book.drafts.get(path)
             if draft is not None:
                 await self._closing.land_held(draft)
             pointer = await book.parts.pool.run(lambda: book.tree.remove(path))
             book.remove_name(path, pointer)
-            self._lose_name(draft)
+            self._lose_name(draft, session)
             book.drafts.pop(path, None)
             self._forget(pointer, draft)
 
@@ -76,19 +83,21 @@ class Naming:
         book = self._book
         if not book.quota.ready:
             await book.parts.pool.run(book.quota.prepare)
-        await self._learn(path)
-        book.add_name(path)
-        try:
-            await book.parts.pool.run(lambda: book.tree.make_folder(path))
-        except BaseException:
-            book.remove_name(path)
-            raise
+        async with book.turns.path(str(path)):  # a rename measures what it carries to a longer path: nothing is added meanwhile
+            await self._learn(path)
+            book.add_name(path)
+            try:
+                await book.parts.pool.run(lambda: book.tree.make_folder(path))
+            except BaseException:
+                book.remove_name(path)
+                raise
 
     async def remove_folder(self, path: VirtualPath) -> None:
         """Remove an empty folder."""
         book = self._book
-        await book.parts.pool.run(lambda: book.tree.remove_folder(path))
-        book.remove_name(path)
+        async with book.turns.path(str(path)):
+            await book.parts.pool.run(lambda: book.tree.remove_folder(path))
+            book.remove_name(path)
 
     async def _learn(self, path: VirtualPath) -> None:
         """Let it be known how many names are beside `path`."""
@@ -111,9 +120,9 @@ class Naming:
                 if draft.stage is Stage.FINISHED:
                     self._closing.settle(draft)
 
-    def _lose_name(self, draft: Draft | None) -> None:
+    def _lose_name(self, draft: Draft | None, session: str) -> None:
         if draft is not None:
-            draft.name_removed = True
+            draft.name_removed, draft.name_taken_by = True, session
             draft.hold.lose_name()
 
     async def set_times(self, path: VirtualPath, atime: float, mtime: float) -> None:
@@ -129,6 +138,7 @@ class Naming:
         """Remove broken uploads that nobody took up again, and their names; how many."""
         book = self._book
         async with book.turns.all():
+            book.sketches.appear()
             gone = stale - {draft.paper for draft in book.drafts.values()}
             await book.parts.pool.run(lambda: self._remove_partials(gone))
             return len(gone)

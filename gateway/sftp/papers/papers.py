@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakSet
 
+from config.words import counted
 from gateway.catalog.limits import Limits
 from gateway.jail import Refused, Tree
 from gateway.sftp.limits.pace import Pace
@@ -23,6 +25,7 @@ class Papers:
     def __init__(self, client: str, tree: Tree, parts: Parts, max_handles: int = 1024, room: Room | None = None) -> None:
         self.book = Book(client, tree, parts, quota=room.quota if room else None)
         self.tree = tree
+        self.users: WeakSet[object] = WeakSet()  # whoever works with them, as long as they are there
         self.quota = self.book.quota
         self.limits = Limits()
         self.pace = room.pace if room else Pace()
@@ -51,8 +54,13 @@ class Papers:
         except OSError as error:
             raise Refused("failure", "the sessions that are open cannot be counted") from error
         if number is None:
-            raise Refused("failure", f"the client has {limit} sessions, and may have no more")
+            raise Refused("failure", f"the client has {counted(limit, 'session')}, and may have no more")
         return lambda: places.give(number)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody uses them and nothing of theirs is under way: they may be closed, and made anew when somebody comes."""
+        return not self.users and not self.handles.taken and not self.book.drafts and self.book.turns.idle
 
     def close(self) -> None:
         """Give back what is shared with other processes, and the tree."""

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from config.errors import NightsafeError
 from gateway.jail import Pointer, Tree, VirtualPath
 from gateway.jail.permissions import is_unfinished_name
+from gateway.sftp.papers.alarms import Alarm, Alarms
 from gateway.sftp.papers.book import Book
 from gateway.sftp.papers.closing import Closing
 from gateway.sftp.papers.drafts import Draft, Stage
@@ -65,10 +67,11 @@ class Publisher:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
+        self._alarms = Alarms()
 
-    def after(self, seconds: float, draft: Draft, book: Book) -> asyncio.TimerHandle:
-        """Land `draft` in `seconds`, unless the timer is cancelled."""
-        return asyncio.get_running_loop().call_later(seconds, self._land, draft, book)
+    def after(self, seconds: float, draft: Draft, book: Book) -> Alarm:
+        """Land `draft` in `seconds`, unless the alarm is cancelled."""
+        return self._alarms.set(seconds, partial(self._land, draft, book))
 
     def _land(self, draft: Draft, book: Book) -> None:
         try:

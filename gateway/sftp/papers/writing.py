@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.jail import Refused
 from gateway.sftp.papers.book import Book
-from gateway.sftp.papers.closing import Closing
+from gateway.sftp.papers.closing import Closing, check_not_overtaken
 from gateway.sftp.papers.drafts import Draft, Stage
 from gateway.sftp.papers.opening import Opening
 from gateway.sftp.session.handles import WritingHandle
@@ -41,16 +41,19 @@ class Writing:
         return None
 
     def _write_now(self, handle: WritingHandle, draft: Draft, offset: int, data: memoryview) -> None:
+        check_not_overtaken(handle)
         try:
             # what falls into a gap takes room, too
-            self._book.parts.space.check_growth(max(len(data), offset + len(data) - draft.file.size))
-            if offset + len(data) > draft.hold.size:
-                draft.hold.resize(max(draft.size, offset + len(data)))
-            draft.file.write(offset, data)
+            end = offset + len(data)
+            self._book.parts.space.check_growth(max(len(data), end - draft.received))
+            if end > draft.hold.size:
+                draft.hold.resize(max(draft.size, end))
+            handle.last_tick = self._book.tick()  # even if it fails: some of it may have been written
+            if draft.sketch is None or not draft.sketch.takes(offset, data):
+                draft.file.write(offset, data)
         except BaseException:
             handle.failed = True
             raise
-        handle.last_tick = self._book.tick()
         handle.written += len(data)
 
     async def _write_waiting(self, handle: WritingHandle, offset: int, data: memoryview) -> None:
@@ -68,11 +71,12 @@ class Writing:
             return
         async with self._changing(handle):
             draft = handle.draft
+            check_not_overtaken(handle)
             if size > draft.size:
                 self._book.parts.space.check_growth(size - draft.size)
                 await self._closing.fill(draft)
-            draft.truncate(size)
             handle.last_tick = self._book.tick()
+            draft.truncate(size)
 
     async def sync(self, handle: WritingHandle) -> None:
         """fsync@openssh.com: what was written is on the disk, though not published."""
@@ -84,8 +88,12 @@ class Writing:
         """Read through a handle that also writes."""
         draft = handle.draft
         async with draft.content:
+            source = draft.base.paper if draft.base is not None else draft.paper
             await self._closing.fill(draft)
-            return draft.file.read(offset, length)
+            data = draft.file.read(offset, length)
+        handle.read_from = handle.read_from or source
+        handle.read += len(data)
+        return data
 
     def _changing(self, handle: WritingHandle) -> _Changing:
         return _Changing(handle, lambda: self._open_up(handle))

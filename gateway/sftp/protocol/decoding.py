@@ -55,6 +55,10 @@ from gateway.sftp.protocol.wire import (
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _TYPE_AND_ID = struct.Struct(">BI")
+_USUAL_OPEN = struct.Struct(">BII")  # type, id, length of the path
+_FLAGS_AND_PERMISSIONS = struct.Struct(">III")
+_USUAL_CLOSE = struct.Struct(">BII8s")
+_USUAL_WRITE = struct.Struct(">BII8sQI")
 
 
 class Unpacker:
@@ -70,6 +74,9 @@ class Unpacker:
 
     def feed(self, data: bytes) -> None:
         """Take what came from the channel."""
+        if not self._later and self._position == len(self._buffer):
+            self._buffer, self._position = data, 0
+            return
         self._later.append(data)
         self._later_size += len(data)
 
@@ -80,23 +87,22 @@ class Unpacker:
 
     def next(self) -> memoryview | None:
         """The body of the next packet (type, id, fields), or None when more must come. Raises Malformed for a length out of bounds."""
-        if not self._reach():
+        if len(self._buffer) - self._position < self._need and not self._reach():
             return None
         if self._need == 4:
             (length,) = _U32.unpack_from(self._buffer, self._position)
             if not 0 < length <= self._max_packet:
                 raise Malformed(f"packet of {length} bytes; at most {self._max_packet} are taken")
             self._need = 4 + length
-            if not self._reach():
+            if len(self._buffer) - self._position < self._need and not self._reach():
                 return None
         start, end = self._position + 4, self._position + self._need
         self._position, self._need = end, 4
         return memoryview(self._buffer)[start:end]
 
     def _reach(self) -> bool:
+        """Whether what is needed, and is not in the buffer, came since."""
         held = len(self._buffer) - self._position
-        if held >= self._need:
-            return True
         if held + self._later_size < self._need:
             return False
         self._buffer = b"".join((memoryview(self._buffer)[self._position :], *self._later)) if held else b"".join(self._later)
@@ -179,6 +185,11 @@ def decode(body: memoryview) -> Request:
     """The request that a packet's body holds. Raises Malformed, with the request's id as soon as that could be read."""
     if len(body) < 5:
         raise Malformed("packet without a request id")
+    usual = _USUAL.get(body[0])
+    if usual is not None:
+        request = usual(body)
+        if request is not None:
+            return request
     kind, request_id = _TYPE_AND_ID.unpack_from(body)
     if kind == Type.INIT:
         return Init(request_id)  # the same place holds the version; extensions that may follow are ignored
@@ -189,6 +200,42 @@ def decode(body: memoryview) -> Request:
     request = decoder(request_id, fields)
     fields.end()
     return request
+
+
+# What most requests look like, read at once; anything else is left (None) to the decoders below, which say what is wrong with it.
+
+
+def _usual_write(body: memoryview) -> Request | None:
+    if len(body) < _USUAL_WRITE.size:
+        return None
+    _, number, handle_size, handle, offset, size = _USUAL_WRITE.unpack_from(body)
+    if handle_size != 8 or size != len(body) - _USUAL_WRITE.size or size > MAX_PAYLOAD:
+        return None
+    return Write(number, handle, offset, body[_USUAL_WRITE.size :])
+
+
+def _usual_close(body: memoryview) -> Request | None:
+    if len(body) != _USUAL_CLOSE.size:
+        return None
+    _, number, handle_size, handle = _USUAL_CLOSE.unpack(body)
+    return Close(number, handle) if handle_size == 8 else None
+
+
+def _usual_open(body: memoryview) -> Request | None:
+    """Attributes: permissions, or none."""
+    if len(body) < _USUAL_OPEN.size:
+        return None
+    _, number, size = _USUAL_OPEN.unpack_from(body)
+    end = _USUAL_OPEN.size + size
+    if size > MAX_PATH or len(body) != end + _FLAGS_AND_PERMISSIONS.size:
+        return None
+    flags, attributes, permissions = _FLAGS_AND_PERMISSIONS.unpack_from(body, end)
+    if attributes != AttributeFlag.PERMISSIONS:
+        return None
+    return Open(number, bytes(body[_USUAL_OPEN.size : end]), flags, Attributes(permissions=permissions))
+
+
+_USUAL: dict[int, Callable[[memoryview], Request | None]] = {Type.OPEN: _usual_open, Type.CLOSE: _usual_close, Type.WRITE: _usual_write}
 
 
 def _open(number: int, fields: _Fields) -> Request:

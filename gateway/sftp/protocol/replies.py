@@ -21,7 +21,7 @@ FILE_MODE = 0o100600
 READ_ONLY_MODE = 0o100400
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_OWN_FLAGS = int(AttributeFlag.SIZE | AttributeFlag.OWNER | AttributeFlag.PERMISSIONS | AttributeFlag.TIMES)
+_OWN_FLAGS = AttributeFlag.SIZE | AttributeFlag.OWNER | AttributeFlag.PERMISSIONS | AttributeFlag.TIMES
 _U32_MAX = 0xFFFFFFFF
 
 DEFAULT_TEXTS: dict[Status, bytes] = {

@@ -42,7 +42,13 @@ class WritingHandle:
     failed: bool = False  # a write was refused: whatever the client does next, its paper is not whole
     written: int = 0
     read: int = 0
+    read_from: str = ""  # the paper that the first of it came from
     opened_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another session has gone on with the upload, alone."""
+        return self.opened_tick < self.draft.taken_tick
 
 
 @dataclass(slots=True)
@@ -106,11 +112,11 @@ class HandleTable:
         """How many may be open."""
         return self._limit
 
-    def check_room(self, coming: int = 0) -> None:
-        """Raise Refused when no further handle may be opened; `coming` are those that are being opened."""
-        if len(self._open) + coming >= self._limit:
+    def check_room(self) -> None:
+        """Raise Refused when no further handle may be opened."""
+        if len(self._open) >= self._limit:
             raise Refused("failure", f"too many open files; at most {self._limit} in one session")
-        if self._of_all.taken + coming >= self._of_all.limit:
+        if self._of_all.taken >= self._of_all.limit:
             raise Refused("failure", f"too many open files; at most {self._of_all.limit} in all your sessions together")
 
     def add(self, handle: Handle) -> bytes:

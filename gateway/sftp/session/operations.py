@@ -6,6 +6,7 @@ becomes a STATUS whose text tells nothing of the host.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -33,10 +34,12 @@ log = structlog.get_logger()
 Reply = bytes | Coroutine[Any, Any, bytes]
 
 PAGE_ENTRIES = 256
+ENTRIES_AT_ONCE = 32  # put into words in one turn of the event loop
 PAGE_BYTES = 64 * 1024
 FILES_SHOWN = 2**31  # what statvfs tells of files where there is no quota of them
 
 _CHANGES_NAMES = (ask.Remove, ask.Rename, ask.MakeFolder, ask.RemoveFolder, ask.SetStat)  # told of when they fail, too
+_LEAVES_SKETCHES = frozenset({ask.Open, ask.Write, ask.Close, ask.HandleSetStat, ask.Limits, ask.RealPath, ask.Unsupported})  # as they are
 _WRITES = OpenFlag.WRITE | OpenFlag.APPEND
 
 
@@ -60,6 +63,7 @@ class Operations:
         self._read_only = read_only
         self.pace = papers.pace
         self._papers = papers
+        papers.users.add(self)
         self._visitor = visitor
         self._record = record
         self._run = run
@@ -102,7 +106,10 @@ class Operations:
         if not self._greeted:
             raise ask.Malformed("a request before the greeting")
         try:
-            reply = self._actions[type(request)](request)
+            kind = type(request)
+            if kind not in _LEAVES_SKETCHES:
+                self._papers.book.sketches.appear()
+            reply = self._actions[kind](request)
         except Exception as error:  # noqa: BLE001 - one request's failure is its reply, not the session's end
             return self._refuse(request, error)
         return reply if isinstance(reply, bytes) else self._guarded(request, reply)
@@ -156,11 +163,11 @@ class Operations:
             self._rights.check(Action.WRITE, path)
             if flags & OpenFlag.READ:
                 self._rights.check(Action.READ, path)
-            self._check_overwriting(path)
-            opened = self._papers.opening.open(path, flags, self._visitor)
+            opened = self._papers.opening.open(path, flags, self._visitor, self._guard(path))
             return self._add(request.id, opened) if isinstance(opened, WritingHandle) else self._add_later(request.id, opened)
         if not flags & OpenFlag.READ:
             raise Refused("bad_message", "a file is opened for reading or for writing")
+        self._papers.book.sketches.appear()
         self._rights.check(Action.READ, path)
         reading = self._papers.reading.open(path, self._visitor, self.handles)
         return self._add(request.id, reading) if isinstance(reading, ReadingHandle) else self._add_later(request.id, reading)
@@ -181,6 +188,11 @@ class Operations:
             raise
         if pointer is None or pointer.state == "whole":
             self._rights.check(Action.OVERWRITE, path)
+
+    def _guard(self, path: VirtualPath) -> Callable[[], None] | None:
+        """What refuses to change a whole paper at `path`; None for those who may."""
+        rights = self._rights
+        return None if rights.may(Action.OVERWRITE, path) else lambda: rights.check(Action.OVERWRITE, path)
 
     def _add(self, number: int, handle: Handle) -> bytes:
         return replies.handle(number, self.handles.add(handle))
@@ -215,7 +227,6 @@ class Operations:
 
     async def _read_back(self, number: int, handle: WritingHandle, offset: int, length: int) -> bytes:
         data = await self._papers.writing.read(handle, offset, length)
-        handle.read += len(data)
         return _data(number, data, length)
 
     def _close(self, request: ask.Close) -> Reply:
@@ -282,10 +293,17 @@ class Operations:
         if not isinstance(handle, FolderHandle):
             raise Refused("failure", "the handle is not of a folder")
         entries = await self._run(lambda: next_page(handle))
+        if handle.path.is_root:  # what leads nowhere for this login would stop whoever copies all that there is
+            entries = [entry for entry in entries if self._rights.may(Action.LIST, handle.path.child(entry.name))]
         if not entries:
             return replies.status(request.id, Status.EOF)
         now = time.time()
-        return replies.names(request.id, [self._listed(handle.path, entry, now) for entry in entries])
+        shown: list[replies.Listed] = []
+        for start in range(0, len(entries), ENTRIES_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            shown += [self._listed(handle.path, entry, now) for entry in entries[start : start + ENTRIES_AT_ONCE]]
+        return replies.names(request.id, shown)
 
     def _listed(self, folder: VirtualPath, entry: Entry, now: float) -> replies.Listed:
         path = folder.child(entry.name)
@@ -312,7 +330,7 @@ class Operations:
 
     def _space_now(self, number: int, path: VirtualPath) -> bytes:
         total, free, names, free_names = self._papers.quota.room()
-        total, free = min(total, self._space.total), min(free, max(0, self._space.free))
+        total, free = min(total, self._space.total), min(free, roughly(max(0, self._space.free)))
         shown = replies.Space(total, free, min(names, FILES_SHOWN), min(free_names, FILES_SHOWN), not self._rights.may(Action.WRITE, path))
         return replies.space(number, shown)
 
@@ -323,7 +341,7 @@ class Operations:
         self._rights.check(Action.REMOVE, path)
         if self._papers.tree.stat(path).kind == "folder":
             raise Refused("failure", "this is a folder")
-        await self._papers.names.remove(path)
+        await self._papers.names.remove(path, self._visitor.session)
         self._record.record(Event.NAME_REMOVED, path=str(path))
         return replies.ok(request.id)
 
@@ -345,9 +363,8 @@ class Operations:
     async def _rename(self, request: ask.Rename) -> bytes:
         source, target = parse(request.source), parse(request.target)
         self._rights.check_rename(source, target)
-        if request.replace:
-            self._check_overwriting(target)
-        await self._papers.names.rename(source, target, replace=request.replace)
+        guard = self._guard(target)
+        await self._papers.names.rename(source, target, replace=request.replace, session=self._visitor.session, guard=guard)
         self._record.record(Event.NAME_RENAMED, path=str(source), target=str(target))
         return replies.ok(request.id)
 
@@ -376,7 +393,7 @@ class Operations:
 
     async def _resize(self, path: VirtualPath, size: int) -> None:
         """A new version of the paper, cut or extended."""
-        opened = self._papers.opening.open(path, OpenFlag.WRITE, self._visitor)
+        opened = self._papers.opening.open(path, OpenFlag.WRITE, self._visitor, self._guard(path))
         handle = opened if isinstance(opened, WritingHandle) else await opened
         try:
             await self._papers.writing.truncate(handle, size)
@@ -418,6 +435,11 @@ def _data(number: int, data: bytes, wanted: int) -> bytes:
     if not data and wanted:
         return replies.status(number, Status.EOF)
     return replies.data(number, data)
+
+
+def roughly(free: int) -> int:
+    """Bytes that are free on the disk, an eighth less at the most: whoever asks all the time must not see by them what other clients send."""
+    return free >> (shift := max(0, free.bit_length() - 4)) << shift
 
 
 def next_page(handle: FolderHandle) -> list[Entry]:

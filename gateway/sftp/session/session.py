@@ -8,7 +8,6 @@ asked for: asyncssh's own pausing stops nothing, so the channel is paused here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,7 +22,7 @@ from gateway.sftp.session.desk import Desk
 from gateway.sftp.session.operations import Operations
 from gateway.sftp.session.recording import SessionRecord
 from gateway.sftp.session.sftponly import SftpOnlySession
-from gateway.sftp.shares import Share
+from gateway.sftp.session.shares import Share, in_turns
 
 log = structlog.get_logger()
 
@@ -34,10 +33,17 @@ LONGEST_PAUSE = 5.0  # seconds; then a session that is held to a speed looks aga
 
 
 class SftpSession(SftpOnlySession):
-    """A session channel. `enter` is called when the client asks for SFTP, and gives the operations (or None to refuse); `leave` at the end."""
+    """A session channel. `enter` is called when the client asks for SFTP, and gives the operations (or None to refuse); `leave` at the end.
+
+    `share` is of the event loop's time, the same one for all that a person has.
+    """
 
     def __init__(
-        self, enter: Callable[[SftpSession], Operations | Desk | None], leave: Callable[[SftpSession], None], touch: Callable[[], None]
+        self,
+        enter: Callable[[SftpSession], Operations | Desk | None],
+        leave: Callable[[SftpSession], None],
+        touch: Callable[[], None],
+        share: Share,
     ) -> None:
         super().__init__()
         self._enter = enter
@@ -53,7 +59,7 @@ class SftpSession(SftpOnlySession):
         self._reading_paused = False
         self._ending = False  # the client has said that it sends no more
         self._closed = False
-        self.share = Share()  # of the event loop's time; the same one for all sessions of a person
+        self.share = share
         self._task: asyncio.Task[None] | None = None
         self.person: str | None = None
         self._record: SessionRecord | None = None
@@ -159,26 +165,26 @@ class SftpSession(SftpOnlySession):
         """Handle what can be handled now."""
         if self._operations is None or self._pumping or self._closed:
             return
-        if self.share.left <= 0:
+        if self.share.is_spent:
             self._go_on_later()
             return
         self._pumping = True
-        began = time.monotonic()
+        self.share.begin()
         try:
-            self._handle_some(self._operations, began + self.share.left)
+            self._handle_some(self._operations)
         except Malformed as error:
             log.info("session.malformed", error=error.text)
             self._end(1)
         finally:
             self._pumping = False
-            self.share.spend(time.monotonic() - began)
+            self.share.end()
         self._steer_reading()
 
-    def _handle_some(self, operations: Operations | Desk, until: float) -> None:
+    def _handle_some(self, operations: Operations | Desk) -> None:
         ready: list[bytes] = []
         waiting = turn = 0
         while not self._held_up:
-            if turn >= TURN_BYTES or time.monotonic() >= until:
+            if turn and self._unpacker.buffered and (turn >= TURN_BYTES or self.share.is_spent):
                 self._go_on_later()
                 break
             body = self._unpacker.next()
@@ -233,7 +239,7 @@ class SftpSession(SftpOnlySession):
             return replies.status(error.request_id, Status.BAD_MESSAGE, error.text)
 
     async def _wait_for(self, reply: Coroutine[Any, Any, bytes]) -> None:
-        data = await reply
+        data = await in_turns(self.share, reply)
         self._busy = False
         self._write([data])
         self._touch()

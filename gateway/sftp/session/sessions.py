@@ -27,8 +27,8 @@ from gateway.sftp.session.operations import Operations
 from gateway.sftp.session.pool import FairPool
 from gateway.sftp.session.recording import SessionRecord
 from gateway.sftp.session.session import SftpSession
+from gateway.sftp.session.shares import Shares
 from gateway.sftp.session.visitor import Visitor
-from gateway.sftp.shares import Shares
 from gateway.sftp.workers.crew import Crew
 from gateway.sftp.workers.guests import Guest
 from gateway.sftp.workers.hello import Hello
@@ -37,7 +37,7 @@ from gateway.sftp.workers.remote import RemotePart
 
 log = structlog.get_logger()
 
-LOOKING_THREADS = 2  # for reading folders and counting: work for a processor, of which more threads make no more
+LOOKING_THREADS = 2  # for reading folders and counting, one for each person: work for a processor, of which more threads make no more
 
 
 class Sessions:
@@ -53,6 +53,7 @@ class Sessions:
         look_up: Callable[[str], Awaitable[Account | None]],
         tally: Callable[[str], Tally],
         crew: Crew | None,
+        shares: Shares,
     ) -> None:
         self._settings = settings
         self._stores = stores
@@ -63,7 +64,7 @@ class Sessions:
         self._crew = crew
         self._looking = FairPool(LOOKING_THREADS, "sftp-looking")
         self._by_person = tally("sessions")
-        self._shares = Shares()
+        self._shares = shares
         self.guests: set[Guest] = set()
 
     def close(self) -> None:
@@ -76,7 +77,8 @@ class Sessions:
         if crew is not None and client is not None and login.person is not None and not crew.is_mine(client.name):
             hello = Hello(login.person.name, client.name, login.address, login.software)
             return RelaySession(crew.path_of(client.name), hello, partial(self._leave, login), login.touch)
-        return SftpSession(partial(self.enter, login), partial(self._leave, login), login.touch)
+        share = self._shares.of(login.person.name if login.person is not None else "")
+        return SftpSession(partial(self.enter, login), partial(self._leave, login), login.touch, share)
 
     def enter(self, login: Login | Guest, session: SftpSession) -> Operations | Desk | None:
         """SFTP was asked for. None refuses."""
@@ -92,7 +94,7 @@ class Sessions:
         give_back: Callable[[], None] = lambda: None  # noqa: E731
         try:
             if client is not None:
-                papers = self._clients.papers_of(client)
+                papers = self._clients.papers_of(client, account.found_at)
                 give_back = papers.take_place()
             record.record(Event.SESSION_OPENED)
         except NightsafeError as error:
@@ -100,7 +102,6 @@ class Sessions:
             give_back()
             return None
         self._by_person.add(person.name)
-        session.share = self._shares.of(person.name)
         session.opened_as(person.name, record, give_back)
         return self._operations(papers, visitor, record) if client is not None else self._desk(account, visitor, record)
 
@@ -118,7 +119,7 @@ class Sessions:
                 hello = Hello(visitor.person, name, visitor.address, visitor.software, visitor.session, number)
                 return RemotePart(self._crew.path_of(name), hello)
             inside = replace(visitor, client=name)
-            return self._operations(self._clients.papers_of(clients[name]), inside, record.inside(inside), number)
+            return self._operations(self._clients.papers_of(clients[name], account.found_at), inside, record.inside(inside), number)
 
         evidence = PlainShelf(self._stores.folder.evidence) if account.person.role == "auditor" else None
         most = self._settings().max_handles
@@ -149,20 +150,19 @@ class Sessions:
             return None
         guest.account, guest.client = account, client if account.person.role == "client" else None
         enter = partial(self.enter, guest) if guest.client is not None else partial(self._enter_part, guest, client, hello)
-        return SftpSession(enter, partial(self._leave, guest), guest.touch)
+        return SftpSession(enter, partial(self._leave, guest), guest.touch, self._shares.of(hello.person))
 
-    def _enter_part(self, guest: Guest, client: Client, hello: Hello, session: SftpSession) -> Operations | None:
+    def _enter_part(self, guest: Guest, client: Client, hello: Hello, _: SftpSession) -> Operations | None:
         """One client's folders, in a session that another worker has counted and recorded."""
         if guest.account is None:
             return None
         person = guest.account.person
         visitor = Visitor(person.name, client.name, hello.session, hello.address, hello.software, person.role)
         try:
-            papers = self._clients.papers_of(client)
+            papers = self._clients.papers_of(client, guest.account.found_at)
         except NightsafeError as error:
             log.warning("session.refused", person=person.name, error=error.message)
             return None
-        session.share = self._shares.of(person.name)
         return self._operations(papers, visitor, SessionRecord(self._stores.recorder, visitor), hello.number)
 
     def guest_gone(self, guest: Guest) -> None:

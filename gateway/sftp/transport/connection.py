@@ -20,6 +20,7 @@ from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
 from config.errors import UsageError
 from gateway.audit.sshwire import pack
 from gateway.catalog.networks import contains, parse_address
+from gateway.sftp.session.shares import Share
 
 WRITE_HIGH = 512 * 1024  # bytes that may wait in a connection's transport before its sessions stop
 WRITE_LOW = 128 * 1024
@@ -28,10 +29,10 @@ PACKET_AFTER_LOGIN = 256 * 1024
 PACKETS_BEFORE_LOGIN = 500  # one login takes some tens
 EXCHANGES_BEFORE_LOGIN = 2  # of keys: they are dear; a login takes one
 # asyncssh cuts each packet off the front of all that it has received, which costs the square of the number of packets: feed it little at a time
-FEED_BEFORE_LOGIN = 8 * 1024  # bytes
+FEED_BEFORE_LOGIN = 1024  # bytes
 FEED_AFTER_LOGIN = 64 * 1024
-FEED_LEAST = 4 * 1024  # to a peer whose packets are tiny: they cost as much as large ones
-FEED_SECONDS = 0.001  # of one connection in one turn of the event loop; then the others come
+FEED_LEAST = 1024  # to a peer whose packets are tiny: they cost as much as large ones
+FEED_SECONDS = 0.0005  # of one connection in one turn of the event loop; then the others come
 FEED_AGAIN_SECONDS = 0.01  # between looks whether a packet that waits for something has been handled
 MOST_DEFERRED = 2000  # packets that wait for the end of an exchange of keys
 FAREWELL_SECONDS = 2.0  # that somebody for whom there is no place has to read so
@@ -113,9 +114,10 @@ class BareChannel(SSHServerChannel[bytes]):
 class GuardedConnection(SSHServerConnection):
     """A server connection that is bounded: by its gate, in attempts, and in what waits for a peer that does not read."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, gate: Gate) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, gate: Gate, share: Share) -> None:
         super().__init__(loop, options)
         self._gate = gate
+        self.share = share  # of the event loop's time: the strangers', until it is a person's
         self._admitted = False
         self._failures = 0
         self._unfed = memoryview(b"")  # received, and not given to asyncssh yet
@@ -153,10 +155,12 @@ class GuardedConnection(SSHServerConnection):
             super().connection_lost(exc)
 
     def _cleanup(self, exc: Exception | None) -> None:
-        super()._cleanup(exc)
-        if self._admitted:
-            self._admitted = False
-            self._gate.gone(self)
+        try:
+            super()._cleanup(exc)
+        finally:  # whatever went wrong above: its place is free
+            if self._admitted:
+                self._admitted = False
+                self._gate.gone(self)
 
     def pause_writing(self) -> None:
         """The peer does not read: answer nothing, and take nothing more from it, until it does."""
@@ -197,6 +201,14 @@ class GuardedConnection(SSHServerConnection):
         self._feed()
 
     def _feed(self) -> None:
+        share = self.share
+        share.begin()
+        try:
+            self._feed_some(share)
+        finally:
+            share.end()
+
+    def _feed_some(self, share: Share) -> None:
         most = FEED_AFTER_LOGIN if self.is_logged_in else FEED_BEFORE_LOGIN
         now = time.monotonic()
         until = now + FEED_SECONDS
@@ -205,9 +217,9 @@ class GuardedConnection(SSHServerConnection):
                 self._stop_reading("feeding")
                 self._loop.call_later(FEED_AGAIN_SECONDS, self._feed)
                 return
-            if now >= until:
+            if now >= until or share.must_wait:
                 self._stop_reading("feeding")
-                self._loop.call_soon(self._feed)
+                share.later(self._feed)
                 return
             size = min(self._piece, most)
             piece, self._unfed = self._unfed[:size], self._unfed[size:]
@@ -248,7 +260,10 @@ class GuardedConnection(SSHServerConnection):
         """asyncssh takes any signature that an RSA key can make, SHA-1 among them."""
         if msg and not signed_by(signature, self._sig_algs):
             return False
-        return await super().validate_public_key(username, key_data, msg, signature)
+        try:
+            return await super().validate_public_key(username, key_data, msg, signature)
+        except ValueError:  # no key at all: a point that is not on its curve, say
+            return False
 
     async def _validate_openssh_certificate(self, username: str, cert: SSHOpenSSHCertificate) -> asyncssh.SSHKey | None:
         """The owner has a word about every certificate, and one without principals is for nobody."""
@@ -275,10 +290,15 @@ class GuardedConnection(SSHServerConnection):
     def send_userauth_failure(self, partial_success: bool) -> None:
         """One attempt was refused. Raises DisconnectError when there were too many."""
         self._failures += 1  # the first one may be "none", with which clients ask what there is
-        limit = self._gate.max_auth_attempts
-        if self._failures > limit or getattr(self._owner, "attempts", 0) >= limit:
-            raise asyncssh.DisconnectError(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many attempts to log in")
+        if self._failures > self._gate.max_auth_attempts:
+            raise _too_many_attempts()
+        self.check_attempts(getattr(self._owner, "attempts", 0) + 1)  # there may be one more
         super().send_userauth_failure(partial_success)
+
+    def check_attempts(self, count: int) -> None:
+        """Raise DisconnectError when there may not be so many."""
+        if count > self._gate.max_auth_attempts:
+            raise _too_many_attempts()
 
     def _serve_again(self, pkttype: int, pktid: int, packet: Any) -> None:
         """paramiko asks for the authentication service before each of its keys; asyncssh alone would cut it off at the second one."""
@@ -312,6 +332,10 @@ class GuardedConnection(SSHServerConnection):
 
     def _new_channel(self, window: int, size: int) -> SSHServerChannel[Any]:
         return BareChannel(self, self._loop, False, False, False, 0, 0, None, "strict", window, size)
+
+
+def _too_many_attempts() -> asyncssh.DisconnectError:
+    return asyncssh.DisconnectError(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many attempts to log in")
 
 
 def _say_farewell(transport: asyncio.Transport, words: bytes) -> None:

@@ -25,6 +25,7 @@ from asyncssh.crypto.cipher import GCMCipher
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import SSHPacket, SSHPacketLogger, UInt32
 
+from gateway.sftp.session.shares import Share
 from gateway.sftp.transport.connection import BareChannel, Gate, GuardedConnection
 from gateway.sftp.transport.gcm import BLOCK, HEAD, TAG, PacketCipher, adopt, frame
 
@@ -37,11 +38,14 @@ _MADE = bytearray(_LARGEST)
 _SENT = memoryview(bytearray(512 * 1024))
 _READ_AT_ONCE = 256 * 1024  # of one connection: about what a person's share of a turn suffices for
 _PACKETS_AT_ONCE = 32  # of one connection in one turn of the event loop: tiny ones cost as much as large ones; then the others come
+_READ_AMONG_OTHERS = 64 * 1024  # the same while others are there: what cannot be handled in this turn is kept
 _CORKED = 256 * 1024  # bytes that are gathered before they go to the kernel
 
 _GCM = frozenset((b"aes256-gcm@openssh.com", b"aes128-gcm@openssh.com"))
 _SPEAKS_FIRST = b"SSH-2.0-OpenSSH_"
 _FIRST_WORD_SECONDS = 0.5
+
+_CLOSING = frozenset(("close_pending", "closed"))
 
 _U32 = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">BBII")  # padding length, type, channel, length of the data
@@ -86,8 +90,8 @@ class FastChannel(BareChannel):
 class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
     """A guarded connection with the fast road."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, gate: Gate) -> None:
-        super().__init__(loop, options, gate)
+    def __init__(self, loop: asyncio.AbstractEventLoop, options: SSHServerConnectionOptions, gate: Gate, share: Share) -> None:
+        super().__init__(loop, options, gate, share)
         self._rest = b""  # the beginning of a packet, or more of them than are handled in one turn
         self._left_over = False
         self._turn_is_over = False  # the session that had the last packet handles no more in this turn
@@ -138,11 +142,12 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's shape
         """Where the kernel may write."""
-        self._reclaim()
+        if self._inpbuf or self._packet:
+            self._reclaim()
         rest = len(self._rest)
         if rest:
             _RECEIVED_VIEW[:rest] = self._rest
-        return _RECEIVED_VIEW[rest : rest + _READ_AT_ONCE]
+        return _RECEIVED_VIEW[rest : rest + (_READ_AT_ONCE if self.share.is_alone else _READ_AMONG_OTHERS)]
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many bytes came."""
@@ -150,15 +155,18 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
         self._rest = b""
         self._corked = []
         self._left_over = False
+        share = self.share
+        share.begin()
         try:
             at = self._handle(end)
         finally:
             self._uncork()
+            share.end()
         if at < end:
             self._keep(_RECEIVED_VIEW[at:end])
         if self._left_over and self._rest:
             self._stop_reading("turn")
-            self._loop.call_soon(self._go_on)
+            share.later(self._go_on)
 
     def _go_on(self) -> None:
         """The others have had their turn: handle what is left of what came."""
@@ -170,7 +178,7 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
     def _reclaim(self) -> None:
         """asyncssh holds the beginning of a packet, and nothing keeps it from this road: take it back."""
         header, held = self._packet, self._inpbuf
-        if (held or header) and len(held) < _LARGEST and self._receiver is not None and self._recv_handler == self._recv_packet:
+        if len(held) < _LARGEST and self._receiver is not None and self._recv_handler == self._recv_packet:
             self._packet = self._inpbuf = b""
             self._recv_handler = self._recv_pkthdr
             if self._fast_receiver() is not None:
@@ -182,15 +190,16 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
         """Handle packets; where the first one begins that is not whole, or not for this road."""
         at = count = 0
         self._turn_is_over = False
+        share = self.share
         while end - at >= HEAD:
-            if count >= _PACKETS_AT_ONCE or self._turn_is_over:
+            if (count or share.left <= 0) and (count >= _PACKETS_AT_ONCE or self._turn_is_over or share.must_wait):
                 self._left_over = True
                 return at
             cipher = self._fast_receiver()
             if cipher is None:
                 break
             (length,) = _U32.unpack_from(_RECEIVED, at)
-            if self._is_out_of_bounds(length):
+            if length > self._max_recv_pktlen or length % BLOCK or length < BLOCK:
                 break  # asyncssh says what is wrong with it
             whole = HEAD + length + TAG
             if end - at < whole:
@@ -239,7 +248,9 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             return False
         end = length - padding
         if kind == MSG_CHANNEL_DATA:
-            if _DATA_HEAD.size + size != end or not self._takes(channel, size):
+            if _DATA_HEAD.size + size != end or not 0 < size <= channel._recv_window:
+                return False
+            if channel._recv_paused or channel._session is None or channel._send_state in _CLOSING:
                 return False
             self._step(cipher)
             self._deliver(channel, size)
@@ -250,10 +261,6 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             channel._flush_send_buf()
             return True
         return False
-
-    def _takes(self, channel: FastChannel, size: int) -> bool:
-        open_for_us = channel._send_state not in ("close_pending", "closed")
-        return 0 < size <= channel._recv_window and not channel._recv_paused and open_for_us and channel._session is not None
 
     def _step(self, cipher: PacketCipher) -> None:
         cipher.step()
@@ -291,6 +298,10 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
     def send_data(self, channel: FastChannel, data: memoryview) -> None:
         """Send DATA that the channel's window takes, in packets as large as the peer wants them. `sends_fast` must hold."""
         size, most = len(data), min(channel._send_pktsize, _LARGEST - 64)
+        if size <= most:
+            channel._send_window -= size
+            self._send_made(channel, data, size)
+            return
         at = filled = 0
         while at < size:
             piece = data[at : at + most]
@@ -303,6 +314,13 @@ class FastConnection(GuardedConnection, asyncio.BufferedProtocol):
             at += len(piece)
         channel._send_window -= size
         self._send(bytes(_SENT[:filled]))
+
+    def _send_made(self, channel: FastChannel, data: memoryview, size: int) -> None:
+        """What fits into one packet."""
+        _SEND_HEAD.pack_into(_MADE, HEAD + 1, MSG_CHANNEL_DATA, channel._send_chan or 0, size)
+        _MADE[_SEND_AT : _SEND_AT + size] = data
+        written = self._seal(frame(_MADE, _SEND_HEAD.size + size), _SENT)
+        self._send(bytes(_SENT[:written]))
 
     def send_packet(self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None) -> None:
         """As asyncssh's; AES-GCM needs no packet to IGNORE before each other one."""

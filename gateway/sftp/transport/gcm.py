@@ -37,7 +37,7 @@ class PacketCipher:
         nonce = self._fixed + _COUNTER.pack(self._counter)
         out[:HEAD] = packet[:HEAD]
         self._aead.encrypt_into(nonce, memoryview(packet)[HEAD:size], bytes(packet[:HEAD]), out[HEAD : size + TAG])
-        self.step()
+        self._counter = (self._counter + 1) & _MASK
         return size + TAG
 
     def open_into(self, packet: memoryview, out: memoryview) -> bool:

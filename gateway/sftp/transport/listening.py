@@ -21,7 +21,7 @@ from gateway.sftp.workers.crew import Crew
 from gateway.sftp.workers.guests import Guest
 
 BACKLOG = 512
-ACCEPTED_AT_ONCE = 4  # in one turn of the event loop: the others have theirs soon, and workers share a burst of connections
+ACCEPTED_AT_ONCE = 1  # in one turn of the event loop: the others have theirs soon, and workers share a burst of connections
 SERVER_VERSION = "Nightsafe"
 
 Connect = Callable[[], GuardedConnection]

@@ -74,9 +74,10 @@ class Workforce:
                         f"worker {worker.number} of the gateway was not ready after {READY_SECONDS:.0f} seconds", "look at its log lines"
                     )
 
-    def watch(self, stop: threading.Event) -> None:
-        """Start again what dies, until `stop`: at once when it had worked for a while, with growing waits when it keeps dying."""
-        while not stop.wait(0.1):
+    def watch(self, wait: Callable[[float], bool]) -> None:
+        """Start again what dies, until `wait` (for so many seconds) says that it is the end: at once when it had worked for a while, with growing
+        waits when it keeps dying."""
+        while not wait(0.1):
             now = time.monotonic()
             for worker in self._workers:
                 if worker.pid and self._has_died(worker):
