@@ -6,10 +6,12 @@ The names inside are in clear, as in every zip: only contents are encrypted. Eac
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import time
+import unicodedata
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +21,7 @@ import pyzipper
 
 from config.console import Progress
 from config.errors import NightsafeError, UsageError
+from config.words import counted
 from gateway.age import AgeError
 from gateway.catalog import Catalog, Paper
 from gateway.handover.appearing import appearing
@@ -77,7 +80,7 @@ def new_passphrase() -> str:
 def check_passphrase(text: str) -> str:
     """Raises UsageError for what is too short, or read differently by different programs."""
     if not MIN_PASSPHRASE <= len(text) <= MAX_PASSPHRASE:
-        raise UsageError(f"the passphrase has {len(text)} characters", f"it needs {MIN_PASSPHRASE} to {MAX_PASSPHRASE}")
+        raise UsageError(f"the passphrase has {counted(len(text), 'character')}", f"it needs {MIN_PASSPHRASE} to {MAX_PASSPHRASE}")
     if not text.isascii() or not text.isprintable():
         raise UsageError("the passphrase holds other characters than plain ASCII", "zip programs read them differently; use letters and digits")
     return text
@@ -134,7 +137,7 @@ def _add(source: Source, archive: pyzipper.AESZipFile, path: VirtualPath, paper_
         return
     with reader:
         piece = reader.read(PIECE)
-        info = archive.zipinfo_cls("/".join(path.parts), _date(mtime))
+        info = archive.zipinfo_cls(entry_name(path, archive.NameToInfo), _date(mtime))
         info.compress_type = pyzipper.ZIP_DEFLATED if shrinks(piece) else pyzipper.ZIP_STORED
         info.external_attr = 0o600 << 16
         info.file_size = paper.size
@@ -148,6 +151,15 @@ def _add(source: Source, archive: pyzipper.AESZipFile, path: VirtualPath, paper_
         raise NightsafeError(f"{path} is not what arrived: its hash differs from the recorded one", "nothing was exported; run: nightsafe drill run")
     done.papers += 1
     done.plain_bytes += paper.size
+
+
+def entry_name(path: VirtualPath, taken: Container[str]) -> str:
+    """What a paper is called inside, other than those that are `taken`: its path, but for what another system would take for more than a name. To
+    Windows a backslash is a slash, so `..\\..\\letter.exe`, which is one name here, would lead out of the folder there."""
+    name = "/".join("".join("_" if one == "\\" or unicodedata.category(one) == "Cc" else one for one in part) for part in path.parts)
+    stem, dot, ending = name.rpartition(".") if "." in name.rpartition("/")[2] else (name, "", "")
+    numbered = (f"{stem} ({number}){dot}{ending}" for number in itertools.count(2))
+    return name if name not in taken else next(other for other in numbered if other not in taken)
 
 
 def shrinks(beginning: bytes) -> bool:

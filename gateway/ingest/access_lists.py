@@ -19,7 +19,7 @@ from gateway.audit.events import Event
 from gateway.audit.read import Filter, Record, read
 from gateway.audit.segments import segment_ids, segment_path
 from gateway.audit.signatures import RECEIPT, sign
-from gateway.ingest.accesses import MOST_LISTED, WATCHED, Accesses, collect, concerns, list_body, list_path
+from gateway.ingest.accesses import EVERYBODY, MOST_LISTED, WATCHED, Accesses, collect, concerns, list_body, list_path
 from gateway.ingest.handing import read_plain
 from gateway.ingest.parts import Parts
 from gateway.ingest.receipts import SIGNATURE_SUFFIX
@@ -88,7 +88,7 @@ def _groups(clients: Sequence[str], counts: Counter[str]) -> Iterator[list[str]]
     group: list[str] = []
     size = 0
     for client in clients:
-        mine = min(counts[client], 2 * MOST_LISTED)
+        mine = min(counts[client] + counts[EVERYBODY], 2 * MOST_LISTED)
         if group and size + mine > AT_ONCE:
             yield group
             group, size = [], 0

@@ -33,7 +33,10 @@ TOUCHED = {
     Event.PAPER_EXPIRED: "expired",
 }
 WATCHED = frozenset({*OPENED, *TOUCHED, Event.KEY_GRANTED})
-_TOLD = ("path", "target", "paper", "papers", "found", "reason", "decision", "state")
+EVERYBODY = "*"  # as the restore of all clients is recorded; no client's name
+TOLD_TO_ALL = frozenset({Event.FILES_SEARCHED, Event.RESTORE_FINISHED})  # what can be done to all clients at once
+_TOLD = ("path", "target", "paper", "papers", "found", "reason", "decision", "state", "all_clients")
+_TOLD_OF_ALL = ("time", "event", "role", "person", "state")  # numbers and names would tell of the other clients
 DRILL = "ops:drill"
 
 
@@ -70,9 +73,13 @@ class Accesses:
 
 
 def concerns(record: Mapping[str, Any]) -> str | None:
-    """The client that is to be told of a record; None when nobody is."""
+    """The client that is to be told of a record; EVERYBODY when all are, None when nobody is."""
+    if record.get("event") not in WATCHED:
+        return None
     client = record.get("client")
-    return client if record.get("event") in WATCHED and isinstance(client, str) and client else None
+    if isinstance(client, str) and client:
+        return client
+    return EVERYBODY if record["event"] in TOLD_TO_ALL else None
 
 
 def list_path(month: date) -> str:
@@ -104,7 +111,11 @@ def collect(records: Iterable[Mapping[str, Any]], clients: Iterable[str]) -> dic
     found = {client: Accesses() for client in clients}
     for record in records:
         client = concerns(record)
-        if client in found:
+        if client == EVERYBODY:
+            told = {name: value for name, value in record.items() if name in _TOLD_OF_ALL} | {"all_clients": True}
+            for one in found.values():
+                one.take(told)
+        elif client in found:
             found[client].take(record)
     return found
 

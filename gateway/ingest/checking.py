@@ -11,6 +11,7 @@ import structlog
 
 from config.checks import ScanSettings
 from config.errors import NightsafeError
+from config.lasting import LastingFault
 from config.loading import Installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -80,11 +81,13 @@ class Decisions:
                 self._changed()
 
     def _run(self) -> None:
+        fault = LastingFault("ingest.decisions_unread")
         while True:
             try:
                 self.look()
+                fault.over()
             except NightsafeError as error:
-                structlog.get_logger().warning("ingest.decisions_unread", error=error.message)
+                fault.met(error)
             if self._stop.wait(DECISIONS_SECONDS):
                 return
 

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.audit.events import Event
 from gateway.audit.signatures import RECEIPT, sign
 from gateway.catalog.rows import Paper
-from gateway.ingest.checks.manifests import is_manifest, report
+from gateway.ingest.checks.manifests import STATES, is_manifest, report
 from gateway.ingest.parts import Parts
 from gateway.ingest.receipts import SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path
 from gateway.jail.paths import VirtualPath, path_of
@@ -26,11 +26,13 @@ class Issued:
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, Exception] = field(default_factory=dict)
+    manifests: dict[str, dict[str, int]] = field(default_factory=dict)  # what receipts of manifests told: lines in each state
 
     def add(self, other: Issued) -> None:
         """Take the results of another portion."""
         self.done += other.done
         self.failed.update(other.failed)
+        self.manifests.update(other.manifests)
 
 
 def hand_out(parts: Parts, papers: Sequence[Paper], heads: Mapping[str, str], *, durable: bool = True) -> Issued:
@@ -41,7 +43,7 @@ def hand_out(parts: Parts, papers: Sequence[Paper], heads: Mapping[str, str], *,
     issued = Issued()
     try:
         with parts.tree(papers[0].client) as tree:
-            _write(parts, tree, papers, heads, durable)
+            issued.manifests = _write(parts, tree, papers, heads, durable)
         issued.done = [paper.id for paper in papers]
     except Exception as error:  # noqa: BLE001 - one client's jail must not stop the others
         issued.failed = {paper.id: error for paper in papers}
@@ -54,15 +56,16 @@ def tell_handed_out(parts: Parts, papers: Iterable[Paper]) -> None:
         parts.audit.append(Event.RECEIPT_WRITTEN, client=paper.client, paper=paper.id, path=receipt_path(paper), verdict=paper.state)
 
 
-def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str, str], durable: bool) -> None:
-    bodies = {paper.id: _body(parts, tree, paper, heads) for paper in papers}
+def _write(parts: Parts, tree: Tree, papers: Sequence[Paper], heads: Mapping[str, str], durable: bool) -> dict[str, dict[str, int]]:
+    manifests = {paper.id: told for paper in papers if (told := _manifest(parts, paper)) is not None}
+    bodies = {paper.id: _body(parts, tree, paper, heads, manifests.get(paper.id)) for paper in papers}
     if any(paper.id not in heads for paper in papers):
         parts.audit.sync()  # a receipt names no line of the log that could still be lost
     tree.write_plains([file for paper in papers for file in _files(parts, paper, bodies[paper.id])], durable=durable)
+    return {paper: {state: told[state] for state in STATES if told[state]} for paper, told in manifests.items()}
 
 
-def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str]) -> bytes:
-    manifest = _manifest(parts, paper)
+def _body(parts: Parts, tree: Tree, paper: Paper, heads: Mapping[str, str], manifest: Mapping[str, Any] | None) -> bytes:
     if head := heads.get(paper.id):
         return receipt_body(paper, head, manifest)
     lying = read_plain(tree, path_of(receipt_path(paper)), MOST_BYTES)

@@ -211,10 +211,11 @@ class Pipeline:
             outcome.failed.update(issued.failed)
             disks.sync()
             done = set(issued.done)
-            tell_handed_out(self._parts, [row for row in rows if row.id in done])
+            told = [row for row in rows if row.id in done]
+            tell_handed_out(self._parts, told)
             self._after("receipted")
-            if issued.done:
-                self._parts.catalog.mark_receipted(issued.done)
+            if told:
+                self._parts.catalog.mark_receipted(told, issued.manifests)
         self._after("marked")
 
     # step 7

@@ -22,13 +22,14 @@ from config.folder import DataFolder
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Paper
+from gateway.catalog.rows import DELETED
 from gateway.ingest.aside import SUFFIX, aside_path
 from gateway.store import Vault
 from gateway.store.ids import is_paper_id
 from gateway.store.vault import SUFFIX as SEALED
 
 PIECE_BYTES = 1024 * 1024
-RELEASED, DELETED = "released", "deleted"  # codes of verdicts
+RELEASED = "released"  # code of a verdict
 
 Kind = Literal["sealed", "damaged", "gone"]
 

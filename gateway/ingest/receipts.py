@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from config.printable import json_line
 from gateway.catalog.names import receipt_name
 from gateway.catalog.rows import Paper
 
@@ -28,8 +29,13 @@ def receipt_path(paper: Paper) -> str:
 def receipt_body(paper: Paper, audit_head: str, manifest: Mapping[str, Any] | None = None) -> bytes:
     """The receipt as it lies in the jail: JSON in UTF-8, keys sorted. `audit_head` is a hash (hex) of our audit chain that covers the paper.
 
-    `manifest` is for a paper that is one: how its lines compare with what arrived.
+    `manifest` is for a paper that is one: how its lines compare with what arrived. Characters of names that would steer a terminal, or turn the
+    writing around, stand there as JSON escapes them.
     """
+    return (json_line(_facts(paper, audit_head, manifest), indent=2, sort_keys=True) + "\n").encode()
+
+
+def _facts(paper: Paper, audit_head: str, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "nightsafe_receipt": VERSION,
         "client": paper.client,
@@ -50,7 +56,7 @@ def receipt_body(paper: Paper, audit_head: str, manifest: Mapping[str, Any] | No
     }
     if manifest is not None:
         facts["manifest"] = manifest
-    return (json.dumps(facts, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode()
+    return facts
 
 
 def is_receipt_of(paper: Paper, body: bytes, manifest: Mapping[str, Any] | None = None) -> bool:
@@ -60,7 +66,10 @@ def is_receipt_of(paper: Paper, body: bytes, manifest: Mapping[str, Any] | None 
     except (ValueError, RecursionError):
         return False
     head = facts.get("audit_head") if isinstance(facts, dict) else None
-    return isinstance(head, str) and body == receipt_body(paper, head, manifest)
+    if not isinstance(head, str):
+        return False
+    plainly = json.dumps(_facts(paper, head, manifest), ensure_ascii=False, indent=2, sort_keys=True) + "\n"  # as earlier versions wrote it
+    return body in (receipt_body(paper, head, manifest), plainly.encode())
 
 
 def rfc3339(moment: datetime) -> str:

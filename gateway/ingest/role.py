@@ -112,7 +112,7 @@ def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) 
     role.announce()
     log = structlog.get_logger()
     log.info("ingest.ready")
-    role.stop.wait()
+    role.wait()
     for _, bell in workers:
         bell.set()
     for thread in threads:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,16 +16,14 @@ from gateway.ingest.clients import ClientBook
 from gateway.ingest.names import path_now
 from gateway.ingest.outcome import Postponed
 from gateway.ingest.parts import Parts
+from gateway.ingest.passing import Take, pass_over
 from gateway.ingest.verdicts import DAMAGED, UNKNOWN_CLIENT, UNREADABLE, Verdict
 from gateway.jail.refused import Refused
 from gateway.keys.keyring import Keyring
 from gateway.store import Arrival, LandedPaper, SealedPaper, SpoolDamaged, SpoolGone, StoreError, Vault
 
-PIECE_BYTES = 1024 * 1024
 TEMPORARY_ENDINGS = (".filepart", ".part", ".partial", ".tmp")
 LOST_NAME = "/inbox/(name lost)"  # of a damaged paper that no pointer names any more
-
-Take = Callable[[memoryview], object]  # what is done with each piece
 
 
 @dataclass(frozen=True)
@@ -159,8 +155,7 @@ def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: b
     with closing(Inspection(parts.checks, landed.arrival, _path(parts, landed.arrival), landed, parts.way)) as inspection:
         if not inspection.is_held:
             return _sealed(parts, landed, recipient, inspection.take, inspection.finish, durable)
-        with _helpers(landed.size) as helpers:
-            sha256 = _hashed(parts, landed, inspection.take, helpers)
+        sha256 = pass_over(landed, inspection.take, None, parts.between_pieces)
         finding = inspection.finish()
     if finding.verdict.state == "held":
         return _Passed(sha256, None, finding)
@@ -170,13 +165,8 @@ def _through(parts: Parts, landed: LandedPaper, recipient: Recipient, durable: b
 
 def _sealed(parts: Parts, landed: LandedPaper, recipient: Recipient, take: Take, finish: Callable[[], Finding], durable: bool) -> _Passed:
     client, paper = landed.arrival.client, landed.arrival.paper
-    with _helpers(landed.size) as helpers, parts.vault.writer(client, paper, recipient, helpers) as writer:
-
-        def take_both(piece: memoryview) -> None:
-            writer.write(piece)
-            take(piece)
-
-        sha256 = _hashed(parts, landed, take_both, helpers)
+    with parts.vault.writer(client, paper, recipient) as writer:
+        sha256 = pass_over(landed, take, writer.write, parts.between_pieces)
         finding = finish()
         quarantine = Vault(parts.quarantine)
         match finding.verdict.state:
@@ -189,24 +179,6 @@ def _sealed(parts: Parts, landed: LandedPaper, recipient: Recipient, take: Take,
                 age = writer.commit(durable=durable)
                 quarantine.remove(client, paper)
     return _Passed(sha256, age, finding)
-
-
-def _helpers(size: int) -> AbstractContextManager[Executor | None]:
-    """Threads that hash a large paper, as it came and as it is sealed, beside the one that seals and writes it: all of them let go of the
-    interpreter over a whole piece. A small one is not worth it."""
-    return nullcontext() if size <= PIECE_BYTES else ThreadPoolExecutor(2, thread_name_prefix="ingest-hash")
-
-
-def _hashed(parts: Parts, landed: LandedPaper, take: Take, helpers: Executor | None) -> str:
-    """The SHA-256 (hex) of all pieces, each given to `take` as well."""
-    digest = hashlib.sha256()
-    for piece in _pieces(parts, landed):
-        hashed = helpers.submit(digest.update, piece) if helpers else None
-        try:
-            take(piece)
-        finally:  # the buffer is used again
-            hashed.result() if hashed else digest.update(piece)
-    return digest.hexdigest()
 
 
 def _nothing(_piece: memoryview) -> None:
@@ -222,17 +194,3 @@ def _path(parts: Parts, arrival: Arrival) -> str:
             return path_now(tree, arrival.paper, arrival.path, search=parts.checks.ask_names)
     except Refused:
         return arrival.path
-
-
-def _pieces(parts: Parts, landed: LandedPaper) -> Iterator[memoryview]:
-    """The plaintext in pieces of PIECE_BYTES, each valid until the next is asked for."""
-    buffer = memoryview(bytearray(min(landed.size, PIECE_BYTES)))
-    left = landed.size
-    while left:
-        count = landed.readinto(buffer[: min(left, PIECE_BYTES)])
-        if not count:
-            raise SpoolDamaged("the spool file ends before the length that its footer tells")
-        yield buffer[:count]
-        left -= count
-        if left:
-            parts.between_pieces()

@@ -78,34 +78,51 @@ def summary_body(client: str, day: date, papers: Papers, audit_head: str) -> byt
     return (json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
-def summarise(parts: Parts, today: date) -> int:
-    """Write the summaries of the last DAYS days before `today` that are missing or out of date; how many. Raises CatalogError, AuditUnavailable."""
-    written = 0
+Seen = dict[date, object]  # how the papers of a day stood when all its summaries were as they should be
+
+
+def summarise(parts: Parts, today: date, seen: Seen | None = None) -> int:
+    """Write the summaries of the last DAYS days before `today` that are missing or out of date; how many. A day that stands as in `seen` is not
+    looked at; the others are remembered there. Raises CatalogError, AuditUnavailable."""
+    written, seen = 0, {} if seen is None else seen
     for ago in range(DAYS, 0, -1):
         day = today - timedelta(days=ago)
+        standing = parts.catalog.standing_between(*_span(day))
+        if seen.get(day) == standing:
+            continue
+        whole = True
         for client, papers in _by_client(parts, day):
             try:
                 written += _write(parts, client, day, papers)
             except (Refused, OSError) as error:  # one client's jail must not stop the others
+                whole = False
                 structlog.get_logger().warning("ingest.summary_failed", client=client, day=day.isoformat(), error=str(error))
+        if whole:
+            seen[day] = standing
     return written
 
 
 def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
-    """Look every hour, until `stop` is set."""
-    wait = FIRST_SECONDS
+    """Look every hour, at days that changed, until `stop` is set."""
+    wait, seen, last = FIRST_SECONDS, Seen(), date.min
     while not stop.wait(wait):
-        wait = EVERY_SECONDS
+        wait, today = EVERY_SECONDS, parts.now().astimezone(UTC).date()
+        if today != last:  # once a day all are compared with what lies in the jails
+            seen, last = Seen(), today
         try:
-            summarise(parts, parts.now().astimezone(UTC).date())
+            summarise(parts, today, seen)
         except (NightsafeError, OSError) as error:
             structlog.get_logger().error("ingest.summaries_failed", error=str(error))
 
 
-def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, Papers]]:
+def _span(day: date) -> tuple[datetime, datetime]:
     start = datetime.combine(day, time(), UTC)
+    return start, start + timedelta(days=1)
+
+
+def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, Papers]]:
     found: dict[str, Papers] = defaultdict(Papers)
-    for paper in parts.catalog.received_between(start, start + timedelta(days=1)):
+    for paper in parts.catalog.received_between(*_span(day)):
         found[paper.client].take(paper)
     return iter(sorted(found.items()))
 

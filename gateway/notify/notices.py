@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from config.console import human_bytes
+from config.words import counted
+
 TOLD = ("client", "person", "paper", "reason", "error", "run", "state", "snapshot", "hold", "generation", "cause", "by", "verdict")
+SIZES = ("free", "reserve")  # bytes
 LONGEST = 300  # characters of a field
 TOGETHER = 50  # notices in one message
 MORE = "All of them are in the audit log: nightsafe audit show"
@@ -36,7 +40,8 @@ class Bundle:
 
 def text_of(record: dict[str, Any]) -> str:
     """The fields of a line that may leave, one a line."""
-    known = ((name, record.get(name)) for name in TOLD)
+    known = [(name, record.get(name)) for name in TOLD]
+    known += [(name, human_bytes(record[name])) for name in SIZES if isinstance(record.get(name), int)]
     return "\n".join(f"{name}: {_plain(value)}" for name, value in known if value not in (None, "", [], {}))
 
 
@@ -47,10 +52,10 @@ def message(bundle: Bundle) -> tuple[str, str]:
     title = f"Nightsafe: {notices[0].event}" if count == 1 else f"Nightsafe: {count} events"
     parts = [f"{notice.event}  {notice.time}\n{notice.text}".rstrip() for notice in notices]
     if bundle.untold:
-        counted = "\n".join(f"{times} × {event}  {whom}".rstrip() for event, whom, times in bundle.counts)
-        parts = [f"Many events in a short time, so you are told in short. {MORE}\n\n{counted}", f"Some of them:\n\n{parts[0]}", *parts[1:]]
+        sums = "\n".join(f"{times} × {event}  {whom}".rstrip() for event, whom, times in bundle.counts)
+        parts = [f"Many events in a short time, so you are told in short. {MORE}\n\n{sums}", f"Some of them:\n\n{parts[0]}", *parts[1:]]
     if bundle.dropped:
-        parts.append(f"{bundle.dropped} more events were not kept for you: too many waited. {MORE}")
+        parts.append(f"{counted(bundle.dropped, 'more event was', 'more events were')} not kept for you: too many waited. {MORE}")
     return title, "\n\n".join([*parts, f"audit head: {(bundle.last or notices[-1]).head}"])
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from config.errors import NightsafeError
+from config.lasting import LastingFault
 from gateway.notify.collecting import Collector
 from gateway.notify.notices import TOGETHER, message
-from gateway.notify.outbox import Outbox
+from gateway.notify.outbox import Allowance, Outbox
 from gateway.notify.receivers import Receiver
 from gateway.notify.sending import NotTaken, send
 
@@ -22,25 +24,27 @@ Send = Callable[[str, str, str], None]
 
 
 class Pace:
-    """How many messages a receiver may be sent: `most` at once, and as many an hour. Used by one thread. `clock` gives seconds.
+    """How many messages a receiver may be sent: `most` at once, and as many an hour. What is left outlives a restart: it is kept in the outbox, with
+    what was sent. Used by one thread. `clock` gives seconds since the epoch.
 
-    Whoever uploads a hundred thousand papers that are refused must not have as many mails sent.
+    Whoever uploads a hundred thousand papers that are refused must not have as many mails sent, however often this process dies meanwhile.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int, clock: Callable[[], float] = time.time, kept: Allowance | None = None) -> None:
         self._most = most
         self._clock = clock
-        self._left, self._at = float(most), clock()
+        self._left, self._at = (min(most, kept.left), kept.at) if kept else (float(most), clock())
 
     def left(self) -> int:
         """How many may be sent now."""
         now = self._clock()
-        self._left, self._at = min(self._most, self._left + (now - self._at) * self._most / 3600), now
+        self._left, self._at = min(self._most, self._left + max(0.0, now - self._at) * self._most / 3600), now
         return int(self._left)
 
-    def spend(self) -> None:
-        """One was sent."""
+    def spend(self) -> Allowance:
+        """One was sent: what is to be kept."""
         self._left -= 1
+        return Allowance(self._left, self._at)
 
     def seconds(self) -> float:
         """Until one may be sent; 0 when that is now."""
@@ -61,8 +65,7 @@ def deliver(outbox: Outbox, receiver: Receiver, pace: Pace, send_to: Send = send
         except NotTaken as error:
             outbox.failed(receiver.name, str(error))
             raise
-        pace.spend()
-        outbox.sent(receiver.name, bundle.last.number, bundle.dropped, datetime.now(UTC).isoformat(timespec="seconds"))
+        outbox.sent(receiver.name, bundle.last.number, bundle.dropped, datetime.now(UTC).isoformat(timespec="seconds"), pace.spend())
         taken += len(bundle.notices) + bundle.untold
     return taken
 
@@ -108,17 +111,21 @@ class Notifier:
             self._outbox.close()
 
     def _collect(self) -> None:
+        fault = LastingFault("notify.not_collected")
         while not self._stop.is_set():
             try:
                 if self._collector.collect():
                     for bell in self._bells.values():
                         bell.set()
+                fault.over()
             except (NightsafeError, OSError) as error:
-                self._log.error("notify.not_collected", error=str(error))
+                fault.met(error)
             self._stop.wait(self._every)
 
     def _tell(self, receiver: Receiver) -> None:
         bell, pace, wait = self._bells[receiver.name], Pace(self._most_per_hour), 0.0
+        with suppress(NightsafeError):  # an outbox that cannot be read is told of below
+            pace = Pace(self._most_per_hour, kept=self._outbox.allowance(receiver.name))
         while not self._stop.is_set():
             bell.clear()
             try:

@@ -30,7 +30,7 @@ CREATE INDEX IF NOT EXISTS notices_by_receiver ON notices (receiver, number);
 CREATE TABLE IF NOT EXISTS receivers (name TEXT PRIMARY KEY, dropped INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '');
 """
-
+ADDED = ("allowance", "allowance_at")  # columns of receivers
 
 _NOTICES = "SELECT number, event, time, text, head FROM notices WHERE receiver = ?"
 _SOME_OF_EACH = """SELECT number FROM (SELECT number, row_number() OVER (PARTITION BY event ORDER BY number) AS turn FROM notices
@@ -50,6 +50,14 @@ class Standing:
     sent_at: str
 
 
+@dataclass(frozen=True)
+class Allowance:
+    """How many more messages a receiver might be sent, a fraction included, at a moment (seconds since the epoch)."""
+
+    left: float
+    at: float
+
+
 class Outbox:
     """The outbox at `path`, which is made. Thread-safe. Every method raises OutOfReach when the file cannot be used."""
 
@@ -61,6 +69,7 @@ class Outbox:
             for pragma in ("journal_mode=WAL", "synchronous=FULL"):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(SCHEMA)
+            self._add_columns()
         except (OSError, sqlite3.Error) as error:
             raise _unusable(error) from error
 
@@ -106,12 +115,19 @@ class Outbox:
             dropped = _dropped(connection, receiver)
         return Bundle(tuple(Notice(*row) for row in rows), tuple(counts), total - len(rows), dropped, Notice(*last) if last else None)
 
-    def sent(self, receiver: str, last: int, dropped: int, at: str) -> None:
-        """A receiver took everything up to the notice `last`, and was told of `dropped` ones."""
+    def allowance(self, receiver: str) -> Allowance | None:
+        """What a receiver was left with when it last took something; None when it never did."""
+        with self._reading() as connection:
+            row = connection.execute("SELECT allowance, allowance_at FROM receivers WHERE name = ? AND allowance_at > 0", (receiver,)).fetchone()
+        return Allowance(*row) if row else None
+
+    def sent(self, receiver: str, last: int, dropped: int, at: str, allowance: Allowance) -> None:
+        """A receiver took everything up to the notice `last`, was told of `dropped` ones, and has `allowance` left."""
         with self._writing() as connection:
             connection.execute("DELETE FROM notices WHERE receiver = ? AND number <= ?", (receiver, last))
             connection.execute(
-                "UPDATE receivers SET dropped = dropped - ?, failures = 0, error = '', sent_at = ? WHERE name = ?", (dropped, at, receiver)
+                "UPDATE receivers SET dropped = dropped - ?, failures = 0, error = '', sent_at = ?, allowance = ?, allowance_at = ? WHERE name = ?",
+                (dropped, at, allowance.left, allowance.at, receiver),
             )
 
     def failed(self, receiver: str, error: str) -> None:
@@ -134,6 +150,13 @@ class Outbox:
             waiting = connection.execute("SELECT count(*) FROM notices WHERE receiver = ?", (receiver,)).fetchone()[0]
             row = connection.execute("SELECT dropped, failures, error, sent_at FROM receivers WHERE name = ?", (receiver,)).fetchone()
         return Standing(waiting, *(row or (0, 0, "", "")))
+
+    def _add_columns(self) -> None:
+        """What outboxes of earlier versions do not have."""
+        known = {row[1] for row in self._connection.execute("PRAGMA table_info(receivers)")}
+        for column in ADDED:
+            if column not in known:
+                self._connection.execute(f"ALTER TABLE receivers ADD COLUMN {column} REAL NOT NULL DEFAULT 0")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

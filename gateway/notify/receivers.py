@@ -13,7 +13,7 @@ from typing import Any
 
 from config.errors import SettingsError
 from config.loading import Installation, credential_file
-from gateway.audit.events import Event
+from gateway.audit.events import Event, near
 
 MAX_BYTES = 64 * 1024
 MOST = 32  # addresses
@@ -55,7 +55,7 @@ def _patterns(name: str, patterns: tuple[str, ...]) -> tuple[str, ...]:
     known = set(Event)
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(event, pattern) for event in known):
-            raise SettingsError(f"notify.events: '{pattern[:60]}' of '{name}' is no event", "the events are: " + ", ".join(sorted(known)))
+            raise SettingsError(f"notify.events: '{pattern[:60]}' of '{name}' is no event", near(pattern))
     return patterns
 
 

@@ -23,7 +23,8 @@ def send(url: str, title: str, body: str) -> None:
     plugin.socket_connect_timeout = min(float(plugin.socket_connect_timeout), SECONDS)
     plugin.socket_read_timeout = min(float(plugin.socket_read_timeout), SECONDS)
     try:
-        taken = plugin.notify(title=title, body=body, notify_type=apprise.NotifyType.INFO)
+        # plain text, said so: else Apprise takes what a client named an archive's entry for the HTML of the mail
+        taken = plugin.notify(title=title, body=body, notify_type=apprise.NotifyType.INFO, body_format=apprise.NotifyFormat.TEXT)
     except Exception:  # noqa: BLE001 - whatever a plugin raises may quote its address
         taken = False
     if not taken:

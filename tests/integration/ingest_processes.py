@@ -44,7 +44,7 @@ for line in sys.stdin:
 """
 
 
-def wait_for(what: Callable[[], object], seconds: float = 30.0) -> float:
+def wait_for(what: Callable[[], object], seconds: float = 240) -> float:
     """Wait until `what()` is true; the seconds that it took."""
     start = time.monotonic()
     while not what():
@@ -91,4 +91,4 @@ class Lives:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=240)

@@ -44,7 +44,7 @@ class RealClamd:
         program = shutil.which("clamd", path="/usr/sbin:/usr/bin:/bin")
         assert program is not None
         self.process = subprocess.Popen([program, "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not self.socket.exists():
             assert self.process.poll() is None and time.monotonic() < until, "clamd did not start"
             time.sleep(0.02)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -38,11 +39,33 @@ from tests.integration.scanner_parts import FINDS, RealClamd, clamd, command_set
 from tests.integration.test_checks_workers import locked, zipped
 
 MIB = 1024 * 1024
+PROGRAM = b"MZ" + bytes(range(256)) * 300
+
+
+def lzma_zipped(name: str, content: bytes) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr(name, content)
+    return held.getvalue()
+
+
 LEFT_OUT = {  # by a scanner that looks at 1 MiB; beside them, nothing is wrong
     "large": zipped(("a", bytes(MIB + 1))),
     "large-inside": zipped(("b.zip", zipped(("a", bytes(MIB + 1))))),
     "behind-odd-names": zipped(("../a", b"x"), ("/b", bytes(MIB + 1))),
     "deep": functools.reduce(lambda inner, _: zipped(("a.zip", inner)), range(6), zipped(("a", b"x"))),
+    "behind-a-program": PROGRAM + zipped(("a", bytes(MIB + 1))),
+    "behind-a-program-inside": zipped(("setup.exe", PROGRAM + zipped(("a", bytes(MIB + 1))))),
+}
+WHOLE = zipped(("a.txt", b"letter" * 1000))
+UNREAD = {  # by us, or by the scanner, and clean to the scanner
+    "cut": WHOLE[:-30],
+    "changed": WHOLE[:60] + bytes(4) + WHOLE[64:],
+    "changed-behind-a-program": PROGRAM + WHOLE[:60] + bytes(4) + WHOLE[64:],
+    "changed-inside": zipped(("i.zip", WHOLE[:60] + bytes(4) + WHOLE[64:])),
+    "two-ends": WHOLE[:-2] + len(WHOLE).to_bytes(2, "little") + WHOLE,
+    "lzma": lzma_zipped("a.txt", b"letter" * 1000),
+    "method": WHOLE.replace(b"\x08\x00", b"\x61\x00"),
 }
 
 
@@ -191,6 +214,23 @@ def test_what_the_scanner_leaves_out_is_never_clean(world: World, real: RealClam
     for paper in unopened:
         check_held(world, paper, "archive-locked")
     assert (row(world, fine).state, row(world, fine).code) == ("accepted", "")
+
+
+def test_what_cannot_be_looked_into_is_never_clean(world: World, real: RealClamd, pool: WorkerPool) -> None:
+    """No rule asks for archives. clamd calls all of them clean."""
+    papers = [world.land(f"{name}.zip", content) for name, content in UNREAD.items()]
+    infected = world.land("infected.exe", PROGRAM + zipped(("a", PROBE)))
+    fine = [world.land("fine.exe", PROGRAM + WHOLE), world.land("program.exe", PROGRAM)]
+    with scanning(real.settings, pool=pool) as checks:
+        world.ingest(checks=checks, way="thorough")
+    for paper in papers:
+        check_held(world, paper, "archive-unreadable")
+    check_refused(world, infected, "virus")
+    assert [(row(world, paper).state, row(world, paper).code) for paper in fine] == [("accepted", "")] * 2
+    marked = world.land("marked.zip", UNREAD["cut"])
+    with scanning(real.settings, pool=pool, archives=ArchiveSettings(unreadable="accept")) as checks:
+        world.ingest(checks=checks, way="thorough")
+    assert (row(world, marked).state, row(world, marked).code) == ("accepted", "archive-unreadable")
 
 
 def test_an_archive_that_we_open_is_scanned_as_a_whole(world: World, real: RealClamd, pool: WorkerPool) -> None:
@@ -399,7 +439,7 @@ def test_two_lanes_that_write_the_receipt_of_one_manifest_do_so_one_after_the_ot
     def files(parts: Any, paper: Paper, body: bytes) -> Any:
         if paper.id == manifest and not here.is_set():
             here.set()
-            go_on.wait(30)
+            go_on.wait(120)
         return real(parts, paper, body)
 
     monkeypatch.setattr(handing, "_files", files)
@@ -407,14 +447,14 @@ def test_two_lanes_that_write_the_receipt_of_one_manifest_do_so_one_after_the_ot
         lanes = [stack.enter_context(Pipeline(world.parts(stack.enter_context(AuditLog(world.folder.audit, "ingest"))), lane=lane)) for lane in "xy"]
         threads = [threading.Thread(target=lanes[0].handle, args=([world.land("a.pdf", first)],))]
         threads[0].start()
-        assert here.wait(30)
+        assert here.wait(120)
         threads.append(threading.Thread(target=lanes[1].handle, args=([world.land("b.pdf", second)],)))
         threads[1].start()
         threads[1].join(1.0)
         assert threads[1].is_alive(), "the second has to wait"
         go_on.set()
         for thread in threads:
-            thread.join(30)
+            thread.join(120)
     assert world.receipts()[manifest]["manifest"]["matches"] == 2  # type: ignore[index]
 
 

@@ -65,7 +65,6 @@ def job(name: str, **changes: Any) -> dict[str, Any]:
         "name": name,
         "match_type": True,
         "archives": True,
-        "zip_like": ["docx"],
         "password": None,
         "forbidden_names": [],
         "scan_unlocked": False,
@@ -119,7 +118,7 @@ def test_a_worker_can_open_no_file(hostile: WorkerPool) -> None:
 
     assert process.popen.stdin is not None
     process.popen.stdin.write(wire.encode_json(wire.JOB, job("files")))
-    assert process.popen.wait(30) == 7
+    assert process.popen.wait(240) == 7
     process.kill()
 
 
@@ -213,6 +212,32 @@ def test_damaged_ones_are_found(pool: WorkerPool) -> None:
     assert fault(pool, b"PK\x03\x04" + bytes(100)) == "archive-damaged"
 
 
+@pytest.mark.parametrize("before", [b"MZ" + bytes(70_000), b"%PDF-1.7\n" + b"letter " * 20_000], ids=["program", "pdf"])
+def test_an_archive_behind_something_else_is_looked_into(pool: WorkerPool, before: bytes) -> None:
+    assert fault(pool, before + zipped(("../a", b"x"), packed=False)) == "archive-path"
+    assert fault(pool, before + zipped(("a", b"x")), limits={"scanned_bytes": 0}) == "too-large-to-scan"
+    assert fault(pool, zipped(("setup", before + zipped(("../a", b"x"), packed=False)))) == "archive-path"
+    assert fault(pool, locked(b"agreed", ("a", before + zipped(("i.exe", b"x")))), password="agreed", forbidden_names=["*.exe"]) == (
+        "archive-forbidden-name"
+    )
+    assert fault(pool, before + zipped(("a", b"x"))) is None
+    assert fault(pool, before) is None
+
+
+def test_an_archive_with_two_ends_is_damaged(pool: WorkerPool) -> None:
+    content = zipped(("a", b"x"))
+    assert fault(pool, content[:-2] + len(content).to_bytes(2, "little") + content) == "archive-damaged"
+    assert fault(pool, zipped(("i.zip", content), packed=False)) is None  # the end of an archive within one is no second end
+
+
+def test_what_a_scanner_may_not_unpack_is_handed_up(pool: WorkerPool) -> None:
+    held, unlocked = io.BytesIO(), Unlocked()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a", b"letter" * 100)
+    assert pool.look(job("a.zip", scan_unlocked=True), Bytes(held.getvalue()), 60, unlocked)["fault"] is None
+    assert unlocked.entries == [b"letter" * 100]
+
+
 def test_a_directory_of_entries_that_is_too_long_is_not_read(pool: WorkerPool) -> None:
     content = zipped(*[("n" * 60_000 + str(number), b"") for number in range(3)], packed=False)
     assert fault(pool, content, limits={"entries": 5}) == "archive-too-many"
@@ -249,7 +274,7 @@ def test_any_bytes_end_in_a_verdict(pool: WorkerPool) -> None:
             broken[dice.randrange(len(broken))] = dice.randrange(256)
         started = time.monotonic()
         pool.look(job("a.zip"), Bytes(bytes(broken)), 30)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
 
 
 # types

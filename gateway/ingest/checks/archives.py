@@ -19,15 +19,15 @@ from typing import BinaryIO, Protocol
 
 import pyzipper
 
+from gateway.ingest.checks.zip_end import IN_DIRECTORY, LARGE_BYTES, TAIL_BYTES, directory_of, end_in, is_ambiguous, is_zip
+
 PIECE_BYTES = 256 * 1024
 RATIO_FROM_BYTES = 1024 * 1024  # a small text of blanks has any ratio and harms nobody
 DIRECTORY_BYTES = 512  # of the central directory for each entry that is allowed: names of some hundred bytes
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-END = struct.Struct("<4s4H2LH")
-LOCATOR = struct.Struct("<4sLQL")
-END64 = struct.Struct("<4sQ2H2L4Q")
 ENCRYPTED = 1
 BEYOND = frozenset({"archive-bomb", "archive-too-large", "archive-too-many", "archive-too-deep"})
+SCANNED_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2})  # what a scanner unpacks, as we do
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -52,7 +52,7 @@ class ArchiveFault:
 
 
 class Unlocked(Protocol):
-    """Takes what was inside of an archive with encrypted entries, to be scanned: no scanner can open them itself, and tells no more than that."""
+    """Takes what was inside of an archive with entries that are encrypted, or packed by a method that not every scanner knows, to be scanned."""
 
     def begin(self, size: int) -> None:
         """An entry of about `size` bytes follows."""
@@ -107,16 +107,17 @@ def look_into(
     return looker.unscanned
 
 
-def too_large_inside(file: BinaryIO, size: int, limits: Limits) -> ArchiveFault | None:
-    """Whether the zip archive in `file` holds anything that a scanner would leave out without a word, because it is too large or too much; None
-    when it does not. Nothing else is asked of it: names, damage and locks are the scanner's, or another rule's."""
+def hidden_inside(file: BinaryIO, size: int, limits: Limits) -> ArchiveFault | None:
+    """Whether the zip archive in `file` holds anything that a scanner would leave out without a word: because it is too large or too much
+    (`too-large-to-scan`), or because it is damaged, or packed by a method that not every scanner knows (`archive-unreadable`). None when it does
+    not. Nothing else is asked of it: names and locks are the scanner's, or another rule's."""
     looker = _SizesAlone(_Budget(limits), None, (), None)
     try:
         looker.archive(file, size, 1)
     except _Found as found:
-        if looker.unscanned is None and found.fault.code in BEYOND:
-            return ArchiveFault("too-large-to-scan", found.fault.detail)
-    return looker.unscanned
+        beyond = found.fault.code in BEYOND
+        looker.unscanned = looker.unscanned or ArchiveFault("too-large-to-scan" if beyond else "archive-unreadable", found.fault.detail)
+    return looker.unscanned or looker.unread
 
 
 class _Looker:
@@ -136,7 +137,7 @@ class _Looker:
                 entries = opened.infolist()
                 self._budget.take_entries(len(entries))
                 self._directory(file, entries, opened.start_dir)
-                forward = self._unlocked if any(entry.flag_bits & ENCRYPTED for entry in entries) else None
+                forward = self._unlocked if any(map(_is_closed, entries)) else None
                 for entry in entries:
                     if not entry.is_dir():
                         self._entry(opened, entry, depth, forward)
@@ -169,12 +170,13 @@ class _Looker:
         entry.file_size = self._budget.limits.largest_bytes + 1  # read to the real end, not to the one that it tells
         if forward:
             forward.begin(declared)
-        count, inner = 0, None
+        count, inner, tail = 0, None, b""
         try:
             with opened.open(entry, pwd=self._password if locked else None) as stream:
                 while piece := stream.read(PIECE_BYTES):
                     if not count and piece.startswith(b"PK\x03\x04"):
                         inner = io.BytesIO()
+                    tail = (tail + piece)[-TAIL_BYTES:]
                     count += len(piece)
                     self._budget.take_bytes(len(piece))
                     if count > RATIO_FROM_BYTES and count > packed * self._budget.limits.largest_ratio:
@@ -192,8 +194,17 @@ class _Looker:
             forward.end()
         if count != declared:
             raise _Found("archive-damaged", f"the entry {_shown(entry.orig_filename)} is not of the size that it tells")
+        if inner is None and is_zip(b"", tail, count):  # behind something else
+            inner = self._read_again(opened, entry)
         if inner is not None:
             self.archive(inner, count, depth + 1)
+
+    def _read_again(self, opened: pyzipper.AESZipFile, entry: pyzipper.ZipInfo) -> io.BytesIO:
+        inner = io.BytesIO()
+        with opened.open(entry, pwd=self._password if entry.flag_bits & ENCRYPTED else None) as stream:
+            while piece := stream.read(PIECE_BYTES):
+                self._keep(inner, piece)
+        return inner
 
     def _count(self, entry: pyzipper.ZipInfo, count: int) -> None:
         scanned = self._budget.limits.scanned_bytes
@@ -207,7 +218,9 @@ class _Looker:
 
 
 class _SizesAlone(_Looker):
-    """Counts what is inside, and no more; what is locked or cannot be unpacked is passed over."""
+    """Counts what is inside, and no more. What is locked is passed over: the scanner tells of it. What cannot be unpacked is told of in the end."""
+
+    unread: ArchiveFault | None = None
 
     def _directory(self, *_: object) -> None:
         return
@@ -216,33 +229,39 @@ class _SizesAlone(_Looker):
         if entry.flag_bits & ENCRYPTED:
             return
         try:
+            if entry.compress_type not in SCANNED_METHODS:
+                raise _Found("archive-unreadable", f"the entry {_shown(entry.orig_filename)} is packed by a method that is not known")
             super()._entry(opened, entry, depth, forward)
         except _Found as found:
             if found.fault.code in BEYOND:
                 raise
+            self._leave(found.fault.detail)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError):
-            return
+            self._leave(f"the entry {_shown(entry.orig_filename)} is damaged")
+
+    def _leave(self, detail: str) -> None:
+        self.unread = self.unread or ArchiveFault("archive-unreadable", detail)
 
 
 def _check_directory(file: BinaryIO, size: int, budget: _Budget) -> None:
     """Before the library reads the directory of entries whole: is it of a length that the limit on entries allows?"""
-    length = min(size, END.size + 65_535)
+    length = min(size, TAIL_BYTES)
     file.seek(size - length)
     tail = file.read(length)
-    place = tail.rfind(b"PK\x05\x06")
-    if place < 0 or len(tail) - place < END.size:
+    place = end_in(tail)
+    if place is None:
         raise _Found("archive-damaged", "it has no end")
-    _, disk, _, _, count, directory, _, _ = END.unpack_from(tail, place)
-    locator = place - LOCATOR.size
-    if locator >= 0 and tail.startswith(b"PK\x06\x07", locator):
-        _, _, offset, _ = LOCATOR.unpack_from(tail, locator)
-        file.seek(min(offset, size))
-        record = file.read(END64.size)
-        if len(record) == END64.size and record.startswith(b"PK\x06\x06"):
-            count, directory = max(count, END64.unpack(record)[7]), max(directory if directory != 0xFFFFFFFF else 0, END64.unpack(record)[8])
-    elif disk == 0xFFFF or count == 0xFFFF or directory == 0xFFFFFFFF:
-        raise _Found("archive-damaged", "its end is damaged")
-    if count > budget.entries or directory > (budget.entries + 16) * DIRECTORY_BYTES:
+    if is_ambiguous(tail):
+        raise _Found("archive-damaged", "it has two ends, and readers differ about which one counts")
+    end = size - length + place
+    file.seek(max(0, end - LARGE_BYTES))
+    directory = directory_of(tail[place:], file.read(min(end, LARGE_BYTES)), end)
+    if directory is None:
+        raise _Found("archive-damaged", "its end is damaged, or could be read in two ways")
+    file.seek(min(directory.told, size))
+    if directory.told != directory.start and file.read(len(IN_DIRECTORY)) == IN_DIRECTORY:
+        raise _Found("archive-damaged", "it has two directories, and readers differ about which one counts")
+    if directory.count > budget.entries or directory.size > (budget.entries + 16) * DIRECTORY_BYTES:
         raise _Found("archive-too-many", f"it has more than {budget.limits.entries} entries, or very long names")
 
 
@@ -260,6 +279,11 @@ def _check_overlap(file: BinaryIO, entries: Sequence[pyzipper.ZipInfo], director
         free_from = entry.header_offset + LOCAL_HEADER.size + name + extra + entry.compress_size
     if free_from > directory:
         raise _Found("archive-overlap", "its entries and its directory share bytes")
+
+
+def _is_closed(entry: pyzipper.ZipInfo) -> bool:
+    """Whether a scanner may be unable to open an entry that we can."""
+    return bool(entry.flag_bits & ENCRYPTED) or entry.compress_type not in SCANNED_METHODS
 
 
 def _shown(name: str) -> str:

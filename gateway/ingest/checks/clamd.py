@@ -48,10 +48,10 @@ class Clamd:
         except OSError as error:
             return Readiness(False, f"clamd does not answer at {self._settings.address} ({error.strerror or 'no answer'})")
         engine, _, commands = version.partition("|")
-        engine = engine.strip()
+        engine, settings = engine.strip(), self._settings
         if commands and "INSTREAM" not in commands.split():
             return Readiness(False, "clamd does not take streams (INSTREAM)", engine=engine)
-        faults, notes = config_faults(self._settings.clamd_config, self._settings.largest_bytes)
+        faults, notes = config_faults(settings.clamd_config, settings.largest_bytes, elsewhere=is_elsewhere(settings.address))
         fault = age_fault(engine, self._settings.signatures_hours, self._now()) or self._blind() or (faults[0] if faults else "")
         return Readiness(not fault, fault, tuple(notes), engine)
 
@@ -176,6 +176,12 @@ def _locked() -> bytes:
     for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # of the flags, in the entry and in the directory
         data[data.index(magic) + place] |= LOCKED_FLAG
     return bytes(data)
+
+
+def is_elsewhere(address: str) -> bool:
+    """Whether that is another machine, or another container."""
+    host, colon, port = address.rpartition(":")
+    return bool(colon) and port.isdigit() and "/" not in address and host.strip("[]") not in ("localhost", "::1") and not host.startswith("127.")
 
 
 def _connect(address: str, seconds: float) -> socket.socket:

@@ -13,10 +13,17 @@ UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 LIMITS = {"StreamMaxLength": 100 * 1024**2, "MaxFileSize": 100 * 1024**2, "MaxScanSize": 400 * 1024**2}  # clamd's defaults, 1.4
 
 
-def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = None) -> tuple[list[str], list[str]]:
-    """(what forbids to use this clamd, what a person should know). `mounts` is the text of /proc/self/mountinfo, read when it is None."""
+UNCHECKED = "clamd's temporary folder was not checked: it must be in memory"
+
+
+def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = None, *, elsewhere: bool = False) -> tuple[list[str], list[str]]:
+    """(what forbids to use this clamd, what a person should know). `mounts` is the text of /proc/self/mountinfo, read when it is None.
+
+    `elsewhere`: clamd is on another machine, or in another container, whose mounts cannot be seen from here.
+    """
+    there = [f"{UNCHECKED}. It is elsewhere; look there, as with: docker compose exec clamd df /tmp"] if elsewhere else []
     if path is None:
-        return [], ["clamd's temporary folder was not checked: it must be in memory (name its settings in scan.clamd_config)"]
+        return [], there or [f"{UNCHECKED} (name its settings in scan.clamd_config)"]
     try:
         values = parse(path.read_text("utf-8", "replace"))
     except OSError as error:
@@ -24,8 +31,8 @@ def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = No
     folder = values.get("TemporaryDirectory", "/tmp")  # noqa: S108 - clamd's default
     kind = filesystem_of(folder, mounts if mounts is not None else Path("/proc/self/mountinfo").read_text())
     faults: list[str] = []
-    notes: list[str] = []
-    if kind not in IN_MEMORY:
+    notes = list(there)
+    if not elsewhere and kind not in IN_MEMORY:
         faults.append(
             f"clamd's temporary folder {folder} is on {kind or 'an unknown file system'}: papers would lie there in the clear; mount a tmpfs"
         )

@@ -17,11 +17,11 @@ from gateway.ingest.checks.rules import breach
 from gateway.ingest.checks.scans import PaperScan
 from gateway.ingest.checks.services import Checks, Slow, Way
 from gateway.ingest.checks.view import View
+from gateway.ingest.checks.zip_end import TAIL_BYTES, is_zip
 from gateway.ingest.verdicts import ACCEPTED, DECLINED, Verdict, released, verdict, worst
 from gateway.store import Arrival, LandedPaper
 
 LOCKED = "archive-locked"
-ZIP_MAGIC = b"PK\x03\x04"
 QUICK_BYTES_PER_SECOND = 20e6  # a large paper may take longer and is quick all the same
 
 
@@ -97,8 +97,11 @@ class Inspection:
         return look(checks, checks.pool, rule, self._arrival.client, name, self._view, self._way, self._until - time.monotonic())
 
     def _may_hide_from_the_scanner(self) -> bool:
-        """clamd says nothing of an entry in a zip that is beyond its limits: somebody has to look."""
-        return self._scan is not None and self._scan.known is None and self._view.read_at(0, len(ZIP_MAGIC)) == ZIP_MAGIC
+        """clamd says nothing of an entry in a zip that is beyond its limits, or that it cannot unpack: somebody has to look."""
+        if self._scan is None or self._scan.known is not None:
+            return False
+        size = self._view.size
+        return is_zip(self._view.read_at(0, 4), self._view.read_at(max(0, size - TAIL_BYTES), TAIL_BYTES), size)
 
 
 def _too_many(checks: Checks, rule: Rule, arrival: Arrival) -> Verdict | None:

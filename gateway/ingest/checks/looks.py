@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from config.checks import Rule
-from gateway.ingest.checks.kinds import ZIP_ENDINGS
 from gateway.ingest.checks.pool import WorkerFailed, WorkerPool
 from gateway.ingest.checks.scans import EntryScans
 from gateway.ingest.checks.services import Checks, Slow, Way
@@ -53,8 +52,7 @@ def _job(checks: Checks, rule: Rule, client: str, name: str) -> dict[str, Any]:
         "match_type": rule.match_type,
         "archives": rule.archives,
         "sizes": scanned,
-        "zip_like": sorted(ZIP_ENDINGS),
-        "limits": checks.archives.model_dump(exclude={"locked"}) | {"scanned_bytes": checks.scan.largest_bytes if scanned else None},
+        "limits": checks.archives.model_dump(exclude={"locked", "unreadable"}) | {"scanned_bytes": checks.scan.largest_bytes if scanned else None},
         "password": checks.password(client) if rule.archives else None,
         "forbidden_names": list(rule.forbidden_names),
         "scan_unlocked": scanned,
@@ -68,6 +66,6 @@ def _faults(checks: Checks, rule: Rule, result: Mapping[str, Any]) -> list[Verdi
     fault = result.get("fault")
     if isinstance(fault, dict):
         code = str(fault.get("code"))
-        own = {"too-large-to-scan": checks.scan.too_large, "archive-locked": checks.archives.locked, "archive-unreadable": checks.archives.locked}
+        own = {"too-large-to-scan": checks.scan.too_large, "archive-locked": checks.archives.locked, "archive-unreadable": checks.archives.unreadable}
         found.append(verdict(code, own.get(code, rule.breach), plain(str(fault.get("detail")))))
     return found

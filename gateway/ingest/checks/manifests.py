@@ -21,6 +21,7 @@ BARE = re.compile(r"[0-9a-fA-F]{64}")  # all that some programs write into a.pdf
 ESCAPES = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 State = Literal["matches", "differs", "missing"]
+STATES: tuple[State, ...] = ("matches", "differs", "missing")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def compare(sha256: str, arrived: str | None) -> State:
 
 def report(states: Sequence[tuple[str, str]], unread: int, fault: str) -> dict[str, Any]:
     """What a receipt says of a manifest, as JSON values of a bounded size: counts of all, names of some."""
-    facts: dict[str, Any] = {state: sum(1 for _, one in states if one == state) for state in ("matches", "differs", "missing")}
+    facts: dict[str, Any] = {state: sum(1 for _, one in states if one == state) for state in STATES}
     facts |= {"unread": unread, "fault": fault}
     left = TOLD_BYTES
     for state in ("differs", "missing", "matches"):

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyzipper
 
 from gateway.ingest.checks import wire
-from gateway.ingest.checks.archives import ArchiveFault, Limits, look_into, too_large_inside
+from gateway.ingest.checks.archives import ArchiveFault, Limits, hidden_inside, look_into
 from gateway.ingest.checks.isolation import allow_seconds, confine
 from gateway.ingest.checks.kinds import HEAD_BYTES, kind_of, misfit
+from gateway.ingest.checks.zip_end import TAIL_BYTES, is_zip
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PIECE_BYTES = 256 * 1024
-ZIP_MAGIC = b"PK\x03\x04"
 JOBS_PER_COLLECTION = 50
 
 
@@ -106,8 +106,9 @@ def do(job: dict[str, Any], talk: Talk) -> dict[str, Any]:
     """Look into one paper: its kind, whether its ending fits, what its archive holds that must not be there."""
     paper = RemotePaper(job["size"], talk.ask)
     head = paper.read(min(HEAD_BYTES, job["size"])) or b""
+    zipped = (job["archives"] or job.get("sizes")) and is_zip(head, _tail(paper, job["size"]), job["size"])
     result: dict[str, Any] = {"type": kind_of(head, job["name"]), "misfit": misfit(head, job["name"]) if job["match_type"] else "", "fault": None}
-    if job["archives"] and result["type"] in ("zip", *job["zip_like"]):
+    if job["archives"] and zipped:
         found = look_into(
             io.BufferedReader(paper, PIECE_BYTES),
             job["size"],
@@ -117,10 +118,15 @@ def do(job: dict[str, Any], talk: Talk) -> dict[str, Any]:
             unlocked=_Forward(talk) if job["scan_unlocked"] else None,
         )
         result["fault"] = asdict(found) if isinstance(found, ArchiveFault) else None
-    elif job.get("sizes") and head.startswith(ZIP_MAGIC):
-        large = too_large_inside(io.BufferedReader(paper, PIECE_BYTES), job["size"], Limits(**job["limits"]))
-        result["fault"] = asdict(large) if large else None
+    elif zipped:
+        hidden = hidden_inside(io.BufferedReader(paper, PIECE_BYTES), job["size"], Limits(**job["limits"]))
+        result["fault"] = asdict(hidden) if hidden else None
     return result
+
+
+def _tail(paper: RemotePaper, size: int) -> bytes:
+    paper.seek(max(0, size - TAIL_BYTES))
+    return paper.read(TAIL_BYTES) or b""
 
 
 class _Forward:
@@ -153,7 +159,7 @@ def _warm_up() -> None:
                 archive.writestr(name, b"warm" * 100)
             limits = Limits(1000, 10_000, 10, 2, 1000)
             look_into(held, len(held.getvalue()), limits, password=b"warm")
-            too_large_inside(held, len(held.getvalue()), limits)
+            hidden_inside(held, len(held.getvalue()), limits)
 
 
 def main() -> None:
