@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.lines import MAX_LINE_BYTES, NO_LINE, decode_line, line_hash
 from gateway.audit.segments import is_held, read_lines, role_of, segment_path
@@ -60,7 +61,7 @@ def check_segment(folder: Path, segment: str, mark: Mark | None, watch: Watch | 
         state.complain(f"cannot be read: {error.strerror}")
     if mark is not None and state.lines < mark.lines:
         state.marked = False
-        state.complain(f"cut off: {mark.lines} lines were signed, {state.lines} are left", always=True)
+        state.complain(f"cut off: {counted(mark.lines, 'line was', 'lines were')} signed, {counted(state.lines, 'is', 'are')} left", always=True)
     return state
 
 
@@ -89,7 +90,7 @@ def _check_record(state: SegmentState, record: dict[str, Any], number: int) -> N
     state.next_number = (told if isinstance(told, int) else wanted) + 1  # from here on it may be whole again
     if told != wanted:
         gone = told - wanted if isinstance(told, int) else 0
-        before = f"{gone} line{' is' if gone == 1 else 's are'} missing before it, removed or moved"
+        before = f"{counted(gone, 'line is', 'lines are')} missing before it, removed or moved"
         what = before if gone > 0 else "lines were added or moved"
         state.complain(f"line {number} has the number {told!r} instead of {wanted}: {what}")
     elif record.get("prev") != state.head:

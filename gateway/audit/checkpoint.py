@@ -85,8 +85,9 @@ def sign_checkpoint(
     return chain.head
 
 
-def read_checkpoints(folder: Path, allowed: Iterable[str]) -> Checkpoints:
-    """Read and check the chain; marks come only from lines signed by one of `allowed` (public keys, one line each)."""
+def read_checkpoints(folder: Path, allowed: Iterable[str], until: str = "") -> Checkpoints:
+    """Read and check the chain, or its beginning up to the checkpoint whose hash is `until`; marks come only from lines signed by one of `allowed`
+    (public keys, one line each)."""
     keys = list(allowed)
     found = Checkpoints()
     try:
@@ -96,6 +97,8 @@ def read_checkpoints(folder: Path, allowed: Iterable[str]) -> Checkpoints:
                     _take_rest(found, line)
                     break
                 _take(found, line[:-1], keys)
+                if found.head == until:
+                    break
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from enum import StrEnum
 
 
@@ -14,6 +15,7 @@ class Event(StrEnum):
     SEGMENT_OPENED = "segment.opened"
     CHECKPOINT_SIGNED = "checkpoint.signed"
     AUDIT_EXPORTED = "audit.exported"
+    AUDIT_SHOWN = "audit.shown"
     CLIENT_ADDED = "client.added"
     CLIENT_EDITED = "client.edited"
     CLIENT_SUSPENDED = "client.suspended"
@@ -83,6 +85,7 @@ class Event(StrEnum):
     KEY_REFUSED = "key.refused"
     KEY_CREATED = "key.created"
     KEY_DESTROYED = "key.destroyed"
+    HOST_KEY_REPLACED = "host_key.replaced"
     MASTER_ROTATED = "master.rotated"
     MASTER_COPIED = "master.copied"
     RECOVERY_ADDED = "recovery.added"
@@ -110,3 +113,11 @@ class Event(StrEnum):
     PROOF_WRITTEN = "proof.written"
     RESTORE_STARTED = "restore.started"
     RESTORE_FINISHED = "restore.finished"
+
+
+def near(pattern: str) -> str:
+    """What helps somebody whose pattern is no event: those that may be meant, and where all of them stand."""
+    noun = pattern.split(".")[0]
+    meant = [event for event in Event if event.split(".")[0] == noun] or get_close_matches(pattern, Event, n=5, cutoff=0.5)
+    where = "all events are in docs/reference/events.md"
+    return f"did you mean {', '.join(sorted(meant))}? {where}" if meant else where

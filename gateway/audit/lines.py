@@ -9,19 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from config.logging import HIDDEN, SECRET_VALUE, hide_secrets, is_telling, may_hold_secret
+from config.hiding import HIDDEN, SECRET_VALUE, hide_secrets, is_telling, may_hold_secret
 
 MAX_LINE_BYTES = 16 * 1024
 NO_LINE = "0" * 64  # `prev` of a first line
 OWN_FIELDS = frozenset({"seq", "time", "role", "event", "prev"})
 _CUTS = (4096, 1024, 256, 64, 16)  # characters a text may have: each is tried until the line fits
 _MAX_NESTING = 6
-_SIMPLE = (int, bool, type(None))
+_SIMPLE = frozenset({int, bool, type(None)})
 _NAME = 64  # characters of a field's name
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -38,22 +39,29 @@ def line_hash(line: bytes) -> str:
 
 def encode_line(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:
     """A line of at most 16 KiB, without newline; long texts and lists are cut with a mark, and what looks like a secret is hidden."""
-    if all(map(_is_plain, fields, fields.values())):  # nearly every line: nothing is to be cut or hidden
+    if _are_plain(tuple(fields)) and _hold_plain(fields.values()):  # nearly every line: nothing is to be cut or hidden
         line = canonical({**fields, **own})
         if len(line) <= MAX_LINE_BYTES and not may_hold_secret(line):
             return line
     return _encode_with_care(own, fields)
 
 
-def _is_plain(name: str, value: Any) -> bool:
-    """Whether a field stands in a line as it is, unless the line holds a secret or becomes too long."""
-    if type(value) is str:
-        fits = len(value) <= _CUTS[0]
-    elif type(value) is float:
-        fits = math.isfinite(value)
-    else:
-        fits = type(value) in _SIMPLE
-    return fits and len(name) <= _NAME and not is_telling(name)
+@lru_cache(maxsize=1024)
+def _are_plain(names: tuple[str, ...]) -> bool:
+    """Whether fields of these names need no care: those of one event are the same each time."""
+    return all(len(name) <= _NAME and not is_telling(name) for name in names)
+
+
+def _hold_plain(values: Iterable[Any]) -> bool:
+    """Whether the fields' values stand in a line as they are, unless the line holds a secret or becomes too long."""
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if len(value) > _CUTS[0]:
+                return False
+        elif kind not in _SIMPLE and not (kind is float and math.isfinite(value)):
+            return False
+    return True
 
 
 def _encode_with_care(own: Mapping[str, Any], fields: Mapping[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from config.console import visible
+from config.printable import printable
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --pane: #f6f8fa; --bad: #a40e26; }
@@ -80,7 +80,7 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 def text(value: object) -> str:
     """`value` as it may stand in a page."""
-    return f"<bdi>{escape(visible(str(value)))}</bdi>" if not str(value).isascii() else escape(visible(str(value)))
+    return f"<bdi>{escape(printable(str(value)))}</bdi>" if not str(value).isascii() else escape(printable(str(value)))
 
 
 TABLE_END = "</tbody>\n</table>\n</div>\n"

@@ -26,12 +26,20 @@ _END = "-----END SSH SIGNATURE-----"
 _MAX_ARMOUR_CHARACTERS = 4096
 _HASHES = {b"sha512": hashlib.sha512, b"sha256": hashlib.sha256}  # those that the protocol knows; ours are always sha512
 
-__all__ = ["AUDIT", "CHECKPOINT", "DESTRUCTION", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "verify"]
+__all__ = [
+    "AUDIT", "CHECKPOINT", "DESTRUCTION", "EVIDENCE", "RECEIPT", "KeyFormatError", "SigningKey", "allowed_signers_line", "sign", "sign_digest",
+    "verify",
+]  # fmt: skip
 
 
 def sign(key: SigningKey, namespace: str, message: bytes) -> str:
     """An armoured signature over `message`, with a newline at its end."""
-    signature = key.sign_raw(_signed_data(namespace.encode(), b"", b"sha512", hashlib.sha512(message).digest()))
+    return sign_digest(key, namespace, hashlib.sha512(message).digest())
+
+
+def sign_digest(key: SigningKey, namespace: str, sha512: bytes) -> str:
+    """The same over a message that does not fit into memory, by its SHA-512."""
+    signature = key.sign_raw(_signed_data(namespace.encode(), b"", b"sha512", sha512))
     return _armour(
         _MAGIC + (1).to_bytes(4, "big") + pack(pack(ED25519, key.public_bytes), namespace.encode(), b"", b"sha512", pack(ED25519, signature))
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from config.words import counted
 from gateway.audit.chain import Mark, SegmentState, check_segment
 from gateway.audit.checkpoint import read_checkpoints
 from gateway.audit.events import Event
@@ -52,7 +53,7 @@ def verify(folder: Path, allowed: Iterable[str], anchors: Mapping[str, str] | It
         problems.append("there is no log at all: an installation has one from its first moment, so it was taken away")
     for state in states:
         problems += state.problems
-    problems += [f"{segment}: missing: {mark.lines} lines of it were signed" for segment, mark in chain.marks.items() if segment not in found]
+    problems += [f"{segment}: missing: {counted(mark.lines, 'signed line')} of it" for segment, mark in chain.marks.items() if segment not in found]
     problems += _broken_links(states)
     problems += [f"{name}: not a segment of this log: renamed or planted" for name in strangers(folder)]
     problems += [f"checkpoints: {digest} is recorded as signed and is missing: checkpoints were cut off" for digest in sorted(named - chain.hashes)]

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from config.words import counted
 from gateway.audit import page
 from gateway.audit.bundle import Bundle, bundling, encode
 from gateway.audit.export import write_events
@@ -45,7 +46,7 @@ def collect(
 
 def whom_to_inform(found: Findings, contacts: Sequence[str]) -> list[str]:
     """The contacts of the settings, and the clients whose papers were touched."""
-    return [*contacts, *(f"the client {client}: touched {count} times" for client, count in sorted(found.clients.items()))]
+    return [*contacts, *(f"the client {client}: touched {counted(count, 'time')}" for client, count in sorted(found.clients.items()))]
 
 
 def _write_page(bundle: Bundle, incident: Incident, found: Findings, facts: Mapping[str, object], inform: Sequence[str]) -> None:

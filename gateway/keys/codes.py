@@ -11,8 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import ceil
 
 from config.errors import NightsafeError
+from config.words import counted
 from gateway.age import Identity
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -79,7 +81,7 @@ class Codes:
             if wait == 0:
                 bucket.take(1)
         if wait > 0:
-            raise KeyLimited("too many wrong codes", f"try again in {wait:.0f} seconds", retry_seconds=wait)
+            raise KeyLimited("too many wrong codes", f"try again in {counted(ceil(wait), 'second')}", retry_seconds=wait)
 
     def _give_back(self, person: str) -> None:
         with self._lock:

@@ -26,6 +26,7 @@ import structlog
 from config.acl import READ, WRITE, Acl, set_acl
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
+from config.lasting import LastingFault
 from config.loading import Installation
 from config.owners import ASKERS, USERS
 from config.roles import running_role
@@ -75,16 +76,18 @@ def serve(installation: Installation) -> None:
             with KeyServer(folder.keyd_socket, service):
                 role.announce()
                 log.info("keyd.ready")
-                while not role.stop.wait(TICK_SECONDS):
-                    _tick(service)
+                fault = LastingFault("keyd.tick_failed")
+                while not role.wait(TICK_SECONDS):
+                    _tick(service, fault)
                 log.info("keyd.stopping")
 
 
-def _tick(service: KeyService) -> None:
+def _tick(service: KeyService, fault: LastingFault) -> None:
     try:
         service.tick()
+        fault.over()
     except NightsafeError as error:  # no space for the audit log, say: then keys are refused, and it may be mended without a restart
-        log.warning("keyd.tick_failed", why=error.message)
+        fault.met(error)
 
 
 def known_askers() -> dict[int, tuple[str, ...]]:
@@ -141,15 +144,17 @@ class KeyServer:
             set_acl(self._path, Acl(READ | WRITE, others))
 
     def _accept(self) -> None:
+        fault = LastingFault("keyd.accept_failed")
         while not self._stopping:
             try:
                 connection, _ = self._listener.accept()
             except OSError as error:
                 if self._stopping:
                     return
-                log.warning("keyd.accept_failed", why=error.strerror)  # out of descriptors: the next moment may be better
+                fault.met(error)  # out of descriptors: the next moment may be better
                 time.sleep(0.2)
                 continue
+            fault.over()
             self._admit(connection)
 
     def _admit(self, connection: socket.socket) -> None:

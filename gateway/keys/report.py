@@ -45,16 +45,24 @@ def key_report(keyring: Keyring, clients: Iterable[str], papers: Mapping[tuple[s
     return [*_own(keyring), *(facts for client in clients for facts in _of_client(keyring, client, papers))]
 
 
-def _own(keyring: Keyring) -> Iterator[KeyFacts]:
-    for key, path, recipients in (
-        ("master", keyring.master_file, keyring.master_recipients),
-        ("recovery", keyring.recovery_file, keyring.recovery_recipients),
-    ):
-        for recipient in recipients:
-            yield KeyFacts(key, AGE, _made_at(path), public=str(recipient))
+def renewed_keys(keyring: Keyring) -> Iterator[KeyFacts]:
+    """The installation's own keys that open papers and are replaced in time: the master, and ingest's."""
+    for recipient in keyring.master_recipients:
+        yield KeyFacts("master", AGE, _made_at(keyring.master_file), public=str(recipient))
     folder = keyring.folder.ingest_keys
     for generation in generations(folder):
         yield _age_key("ingest", folder / f"{generation.number}.recipient", recipient_of(folder, generation), generation.number)
+
+
+def client_keys(keyring: Keyring, client: str) -> Iterator[KeyFacts]:
+    """Each generation of a client's key, without a count of papers. Raises PermissionError for users who may not look into keys/clients."""
+    return _of_client(keyring, client, {})
+
+
+def _own(keyring: Keyring) -> Iterator[KeyFacts]:
+    yield from renewed_keys(keyring)
+    for recipient in keyring.recovery_recipients:
+        yield KeyFacts("recovery", AGE, _made_at(keyring.recovery_file), public=str(recipient))
     for path in sorted((keyring.folder.keys / "secrets").glob("*.age")):
         yield KeyFacts(path.stem, SSH if path.stem in _SIGNING else PASSWORD, _made_at(path))
 

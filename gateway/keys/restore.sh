@@ -49,6 +49,7 @@ note() {
     [ $# -eq 1 ] || say "$(shown "$2"): $3"
 }
 count() { if [ -f "$SCRATCH/count.$1" ]; then echo $(($(wc -l < "$SCRATCH/count.$1"))); else echo 0; fi; }
+counted() { if [ "$(count "$1")" -eq 1 ]; then echo "1 $2"; else echo "$(count "$1") $3"; fi; }
 
 # Secret keys are only ever in a variable of this shell or a pipe: in no file, argument or environment.
 recovery_keys() { sed -n 's/^[[:space:]]*\(AGE-SECRET-KEY-1[A-Z0-9]*\).*/\1/p' "$IDENTITY"; }
@@ -302,9 +303,9 @@ for CLIENT do
     [ -z "$all" ] || each unnamed "$SCRATCH/papers/vault/$CLIENT" -type f -name '*.age'
 done
 
-say "$(count restored) papers restored, $(count missing) not in the backup, $(count damaged) damaged or failed"
-[ "$(count sealed)" -eq 0 ] || say "$(count sealed) papers are sealed to keys that only their clients hold: they were saved as they are, as NAME.age"
-say "besides: $(count receipts) files of receipts, $(count quarantined) papers from quarantine, $(count unnamed) papers without a name"
+say "$(counted restored paper papers) restored, $(count missing) not in the backup, $(count damaged) damaged or failed"
+[ "$(count sealed)" -eq 0 ] || say "$(counted sealed "paper is" "papers are") sealed to keys that only clients hold: saved as received, as NAME.age"
+say "besides: $(counted receipts "file of receipts" "files of receipts"), $(counted quarantined paper papers) from quarantine, $(counted unnamed paper papers) without a name"
 [ ! -e "$SCRATCH/doubtful" ] || say "WARNING: this may not be the newest state, see above"
 [ "$(count missing)" -eq 0 ] && [ "$(count damaged)" -eq 0 ] && [ ! -e "$SCRATCH/doubtful" ] || exit 3
 if [ "$(count restored)" -eq 0 ] && [ "$(count quarantined)" -eq 0 ] && [ "$(count unnamed)" -eq 0 ] && [ "$(count sealed)" -eq 0 ]; then say "there were no papers in that snapshot"; fi

@@ -12,10 +12,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from config.errors import NightsafeError
+from config.words import counted
 from gateway.age import AgeError, Identity, NoMatchError, header_mac, unwrap
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -168,7 +170,7 @@ class KeyService:
         with self._lock:
             wait = self._limits.take(request.person, 1 if isinstance(request, PaperRequest) else len(request.headers), self._clock())
         if wait > 0:
-            raise KeyLimited("too many keys were asked for in a minute", f"try again in {wait:.0f} seconds", retry_seconds=wait)
+            raise KeyLimited("too many keys were asked for in a minute", f"try again in {counted(ceil(wait), 'second')}", retry_seconds=wait)
 
     def _paper(self, request: PaperRequest, standing: Standing) -> bytes:
         try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from config.settings import RetentionSettings
+from config.words import counted
 from gateway.catalog import Paper
 from gateway.catalog.rows import Hold
 
@@ -42,7 +43,7 @@ class Due:
             return "; ".join(f"legal hold {hold.id}: {hold.reason}" for hold in self.holds)
         if self.newest:
             return "one of the newest versions"
-        return f"{self.days} days for {f'class {self.paper.class_name}' if self.paper.class_name else 'papers without a class'}"
+        return f"{counted(self.days, 'day')} for {f'class {self.paper.class_name}' if self.paper.class_name else 'papers without a class'}"
 
 
 def days_of(class_name: str, settings: RetentionSettings) -> int | None:

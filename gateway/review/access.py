@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from config.words import counted
 from gateway.catalog import Client, Person
 from gateway.catalog.factors import FACTORS, combinations
 from gateway.jail.paths import TOP_FOLDERS
@@ -78,8 +79,8 @@ def remarks(entry: Entry, now: datetime, unused_days: int = 90, old_days: int = 
         if not entry["second_factor"] and entry["role"] != "client":
             found.append("one factor")
         if _age(entry["last_login"] or entry["since"], now) > unused_days:
-            found.append(f"unused for {unused_days} days")
-    found += [f"key of {key['age_days']} days" for key in entry["keys"] if key["age_days"] > old_days]
+            found.append(f"unused for {counted(unused_days, 'day')}")
+    found += [f"key of {counted(key['age_days'], 'day')}" for key in entry["keys"] if key["age_days"] > old_days]
     return found
 
 

@@ -20,6 +20,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Literal, get_args
 
 from config.vigilance import WatchSettings
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.watch.habits import Habits
 
@@ -103,11 +104,11 @@ class Detector:
         if record["event"] == Event.PAPER_READ:
             count, least, usual = habits.reads.add(moment), settings.downloads_per_hour, habits.reads.usual
             if least and count >= least and count > settings.times_usual * usual:
-                return [_anomaly("mass_download", record, f"{count} papers read within an hour; at most {usual} so far", count, usual)]
+                return [_anomaly("mass_download", record, f"{counted(count, 'paper')} read within an hour; at most {usual} so far", count, usual)]
         elif is_change(record):
             count, least, usual = habits.changes.add(moment), settings.changes_per_hour, habits.changes.usual
             if least and count >= least and count > settings.times_usual * usual:
-                text = f"{count} names removed, overwritten or renamed within an hour; at most {usual} so far"
+                text = f"{counted(count, 'name')} removed, overwritten or renamed within an hour; at most {usual} so far"
                 return [_anomaly("mass_change", record, text, count, usual)]
         return []
 
@@ -115,7 +116,7 @@ class Detector:
         least, usual = self._settings.clients_per_day, max(habits.client_days, default=0)
         count = habits.open_client(str(record.get("client", "")))
         if least and count >= least and count > TIMES_CLIENTS * usual:
-            return [_anomaly("many_clients", record, f"papers of {count} clients opened in a day; at most {usual} so far", count, usual)]
+            return [_anomaly("many_clients", record, f"papers of {counted(count, 'client')} opened in a day; at most {usual} so far", count, usual)]
         return []
 
 

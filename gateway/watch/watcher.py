@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from config.errors import NightsafeError
+from config.lasting import LastingFault
 from config.loading import Installation
 from gateway.audit.events import Event
 from gateway.audit.follow import NewLine, Places, ends, new_lines
@@ -95,17 +95,16 @@ class Watcher:
 def watch_by_the_clock(installation: Installation, stop: threading.Event) -> None:
     """Watch until `stop` is set. What fails is logged, and tried again."""
     settings = installation.settings.watch
-    log = structlog.get_logger()
     watcher: Watcher | None = None
+    fault = LastingFault("watch.failed")
     while not stop.is_set():
         try:
             watcher = watcher or Watcher(installation, Store(installation.folder.watch))
             watcher.learn(stop.is_set)
             watcher.watch()
-        except (NightsafeError, OSError) as error:
-            log.error("watch.failed", error=str(error))  # noqa: TRY400 - the next time comes
-        except Exception:  # a defect here must not end backups
-            log.exception("watch.crashed")
+            fault.over()
+        except Exception as error:  # noqa: BLE001 - the next time comes; a defect here must not end backups
+            fault.met(error)
         stop.wait(settings.every_seconds)
 
 

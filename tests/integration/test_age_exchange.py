@@ -37,21 +37,21 @@ def plain(size: int) -> bytes:
 
 
 def age(*arguments: str, given: bytes) -> bytes:
-    return subprocess.run(["age", *arguments], input=given, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(["age", *arguments], input=given, check=True, capture_output=True, timeout=240).stdout
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     """An identity file made by age-keygen."""
     path = tmp_path / "identity.txt"
-    subprocess.run(["age-keygen", "-o", path], check=True, capture_output=True, timeout=60)
+    subprocess.run(["age-keygen", "-o", path], check=True, capture_output=True, timeout=240)
     return path
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_with_the_age_tool(keys: Path, size: int) -> None:
     [identity] = parse_identities(keys.read_text())
-    public = subprocess.run(["age-keygen", "-y", keys], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    public = subprocess.run(["age-keygen", "-y", keys], check=True, capture_output=True, text=True, timeout=240).stdout.strip()
     assert identity.recipient == Recipient.parse(public)
     others = [Identity.generate().recipient for _ in range(3)]
     assert age("-d", "-i", str(keys), given=seal_bytes(plain(size), [*others, identity.recipient])) == plain(size)
@@ -78,7 +78,7 @@ def test_armoured_files_seek(keys: Path) -> None:
 def test_ssh_recipients_are_somebody_else(tmp_path: Path, keys: Path) -> None:
     """age seals to SSH keys, too: those stanzas are passed over."""
     [identity] = parse_identities(keys.read_text())
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "ssh"], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "ssh"], check=True, timeout=240)
     ssh = (tmp_path / "ssh.pub").read_text().strip()
     assert open_bytes(age("-r", ssh, "-r", str(identity.recipient), given=b"x"), [identity]) == b"x"
     with pytest.raises(NoMatchError, match="not supported"):
@@ -96,8 +96,13 @@ def test_with_pyrage(size: int) -> None:
     assert open_bytes(pyrage.encrypt(plain(size), [theirs.to_public()], armored=True), [identity]) == plain(size)
 
 
-def test_passphrases_with_pyrage() -> None:
+def test_passphrases_for_pyrage() -> None:
     assert pyrage.passphrase.decrypt(seal_bytes(b"secret", [ScryptRecipient("päss wörd", 12)]), "päss wörd") == b"secret"
+
+
+@pytest.mark.long
+def test_passphrases_of_pyrage() -> None:
+    """It takes as many rounds as a second allows."""
     assert open_bytes(pyrage.passphrase.encrypt(b"secret", "päss wörd"), [ScryptIdentity("päss wörd")]) == b"secret"
 
 

@@ -34,7 +34,7 @@ def test_keygen_encrypt_decrypt(keys: Path, tmp_path: Path) -> None:
     [identity] = parse_identities(keys.read_text())
     recipient = str(identity.recipient)
     assert f"# public key: {recipient}\n" in keys.read_text()
-    assert subprocess.run(["age-keygen", "-y", keys], check=True, capture_output=True, text=True, timeout=60).stdout.strip() == recipient
+    assert subprocess.run(["age-keygen", "-y", keys], check=True, capture_output=True, text=True, timeout=240).stdout.strip() == recipient
     sealed = tool("encrypt", "-r", recipient, given=b"hello")
     assert (sealed.returncode, sealed.stderr) == (0, b"")
     opened = tool("decrypt", "-i", keys, given=sealed.stdout)
@@ -44,8 +44,8 @@ def test_keygen_encrypt_decrypt(keys: Path, tmp_path: Path) -> None:
     (tmp_path / "sealed").write_bytes(sealed.stdout)
     assert tool("decrypt", "-i", keys, tmp_path / "sealed").stdout == b"from a file"
     assert tool("decrypt", "-i", "-", tmp_path / "sealed", given=keys.read_bytes()).stdout == b"from a file"
-    assert subprocess.run(["age", "-d", "-i", keys, tmp_path / "sealed"], check=True, capture_output=True, timeout=60).stdout == b"from a file"
-    armored = subprocess.run(["age", "-a", "-r", recipient], input=b"armoured", check=True, capture_output=True, timeout=60).stdout
+    assert subprocess.run(["age", "-d", "-i", keys, tmp_path / "sealed"], check=True, capture_output=True, timeout=240).stdout == b"from a file"
+    armored = subprocess.run(["age", "-a", "-r", recipient], input=b"armoured", check=True, capture_output=True, timeout=240).stdout
     assert tool("decrypt", "-i", keys, given=armored).stdout == b"armoured"
 
 
@@ -92,14 +92,14 @@ def test_a_full_disk_and_a_reader_who_leaves(keys: Path) -> None:
     [identity] = parse_identities(keys.read_text())
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "gateway.age", "encrypt", "-r", str(identity.recipient)]
-        done = subprocess.run(command, input=b"x", stdout=full, stderr=subprocess.PIPE, cwd=ROOT, timeout=60, check=False)
+        done = subprocess.run(command, input=b"x", stdout=full, stderr=subprocess.PIPE, cwd=ROOT, timeout=240, check=False)
     assert done.returncode == 5
     assert b"Traceback" not in done.stderr
     assert b"No space left" in done.stderr
     sealed = seal_bytes(bytes(4 * MIB), [identity.recipient])
     (keys.parent / "sealed").write_bytes(sealed)
     command = f"{sys.executable} -m gateway.age decrypt -i {keys} {keys.parent / 'sealed'} | head -c 10 | wc -c"
-    piped = subprocess.run(command, shell=True, capture_output=True, cwd=ROOT, timeout=60, check=False)
+    piped = subprocess.run(command, shell=True, capture_output=True, cwd=ROOT, timeout=240, check=False)
     assert piped.stdout.strip() == b"10"
     assert piped.stderr == b""
 

@@ -173,11 +173,14 @@ def test_a_stranger_finds_every_change(tmp_path: Path) -> None:
     assert run(cli, command) == 0
     signers = Keyring(house.folder).allowed_signers
 
-    def changed(*names: str, sums: bool = False) -> tuple[bool, bool, str]:
+    def changed(*names: str, sums: bool = False, dropped: int | None = None) -> tuple[bool, bool, str]:
         bundle = tmp_path / "changed"
         shutil.copytree(tmp_path / "out", bundle)
         for name in names:
             (bundle / name).write_bytes((bundle / name).read_bytes().replace(b"/inbox/3.pdf", b"/inbox/9.pdf"))
+        if dropped is not None:
+            lines = (bundle / "events.jsonl").read_bytes().splitlines(keepends=True)
+            (bundle / "events.jsonl").write_bytes(b"".join([*lines[:dropped], *lines[dropped + 1 :]]))
         if sums:
             listed = [line.split("  ")[1] for line in (bundle / "SHA256SUMS").read_text().splitlines()]
             (bundle / "SHA256SUMS").write_bytes(subprocess.run(["sha256sum", *listed], cwd=bundle, capture_output=True, check=True).stdout)
@@ -186,6 +189,7 @@ def test_a_stranger_finds_every_change(tmp_path: Path) -> None:
         return found
 
     assert changed() == (True, True, "the chain holds")
+    assert changed(dropped=4) == (True, False, "the chain holds, but has gaps: 1")
     assert changed("page.html") == (True, False, "the chain holds")
     assert changed("events.jsonl") == (True, False, "THE CHAIN DOES NOT HOLD")
     assert changed("events.jsonl", sums=True) == (False, True, "THE CHAIN DOES NOT HOLD"), "sums that were made to fit are not the signed ones"

@@ -169,7 +169,7 @@ def settings(house: DrillHouse, text: str) -> Installation:
     return again(house)
 
 
-def command(house: DrillHouse, script: str, seconds: float = 20) -> Installation:
+def command(house: DrillHouse, script: str, seconds: float = 120) -> Installation:
     words = json.dumps([sys.executable, "-c", script])
     return settings(house, f'[keys]\nmaster_source = "command"\nmaster_command = {words}\nmaster_command_seconds = {seconds}\n')
 
@@ -201,7 +201,7 @@ def test_the_master_from_a_command(house: DrillHouse, ask: Ask, tmp_path: Path) 
     ids=["fails", "rubbish", "hangs", "closes and hangs", "leaves a child", "floods"],
 )
 def test_a_command_that_goes_wrong(house: DrillHouse, script: str, error: str) -> None:
-    installation = command(house, script, 1.0 if "sleep" in script else 20)
+    installation = command(house, script, 1.0 if "sleep" in script else 120)
     with pytest.raises((SettingsError, OutOfReach), match=error) as caught:
         load_master(installation, {})
     assert "SECRET-KEY-1QQ" not in str(caught.value)

@@ -74,7 +74,7 @@ def test_identities_are_forgotten(house: House) -> None:
 @contextlib.contextmanager
 def raw(house: House) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5)
+        connection.settimeout(60)
         with short_path(house.folder.keyd_socket) as name:
             connection.connect(name)
         yield connection
@@ -112,13 +112,13 @@ def test_an_oversized_line_is_cut_off(house: House) -> None:
 def test_a_line_that_never_ends_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.keys.keyd.LINE_SECONDS", 0.3)
     with served(house), raw(house) as connection:
-        started = time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            for _ in range(20):
+            until = time.monotonic() + 240
+            while time.monotonic() < until:
                 connection.sendall(b"{")
                 time.sleep(0.1)
+            pytest.fail("it is still listened to")
         assert everything(connection) == b""
-        assert time.monotonic() - started < 4
 
 
 def test_requests_may_come_in_pieces_and_together(house: House) -> None:
@@ -135,20 +135,21 @@ def test_requests_may_come_in_pieces_and_together(house: House) -> None:
     assert set(json.loads(answers[0])) == {"file_key"}
 
 
-def test_connections_are_bounded(house: House) -> None:
+def test_connections_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.keys.keyd.LINE_SECONDS", 600)  # those that are held say nothing
     paper, _ = house.seal("acme", b"content")
     with served(house, max_connections=3) as client, contextlib.ExitStack() as stack:
         held = [stack.enter_context(raw(house)) for _ in range(3)]
         with pytest.raises(KeydUnavailable, match="too many connections"):
             client.paper_key("acme", paper, "vault", "acme", "r")
         held[0].close()
-        for _ in range(50):
+        until = time.monotonic() + 240
+        while True:
             with contextlib.suppress(KeydUnavailable):
                 client.paper_key("acme", paper, "vault", "acme", "r")
                 break
+            assert time.monotonic() < until, "a freed connection was not given on"
             time.sleep(0.05)
-        else:
-            pytest.fail("a freed connection was not given on")
 
 
 def test_another_user_is_turned_away(house: House) -> None:

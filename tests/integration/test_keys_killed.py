@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Event
@@ -119,7 +120,7 @@ def seconds_of(processes: ForkServerContext, words: list[str], kill_after: float
     ready = processes.Event()
     process = processes.Process(target=work, args=(ready, words))
     process.start()
-    assert ready.wait(60)
+    assert ready.wait(240)
     started = time.monotonic()
     if kill_after is not None:
         time.sleep(kill_after)
@@ -137,7 +138,7 @@ COMMANDS = ["rotate-master", "add-recovery", "rotate-ingest", "rotate-key"]
 def test_killed_at_random_it_works_and_goes_on(firm: Firm, processes: ForkServerContext, tmp_path: Path, command: str) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)
-    news = [Identity.generate() for _ in range(ROUNDS + 1)]
+    news = defaultdict[int, Identity](Identity.generate)
     data = ["--data", str(firm.folder.root)]
     words: dict[str, Words] = {
         "rotate-master": lambda _: ["keys", "rotate-master", *data],
@@ -145,12 +146,16 @@ def test_killed_at_random_it_works_and_goes_on(firm: Firm, processes: ForkServer
         "rotate-ingest": lambda _: ["keys", "rotate-ingest", *data],
         "rotate-key": lambda number: ["client", "rotate-key", "acme" if number % 2 else "closed", *data],
     }
-    whole, code = seconds_of(processes, words[command](ROUNDS))
+    whole, code = seconds_of(processes, words[command](-1))
     assert code == 0
-    kits, kills = [KIT], 0
-    for number in range(ROUNDS):
-        _, code = seconds_of(processes, words[command](number), chance.uniform(0, whole))
+    kits, kills, number = [KIT], 0, -1
+    while number + 1 < ROUNDS or kills <= ROUNDS // 3:  # so many were really killed at work
+        number += 1
+        assert number < 5 * ROUNDS, "no command is killed at work"
+        lived, code = seconds_of(processes, words[command](number), chance.uniform(0, whole))
         kills += code < 0
+        if code == 0:
+            whole = min(whole, lived)  # the first one may have had a busier machine
         firm.check([KIT])
         for client in ("acme", "closed"):
             firm.papers.append(firm.add_paper(client, f"/inbox/{number}", b"after %d, seed %d" % (number, seed)))
@@ -161,7 +166,6 @@ def test_killed_at_random_it_works_and_goes_on(firm: Firm, processes: ForkServer
         for client in ("acme", "closed"):
             known = firm.catalog.client(client)
             assert known is not None and len(known.keys) == len(firm.keyring.client_keys(client))
-    assert kills > ROUNDS // 3, "most were really killed at work"
     if command in ("rotate-master", "add-recovery"):
         assert not list(firm.folder.keys.rglob(f"{TEMPORARY_PREFIX}*"))
     assert run(cli, ["audit", "verify", *data]) == 0

@@ -12,7 +12,7 @@ from config.errors import UsageError
 from gateway.catalog import Catalog, PublicKey
 from gateway.catalog.factors import combinations, following, parse_combination, suffices
 from gateway.catalog.networks import allowed, parse_networks
-from gateway.catalog.sshkeys import parse_public_key
+from gateway.catalog.sshkeys import MOST, parse_public_key, parse_public_keys
 
 SK = "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAAAABHNzaDo= token"
 NOW = datetime.now(UTC)
@@ -97,6 +97,22 @@ def test_options_of_keys(line: str) -> None:
     for bad in ("ssh-ed25519 " + SK.split()[1], "ssh-dss AAAAB3NzaC1kc3M=", "ssh-rsa", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"):
         with pytest.raises(UsageError):
             parse_public_key(bad, "x.pub")
+
+
+def test_a_file_of_several_keys(line: str) -> None:
+    several = f'# laptop\n{line}\n\n  # token\nfrom="10.0.0.0/8" {SK}\n{line}\n'
+    assert [(key.line, key.allow_from) for key in parse_public_keys(several, "keys")] == [
+        (" ".join(line.split()[:2]), ()), (" ".join(SK.split()[:2]), ("10.0.0.0/8",)), (" ".join(line.split()[:2]), ()),
+    ]  # fmt: skip
+    assert len(parse_public_keys(f'command="internal-sftp",restrict {line}', "keys")) == 1, "as jails of OpenSSH have it"
+    for text, says in (
+        ("# none\n\n", "does not hold"), ("", "does not hold"), (f"{line}\nssh-dss AAAA", "line 2, is a key of the kind 'ssh-dss'"),
+        (f'{line}\n# and\ncommand="id" {line}', "line 3, has the option 'command'"), (f"{line}\n" * (MOST + 1), "holds 101 keys"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbg==\n-----END OPENSSH PRIVATE KEY-----\n", "is a private key"),
+        (f'command="internal-sftp -R" {line}', "has the option 'command'"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=says):
+            parse_public_keys(text, "keys")
 
 
 def test_a_person_comes_back_whole_and_is_changed(catalog: Catalog) -> None:
