@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
-import boto3
+from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError, NoCredentialsError
 
@@ -30,10 +32,12 @@ _CONFIG = Config(
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
 )
+_MAKING = Lock()  # a session makes one client at a time
 _MISSING = {"NoSuchBucket", "404"}
 _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidSecurity"}
 _DENIED = {"AccessDenied", "AllAccessDisabled", "403"}
 _LOCKED = _DENIED | {"InvalidRequest"}  # what services say of a lock; MinIO the last
+_WRONG_TIME = {"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"}
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "301", "IllegalLocationConstraintException"}
 
 
@@ -201,19 +205,27 @@ def ensure_embedded_bucket(access: S3Access) -> None:
                 raise
 
 
+@cache
+def _session() -> Session:
+    """What boto3 reads of S3 before it makes its first client: a fifteenth of a second that no later one costs again. Holds no credentials."""
+    return Session()
+
+
 @contextmanager
 def _foreign(access: S3Access) -> Iterator[S3Client]:
     """A client, whose exceptions become ours."""
     where = f"the bucket '{access.bucket}' at {access.endpoint}"
     try:
-        yield boto3.session.Session().client(
-            "s3",
-            endpoint_url=access.endpoint,
-            region_name=access.region,
-            aws_access_key_id=access.access_key,
-            aws_secret_access_key=access.secret_key,
-            config=_CONFIG,
-        )
+        with _MAKING:
+            client = _session().client(
+                "s3",
+                endpoint_url=access.endpoint,
+                region_name=access.region,
+                aws_access_key_id=access.access_key,
+                aws_secret_access_key=access.secret_key,
+                config=_CONFIG,
+            )
+        yield client
     except ClientError as error:
         raise _from_answer(error, access, where) from error
     except EndpointConnectionError as error:
@@ -243,6 +255,10 @@ def _from_answer(error: ClientError, access: S3Access, where: str) -> OutOfReach
         )
     if code in _ELSEWHERE:
         return BucketRefused(f"{where} belongs to another region ({code})", "correct s3.region or s3.endpoint in the settings")
+    if code in _WRONG_TIME:
+        return BucketUnreachable(
+            f"{access.endpoint} finds the time wrong that requests of this machine bear ({code})", "set the clock of this machine: timedatectl status"
+        )
     return BucketUnreachable(f"{where} answers with an error: {code or status}", "try again later; if it lasts, look at the service")
 
 

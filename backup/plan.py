@@ -4,8 +4,9 @@ Two repositories in one bucket, so that whoever can read papers' ciphertext does
 are relative to the data folder, which is the working directory: a restored tree looks like a data folder wherever it came from.
 
 Order and consistency: the catalog is dumped before anything is read, and content is in the vault before its row is in the catalog. So every
-paper of the dump is in the snapshot; papers that arrive meanwhile may be in it without a row. Names (jails) are read while clients rename and
-delete, so an entry that vanished while it was read is no fault.
+paper of the dump is in the snapshot; papers that arrive meanwhile may be in it without a row. The keys are saved beside the papers, and again
+after them when `stamp` tells that they changed meanwhile: so every paper in one snapshot has its client's key in the other. Names (jails) are
+read while clients rename and delete, so an entry that vanished while it was read is no fault.
 
 Never carried: spool and ingest keys (papers on the way in are the client's until the receipt), run, cache, and the master.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +71,26 @@ def sources(plan: Plan, root: Path, copy: str = "") -> list[str]:
         )
     required = [f"{DUMP}/{dump_file(copy)}" if source == DUMP else source for source in plan.required]
     return sorted([*required, *(source for source in plan.optional if os.path.lexists(root / source))])
+
+
+def stamp(plan: Plan, root: Path) -> frozenset[tuple[object, ...]]:
+    """What lies in the plan's sources now: another one when a file came, went, or was replaced (which all of them are as a whole)."""
+    return frozenset(_facts(root, name) for source in sources(plan, root) for name in _below(root, source))
+
+
+def _below(root: Path, source: str) -> Iterator[str]:
+    """The source and all that is in it, relative to the root."""
+    yield source
+    for folder, folders, files in os.walk(root / source):
+        yield from (os.path.relpath(os.path.join(folder, name), root) for name in (*folders, *files))
+
+
+def _facts(root: Path, name: str) -> tuple[object, ...]:
+    try:
+        found = os.lstat(root / name)
+    except OSError:  # gone between the look and this one
+        return (name,)
+    return name, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def excludes(root: Path) -> list[str]:

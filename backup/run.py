@@ -3,7 +3,7 @@
 1. the kernel lock of the place: a second run to it is Busy; runs of the dead are marked interrupted;
 2. restic, bucket and both repositories are looked at (or made, once): a fault here costs seconds;
 3. the catalog is dumped, the audit chain gets a signed checkpoint, whose hash becomes a tag of the snapshot;
-4. restic saves `papers`, then `keys`;
+4. restic saves `papers`, and `keys` beside it: once more afterwards, where a key came meanwhile;
 5. the ids are read back from the bucket, the run is finished in the catalog, the audit log told.
 
 Whatever fails is raised as it is, after the run is recorded as failed. What was uploaded until then is used by the next run.
@@ -15,6 +15,7 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +25,7 @@ from typing import Any
 from backup import plan
 from backup.clock.schedule import limit_at
 from backup.embedded.weed import MIN_FREE_BYTES
+from backup.repositories.access import RepositoryName
 from backup.repositories.locks import BACKUP, at_place
 from backup.repositories.places import recorded_name
 from backup.repositories.repository import PASSWORDS, Writer, full_snapshot_id, prepared
@@ -32,7 +34,6 @@ from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
 from config.loading import Installation
-from config.settings import BackupSettings
 from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -53,6 +54,24 @@ class _Outcome:
     keys_snapshot: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+
+    def note(self, done: BackupResult, repository: RepositoryName) -> None:
+        """One repository has its snapshot."""
+        for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
+            self.detail[name] = self.detail.get(name, 0) + value
+        if done.partial:
+            self.unread += [fault.item or fault.message for fault in done.faults] or [f"something in the repository '{repository}'"]
+
+
+class _Stop(threading.Event):
+    """Set when it is, or when the caller's is."""
+
+    def __init__(self, caller: threading.Event | None) -> None:
+        super().__init__()
+        self._caller = caller
+
+    def is_set(self) -> bool:
+        return super().is_set() or (self._caller is not None and self._caller.is_set())
 
 
 def run_backup(
@@ -98,7 +117,7 @@ def run_backup(
         return catalog.finish_run(run, "passed", snapshot=outcome.snapshot, keys_snapshot=outcome.keys_snapshot, detail=outcome.detail)
 
 
-def snapshots(installation: Installation, secrets: RoleSecrets | None = None, copy: str = "") -> list[tuple[str, Snapshot]]:
+def snapshots(installation: Installation, secrets: RoleSecrets | None = None, copy: str = "") -> list[tuple[RepositoryName, Snapshot]]:
     """(repository, snapshot) for all snapshots that are in a place now, newest first. Repositories that were never made have none."""
     secrets = secrets if secrets is not None else role_secrets(installation, "backup")
     with Catalog.open(installation.folder.catalog) as catalog:
@@ -128,20 +147,37 @@ def _carry(
         plan.sources(what, root, copy)  # before anything is made in the bucket
     if not copy:
         _check_room(installation)
-    writer = Writer.create(installation, secrets, cancel, copy)
+    stop = _Stop(cancel)
+    writer = Writer.create(installation, secrets, stop, copy)
     writer.place.check()
     papers, keys = prepared(writer, "papers", catalog, audit), prepared(writer, "keys", catalog, audit)
     signer = SigningKey.parse(secrets[CHECKPOINT_SIGNING])
     outcome.detail |= _dump(catalog, installation.folder.dump / plan.dump_file(copy))
     head = sign_checkpoint(installation.folder.audit, signer, audit)
     outcome.detail["audit_head"] = head
-    tags = plan.tags(run, head)
-    settings = installation.settings.backup
+    limit = limit_at(installation.settings.backup.windows, installation.settings.backup.timezone, datetime.now(UTC))
+    if limit is not None:
+        outcome.detail["limit_upload_kib"] = limit
+    common: dict[str, Any] = {"host": installation.settings.backup.host, "tags": plan.tags(run, head), "limit_upload": limit}
 
-    saved = _save(papers, plan.PAPERS, root, settings, tags, progress, outcome, copy)
-    outcome.snapshot = full_snapshot_id(writer.place, "papers", saved.summary.snapshot)
-    saved = _save(keys, plan.KEYS, root, settings, tags, Silent(), outcome, copy)
+    def save(restic: Restic, what: plan.Plan, watched: Progress) -> BackupResult:
+        return _save(restic, plan.sources(what, root, copy), root, watched, **common)
+
+    before = plan.stamp(plan.KEYS, root)
+    with ThreadPoolExecutor(1, thread_name_prefix="keys") as pool:
+        beside = pool.submit(save, keys, plan.KEYS, Silent())  # restic spends most of it on deriving a key, while the papers wait for the disk
+        try:
+            saved = save(papers, plan.PAPERS, progress)
+            outcome.snapshot = full_snapshot_id(writer.place, "papers", saved.summary.snapshot)
+            outcome.note(saved, "papers")
+            saved = beside.result()
+        except BaseException:
+            stop.set()
+            raise
+    if plan.stamp(plan.KEYS, root) != before:  # a client's first paper may have come meanwhile, after its key was passed by
+        saved = save(keys, plan.KEYS, Silent())
     outcome.keys_snapshot = full_snapshot_id(writer.place, "keys", saved.summary.snapshot)
+    outcome.note(saved, "keys")
 
 
 def _check_room(installation: Installation) -> None:
@@ -173,24 +209,13 @@ def _dump(catalog: Catalog, target: Path) -> dict[str, Any]:
     return {"catalog_at": plan.iso(moment), "papers": papers}
 
 
-def _save(
-    restic: Restic, what: plan.Plan, root: Path, settings: BackupSettings, tags: list[str], progress: Progress, outcome: _Outcome, copy: str
-) -> BackupResult:
+def _save(restic: Restic, sources: list[str], root: Path, progress: Progress, **means: Any) -> BackupResult:
     def report(status: Status) -> None:
         progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {status.total_files} files")
 
-    words = plan.sources(what, root, copy)
-    limit = limit_at(settings.windows, settings.timezone, datetime.now(UTC))
-    if limit is not None:
-        outcome.detail["limit_upload_kib"] = limit
-    excluded = plan.excludes(root)
     excused = partial(plan.is_excused, root=root)
-    done = restic.backup(words, cwd=root, host=settings.host, tags=tags, excludes=excluded, limit_upload=limit, excused=excused, on_status=report)
+    done = restic.backup(sources, cwd=root, excludes=plan.excludes(root), excused=excused, on_status=report, **means)
     progress.update(done.summary.total_bytes, done.summary.total_bytes)  # a quick one is over before restic has told anything
-    for name, value in (("files", done.summary.files), ("bytes", done.summary.total_bytes), ("added_bytes", done.summary.added_bytes)):
-        outcome.detail[name] = outcome.detail.get(name, 0) + value
-    if done.partial:
-        outcome.unread += [fault.item or fault.message for fault in done.faults] or [f"something in the repository '{what.repository}'"]
     return done
 
 

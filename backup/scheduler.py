@@ -3,7 +3,7 @@
 
 A slot that was missed because nothing ran, or because the machine slept, is caught up once. Each place has a lane of its own, so that one behind a
 thin line delays no other, and so have the drills: a full one may take hours, and no backup waits for it. What must not run at once keeps itself
-apart by kernel locks (`backup.locks`); who finds one taken tries again.
+apart by kernel locks (`backup.repositories.locks`); who finds one taken tries again.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from backup.clock.metrics import serving
 from backup.clock.pings import Pinger
 from backup.clock.schedule import Timetable, offset_of
 from backup.repositories.locks import BACKUP, CHECK, DRILL, at_place
+from backup.repositories.places import recorded_name
 from backup.run import run_backup
 from backup.upkeep.check import run_check
 from backup.upkeep.forget import run_forget
@@ -75,7 +76,7 @@ def serve(installation: Installation, secrets: RoleSecrets | None = None, jobs: 
         role.announce()
         log.info("scheduler.ready")
         try:
-            while not role.stop.wait(TICK_SECONDS):
+            while not role.wait(TICK_SECONDS):
                 if not all(lane.is_alive() for lane in lanes):
                     raise RuntimeError("a lane of the scheduler ended")  # the supervisor starts the role again
         finally:
@@ -151,10 +152,12 @@ def _notifier(installation: Installation) -> Notifier | None:
 def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading.Event, part: str | None = None) -> list[Job]:
     """The backup and its copies, the drills, and for each place the check and the forgetting; of them those of a `part`."""
 
-    def drill(kind: Any) -> Run:
+    def drill(kind: Any, copy: str = "") -> Run:
         from backup.drill.run import run_drill
 
-        return run_drill(installation, kind, Silent(), secrets=secrets, cancel=stop)
+        if copy and not _has_backup(installation, copy):
+            raise Busy(f"the copy '{copy}' holds no backup yet: its drill waits for one")
+        return run_drill(installation, kind, Silent(), secrets=secrets, cancel=stop, copy=copy)
 
     def backup() -> Run:
         from backup.destruction.run import retry_pending
@@ -167,6 +170,7 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
                 retry_pending(installation, secrets, stop)  # what could not be destroyed everywhere; the bucket is likely awake now
 
     settings, places = installation.settings, places_of(installation)
+    drilled = [(name, copy.drill_schedule) for name, copy in sorted(settings.copies.items()) if copy.drill_schedule]
     means: dict[str, Any] = {"installation": installation, "secrets": secrets, "cancel": stop}
     jobs = [
         Job("backup", settings.backup.schedule, backup),
@@ -175,6 +179,7 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
         *(Job("forget", settings.forget.schedule, partial(run_forget, **means, copy=name), name, name) for name in places),
         Job("drill", settings.drill.schedule, partial(drill, "sample"), lane=DRILLS),
         *([Job("drill", settings.drill.full_schedule, partial(drill, FULL), FULL, lane=DRILLS)] if settings.drill.full_schedule else []),
+        *(Job("drill", schedule, partial(drill, "sample", name), name, lane=DRILLS) for name, schedule in drilled),
     ]
     return [job for job in jobs if part is None or job.kind in SCHEDULERS[part]]
 
@@ -182,6 +187,11 @@ def usual_jobs(installation: Installation, secrets: RoleSecrets, stop: threading
 def places_of(installation: Installation) -> list[str]:
     """The first place, and the copies."""
     return ["", *sorted(installation.settings.copies)]
+
+
+def _has_backup(installation: Installation, copy: str) -> bool:
+    with Catalog.open(installation.folder.catalog) as catalog:
+        return catalog.repository(recorded_name("papers", copy)) is not None
 
 
 def _wait_for_s3(installation: Installation, stop: threading.Event) -> None:

@@ -1,7 +1,7 @@
 """Jobs that run by the clock, one after another in each lane. A lane is a thread, so that what takes hours in one does not delay the other.
 
 Whatever a job raises ends here: it is logged (its own run records it, and the audit log), and the next slot comes. After an outage, and when
-somebody else holds the lock, the same slot is tried again; see `backup.agenda`.
+somebody else holds the lock, the same slot is tried again; see `backup.clock.agenda`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from backup.clock.agenda import Agenda, Outcome
 from backup.clock.pings import Pinger
 from backup.restic import Interrupted
 from config.errors import Away, Busy, NightsafeError
+from config.words import counted
 from gateway.catalog import Run
 from gateway.catalog.rows import RunKind
 
@@ -115,7 +116,7 @@ def attempt(job: Job) -> tuple[Outcome, str, bool]:
     tell = log.info if done.state == "passed" else log.error
     cause = done.detail.get("error", done.detail.get("cause"))
     tell("job.finished", job=job.label, run=done.id, state=done.state, snapshot=done.snapshot, cause=cause)
-    told = f"{done.detail['unread']} files could not be read" if "unread" in done.detail else str(cause or "")
+    told = f"{counted(done.detail['unread'], 'file')} could not be read" if "unread" in done.detail else str(cause or "")
     said = f"run {done.id}: {done.state}" + (f": {told}" if told else "")
     return "away" if done.state == "inconclusive" else "ended", said, done.state == "passed"
 

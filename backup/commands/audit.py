@@ -11,8 +11,10 @@ from config.cli import data_option, json_option
 from config.console import emit, say
 from config.errors import CheckFailed, UsageError
 from config.loading import Installation, open_installation
+from config.words import counted
 from gateway.audit.anchors import collect
 from gateway.audit.verify import verify as verify_chain
+from gateway.completing import named
 from gateway.keys.keyring import CHECKPOINT_SIGNING, Keyring
 
 TAG = "audit:"
@@ -31,7 +33,14 @@ TAG = "audit:"
     "--anchors", "folders", type=click.Path(path_type=Path, file_okay=False), multiple=True, metavar="DIR", help="Everything of this kind below DIR."
 )
 @click.option("--snapshots", is_flag=True, help="Also the heads in the tags of the snapshots that are in the bucket now.")
-@click.option("--from", "copy", default="", metavar="NAME", help="With --snapshots: those of the copy NAME, instead of the first place.")
+@click.option(
+    "--from",
+    "copy",
+    default="",
+    metavar="NAME",
+    shell_complete=named("copy"),
+    help="With --snapshots: those of the copy NAME, instead of the first place.",
+)
 @data_option
 @json_option
 def verify(files: tuple[Path, ...], folders: tuple[Path, ...], snapshots: bool, copy: str, data: Path | None, as_json: bool) -> None:
@@ -51,9 +60,13 @@ def verify(files: tuple[Path, ...], folders: tuple[Path, ...], snapshots: bool, 
         facts = {"segments": report.segments, "lines": report.lines, "checkpoints": report.checkpoints, "anchors": len(anchors)}
         emit({**facts, "problems": report.problems, "torn": report.torn}, as_json)
     else:
-        say(f"{report.lines} lines in {report.segments} segments, {report.checkpoints} checkpoints, {len(anchors)} anchors from elsewhere")
+        say(
+            f"{counted(report.lines, 'line')} in {counted(report.segments, 'segment')}, {counted(report.checkpoints, 'checkpoint')}, "
+            f"{counted(len(anchors), 'anchor')} from elsewhere"
+        )
         for torn in report.torn:
-            say(f"torn by a crash (nothing was lost that had been confirmed): {torn}")
+            is_whole = not any(problem.startswith(f"{torn}:") for problem in report.problems)
+            say(f"torn by a crash (nothing was lost that had been confirmed): {torn}" if is_whole else f"ends in the middle of a line: {torn}")
     if report.problems:
         raise CheckFailed(
             "the audit log does not hold:\n" + "\n".join(f"  {line}" for line in report.problems), "compare with the copies in the backups"

@@ -12,14 +12,16 @@ from backup.commands.facts import from_option, moment, operator, run_facts
 from backup.commands.status import print_lines
 from backup.status.line import worst
 from backup.status.overview import backup_lines
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, facts, human_bytes, progress, say, table
 from config.errors import CheckFailed, Exit, OutOfReach, Partial
 from config.loading import Installation, open_installation
+from config.words import counted
 from gateway.catalog import Catalog, Run
+from gateway.completing import named
 
 
-@click.group()
+@click.group(cls=Group)
 def backup() -> None:
     """Everything in the data folder, sealed, in S3."""
 
@@ -41,7 +43,7 @@ def run(data: Path | None, as_json: bool) -> None:
 
 
 @backup.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("copy"))
 @data_option
 @json_option
 def copy(name: str, data: Path | None, as_json: bool) -> None:
@@ -128,8 +130,8 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
     else:
         for name, fault in found.faults.items():
             bad, missing = found.packs.get(name, []), found.missing.get(name, [])
-            gone = f", {len(missing)} are missing" if missing else ""
-            say(f"{name}: {fault}; {len(bad)} packs {'were removed' if remove else 'are damaged'}{gone}")
+            gone = f", {counted(len(missing), 'is', 'are')} missing" if missing else ""
+            say(f"{name}: {fault}; {counted(len(bad), 'pack')} {'removed' if remove else 'damaged'}{gone}")
             for pack in [*bad, *missing][:20]:
                 say(f"  {pack}{' (missing)' if pack in missing else ''}")
         nothing = "Nothing was changed. Mend it with: nightsafe backup repair --remove"
@@ -188,7 +190,7 @@ def forget(confirmed: str, copy: str, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit(run_facts(done, installation.folder), as_json)
     else:
-        facts({"forgotten": f"{done.detail['forgotten']} snapshots", "kept": f"{done.detail['kept']} snapshots"})
+        facts({name: counted(done.detail[name], "snapshot") for name in ("forgotten", "kept")})
 
 
 @backup.command()
@@ -218,19 +220,27 @@ def status(data: Path | None, as_json: bool) -> int:
 @data_option
 @json_option
 def snapshots(copy: str, data: Path | None, as_json: bool) -> None:
-    """The snapshots that are in the bucket now, or in a copy.
+    """The snapshots that are in the bucket now, or in a copy, and what is known of each: whether its backup was whole, and what drills showed.
 
     Example: nightsafe backup snapshots
     """
+    from backup.repositories.marks import marked
     from backup.run import snapshots as in_bucket
 
-    found = in_bucket(open_installation(data), copy=copy)
+    installation = open_installation(data)
+    found = marked(installation, in_bucket(installation, copy=copy), copy)
     rows: list[dict[str, Any]] = [
-        {"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags)} for name, snapshot in found
+        {"repository": name, "id": snapshot.id, "time": moment(snapshot.time), "tags": list(snapshot.tags), **mark.values(), "known": mark.text}
+        for name, snapshot, mark in found
     ]
     if as_json:
         emit(rows, as_json)
         return
-    table("Snapshots", ("repository", "id", "time", "tags"), [(row["repository"], row["id"][:8], row["time"], " ".join(row["tags"])) for row in rows])
+    columns = ("repository", "id", "time", "run", "known")
+    table(
+        "Snapshots",
+        columns,
+        [(row["repository"], row["id"][:8], row["time"], one.tag("run") or "", row["known"]) for row, (_, one, _) in zip(rows, found, strict=True)],
+    )
     if not rows:
         say("no snapshots yet; make one with: nightsafe backup run")

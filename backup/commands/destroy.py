@@ -14,15 +14,17 @@ from config.cli import data_option, json_option
 from config.console import emit, facts, progress, say
 from config.errors import CheckFailed, Partial, UsageError
 from config.loading import open_installation
+from config.words import all_of, counted
 from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
+from gateway.completing import named
 
 if TYPE_CHECKING:
     from backup.destruction.run import Outcome
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @click.option("--yes", "typed", metavar="NAME", help="The client's name once more, instead of typing it when asked.")
 @click.option("--by", "ordered_by", default="", metavar="WHO", help="Who ordered it. Needed the first time.")
 @click.option("--reason", default="", metavar="TEXT", help="Why. Needed the first time.")
@@ -77,7 +79,10 @@ def _confirm(name: str, papers: int, typed: str | None) -> None:
     if typed is None:
         if not sys.stdin.isatty():
             raise UsageError("a destruction wants the client's name once more", f"give --yes {name}")
-        typed = click.prompt(f"All {papers} papers of {name}, in every backup, become unreadable for ever. Type the client's name", err=True)
+        typed = click.prompt(
+            f"{all_of(papers, 'paper', 'papers')} of {name} will be unreadable for ever, in every backup. Type the client's name",
+            err=True,
+        )
     if typed != name:
         raise UsageError(f"'{typed}' is not '{name}': nothing was destroyed", "type the name exactly")
 
@@ -99,7 +104,11 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 def _print(outcome: Outcome) -> None:
     found, proof = outcome.destruction, outcome.proof
-    tried = f"{proof.papers} papers tried with {proof.identities} keys: {'none opened' if proof.holds else 'IT FAILED'}" if proof else "not made yet"
+    tried = (
+        f"{counted(proof.papers, 'paper')} tried with {counted(proof.identities, 'key')}: {'none opened' if proof.holds else 'IT FAILED'}"
+        if proof
+        else "not made yet"
+    )
     facts({"client": found.client, "state": found.state, "keys removed": moment(found.keys_removed_at), "proof": tried})
     for one in found.repositories:
         say(f"repository {one.repository}: {one.state}{f' ({one.cause})' if one.cause else ''}")

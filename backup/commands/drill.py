@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from backup.commands.facts import from_option, moment, operator, read_kit, run_facts
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.errors import CheckFailed, OutOfReach, UsageError
 from config.folder import DataFolder
@@ -18,12 +17,13 @@ from config.loading import Installation, open_installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Run
+from gateway.completing import named
 
 if TYPE_CHECKING:
     from backup.drill.job import Kind
 
 
-@click.group()
+@click.group(cls=Group)
 def drill() -> None:
     """Rehearsed restores: the proof that a backup is one."""
 
@@ -104,16 +104,18 @@ def _test_itself(installation: Installation, as_json: bool) -> None:
 
 
 @drill.command("list")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
 @data_option
 @json_option
-def list_(data: Path | None, as_json: bool) -> None:
+def list_(limit: int, data: Path | None, as_json: bool) -> None:
     """The drills of the past, newest first.
 
-    Example: nightsafe drill list
+    Example: nightsafe drill list --limit 1000
     """
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
-        found = catalog.runs("drill")
+        found = catalog.runs("drill", limit + 1)
+    found, more = found[:limit], len(found) > limit
     if as_json:
         emit([run_facts(run, folder) for run in found], as_json)
         return
@@ -124,10 +126,12 @@ def list_(data: Path | None, as_json: bool) -> None:
     )
     if not found:
         say("no drills yet; run one with: nightsafe drill run")
+    if more:
+        click.echo(f"these are the newest {limit}; older ones: --limit {limit * 10}", err=True)
 
 
 @drill.command()
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=int, shell_complete=named("drill"))
 @data_option
 @json_option
 def show(number: int, data: Path | None, as_json: bool) -> None:
@@ -147,7 +151,7 @@ def show(number: int, data: Path | None, as_json: bool) -> None:
 
 
 @drill.command()
-@click.argument("client")
+@click.argument("client", shell_complete=named("client"))
 @data_option
 @json_option
 def proof(client: str, data: Path | None, as_json: bool) -> None:
@@ -164,14 +168,13 @@ def proof(client: str, data: Path | None, as_json: bool) -> None:
 
     installation = open_installation(data)
     signer = SigningKey.parse(Keyring(installation.folder).open_secret(EVIDENCE_SIGNING, load_master(installation)))
-    path, values = write_proof(installation, client, signer)
+    path, counts, sha256 = write_proof(installation, client, signer)
     with AuditLog(installation.folder.audit, "ops") as log:
-        told = {"client": client, **values["counts"], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-        log.append(Event.PROOF_WRITTEN, durable=True, person=operator(), **told)
+        log.append(Event.PROOF_WRITTEN, durable=True, person=operator(), client=client, **counts, sha256=sha256)
     if as_json:
-        emit({**values["counts"], "evidence": str(path), "page": str(path.with_suffix(".html"))}, as_json)
+        emit({**counts, "evidence": str(path), "page": str(path.with_suffix(".html"))}, as_json)
     else:
-        facts({**values["counts"], "evidence": str(path), "page": str(path.with_suffix(".html"))})
+        facts({**counts, "evidence": str(path), "page": str(path.with_suffix(".html"))})
 
 
 def _print(run: Run, folder: DataFolder) -> None:

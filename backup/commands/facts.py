@@ -13,6 +13,7 @@ import click
 from config.console import say
 from config.folder import DataFolder
 from gateway.catalog import Run
+from gateway.completing import named
 
 if TYPE_CHECKING:
     from backup.kit.kit import WholeKit
@@ -27,7 +28,9 @@ def operator() -> str:
 
 def from_option(command: F) -> F:
     """`--from NAME`: a copy of the settings in place of the first bucket."""
-    return click.option("--from", "copy", default="", metavar="NAME", help="The copy [copies.NAME] in place of the first bucket.")(command)
+    return click.option(
+        "--from", "copy", default="", metavar="NAME", shell_complete=named("copy"), help="The copy [copies.NAME] in place of the first bucket."
+    )(command)
 
 
 def read_kit(files: Sequence[BinaryIO]) -> WholeKit:

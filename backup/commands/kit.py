@@ -11,7 +11,7 @@ import click
 
 from backup.commands.facts import moment, operator, read_kit
 from backup.repositories.access import access, is_offsite
-from config.cli import Moment, data_option, json_option
+from config.cli import Group, Moment, data_option, json_option
 from config.console import emit, facts, progress, say, table
 from config.loading import locate, open_installation
 from gateway.audit.events import Event
@@ -23,7 +23,7 @@ from gateway.keys.kit import KitValues, part_b, restore_script
 from gateway.keys.master import load_master
 
 
-@click.group()
+@click.group(cls=Group)
 def kit() -> None:
     """The recovery kit: with it, restic and age give every paper back without Nightsafe."""
 

@@ -12,10 +12,12 @@ import click
 
 from backup.commands.facts import from_option, moment
 from config.cli import Moment, data_option, json_option
-from config.console import Progress, emit, facts, human_bytes, printable, progress, say
+from config.console import Progress, emit, facts, human_bytes, progress, say
 from config.errors import UsageError
 from config.loading import Installation, open_installation
+from config.printable import printable
 from gateway.catalog import Catalog
+from gateway.completing import named
 from gateway.keys.agent import key_agent
 
 if TYPE_CHECKING:
@@ -25,10 +27,14 @@ SHOWN = 20
 
 
 @click.command()
-@click.argument("client", required=False)
-@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@click.argument("client", shell_complete=named("client"), required=False)
+@click.argument("paths", nargs=-1, metavar="[PATH]…", shell_complete=named("path"))
 @click.option(
-    "--at", type=Moment(), metavar="TIME", help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default."
+    "--at",
+    type=Moment(),
+    metavar="TIME",
+    shell_complete=named("moment"),
+    help="The newest backup at or before this time, as in 2026-01-31T08:00Z; the newest of all by default.",
 )
 @click.option(
     "--to",

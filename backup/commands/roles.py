@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from config.cli import data_option
+from config.cli import data_option, loading
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
+from config.memory import keep_freed_memory
 from config.roles import SCHEDULERS, scheduler_name
 from gateway.keys.process import harden_process
 
 
 def opened(data: Path | None, role: str) -> Installation:
-    """The installation, with logging set up for `role`."""
+    """The installation, with logging and memory set up for `role`."""
     installation = open_installation(data)
     harden_process()
+    keep_freed_memory()
     set_up_logging(role, installation.settings.log.level, installation.settings.log.json_lines)
     return installation
 
@@ -31,7 +33,8 @@ def scheduler(data: Path | None, only: str | None) -> None:
 
     Example: nightsafe scheduler --data /srv/nightsafe/data
     """
-    from backup.scheduler import serve
+    with loading():
+        from backup.scheduler import serve
 
     serve(opened(data, scheduler_name(only)), part=only)
 
@@ -43,7 +46,8 @@ def s3(data: Path | None) -> None:
 
     Example: nightsafe s3 --data /srv/nightsafe/data
     """
-    from backup.embedded.role import serve
+    with loading():
+        from backup.embedded.role import serve
 
     serve(opened(data, "s3"))
 
@@ -57,6 +61,7 @@ def web(data: Path | None) -> None:
 
     Example: nightsafe web --data /srv/nightsafe/data
     """
-    from backup.web.role import serve
+    with loading():
+        from backup.web.role import serve
 
     serve(opened(data, "web"))

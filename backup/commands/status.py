@@ -70,7 +70,7 @@ def print_lines(lines: Sequence[Line]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from config.console import printable
+    from config.printable import printable
 
     table = Table.grid(padding=(0, 2))
     for line in lines:

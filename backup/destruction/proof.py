@@ -26,6 +26,7 @@ from backup.restic import Restic
 from backup.restic.arguments import literal
 from config.console import Progress, Silent
 from config.errors import OutOfReach
+from config.words import counted
 from gateway.age import AgeError, Identity, NoMatchError, header_mac, read_header, unwrap
 from gateway.catalog import Client, Destruction, Paper
 from gateway.store import Vault, VaultGone
@@ -80,7 +81,7 @@ def prove(
             repository, copy = split_name(name)
             restic = open_for_reading(means.installation, repository, means.secrets, scratch, means.cancel, copy)
             if found := restic.holds_blobs(hashes):
-                proof.copies.append(f"the repository '{name}' holds {len(found)} key files in its packs")
+                proof.copies.append(f"the repository '{name}' holds {counted(len(found), 'key file')} in its packs")
                 bad.append(name)
             if repository == "keys":
                 _search_snapshots(restic, name, hoard, scratch, proof, progress)

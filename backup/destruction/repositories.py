@@ -30,6 +30,7 @@ from backup.restic.arguments import Repository
 from backup.restic.runner import Secrets
 from config.errors import CheckFailed, NightsafeError
 from config.loading import Installation
+from config.words import counted
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Destruction
 from gateway.keys.secrets import RoleSecrets
@@ -108,7 +109,7 @@ def check_clean(restic: Restic, where: Place, client: str, hashes: Collection[st
         if any(_owner(path) == client for path in restic.paths(snapshot.id)):
             raise StillThere(f"the snapshot {snapshot.short} of the keys still holds keys of '{client}'", "destroy again")
     if left := restic.holds_blobs(hashes):
-        raise StillThere(f"the repository of the keys still holds {len(left)} key files of '{client}' in its packs", "destroy again")
+        raise StillThere(f"the repository of the keys still holds {counted(len(left), 'key file')} of '{client}' in its packs", "destroy again")
     if versions := where.old_versions("keys", PACKS, limit=1):
         raise StillThere(f"the bucket keeps old versions, such as {versions[0].name}", "remove them, with a credential that may")
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from backup.doctor.finding import Finding, named
+from config.advice import restart, setting
 from config.errors import OutOfReach
 from config.loading import Installation
-from config.roles import role_state
+from config.roles import reached_at, role_state, starter
 
 AUDIT_SECONDS = 60
 WIDE = {4: 16, 6: 32}  # a trusted network with fewer fixed bits holds strangers
@@ -23,18 +24,20 @@ def check_algorithms(installation: Installation) -> Iterator[Finding]:
     """What ssh-audit says of the running gateway."""
     state = role_state(installation.folder, "gateway")
     if state is None:
-        yield Finding("note", "algorithms", "not looked at: the gateway does not run")
+        yield Finding("note", "algorithms", "not looked at: the gateway does not run", "what it offers is seen by asking it",
+                      f"start it: {starter(installation.folder)}")  # fmt: skip
         return
-    found = _audit(str(state.get("host") or "127.0.0.1"), int(state["port"]))
+    found = _audit(reached_at(state), int(state["port"]))
     failing, warned = _noted(found, "fail"), _noted(found, "warn")
     if failing:
         yield Finding(
-            "bad", "algorithms", f"ssh-audit fails: {named(failing)}", "they can be broken", "nightsafe is older than this knowledge: upgrade it"
-        )
+            "bad", "algorithms", f"ssh-audit fails: {named(failing)}", "they can be broken",
+            "nightsafe is older than this knowledge: see docs/how-to/upgrade.md",
+        )  # fmt: skip
     if warned:
         yield Finding(
             "note", "algorithms", f"ssh-audit warns of: {named(warned)}", "older clients need them: docs/reference/algorithms.md says which",
-            'gateway.algorithms = "strict", when all clients are of today',
+            f"{setting('gateway', 'algorithms', 'strict')}; when all clients are of today; then {restart(installation.folder, 'gateway')}",
         )  # fmt: skip
     if not failing and not warned:
         yield Finding("good", "algorithms", "ssh-audit has nothing to say")
@@ -42,7 +45,6 @@ def check_algorithms(installation: Installation) -> Iterator[Finding]:
 
 def _audit(host: str, port: int) -> dict[str, Any]:
     """ssh-audit's JSON. Raises OutOfReach."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     command = [str(Path(sys.executable).with_name("ssh-audit")), "-j", "--skip-rate-test", "-p", str(port), host]
     try:
         done = subprocess.run(command, capture_output=True, timeout=AUDIT_SECONDS, check=False)
@@ -64,7 +66,7 @@ def check_settings(installation: Installation) -> Iterator[Finding]:
     if wide:
         yield Finding(
             "bad", "trusted networks", f"so wide that strangers are in them: {named(wide)}", "nobody there is ever banned, however often they guess",
-            "name your own networks in gateway.trusted_networks",
+            setting("gateway", "trusted_networks", [text for text in settings.trusted_networks if text not in wide]),
         )  # fmt: skip
     if not settings.public_host:
         yield Finding(
@@ -72,5 +74,5 @@ def check_settings(installation: Installation) -> Iterator[Finding]:
             "public host",
             "gateway.public_host is empty",
             "welcome sheets cannot tell clients where to go",
-            "set it in nightsafe.toml, [gateway]",
+            setting("gateway", "public_host", "HOST"),
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from backup.doctor.finding import Finding
+from config.advice import setting
 from config.loading import Installation
 from gateway.catalog import Catalog
 from gateway.review.kept import last_review
@@ -41,5 +42,5 @@ def check_contacts(installation: Installation) -> Iterator[Finding]:
         yield Finding(
             "note", "incidents", "nobody is named who is to be informed of one",
             "on that day there is no time to look for them, and laws give 72 hours or less",
-            "set contacts in [incident], see docs/how-to/handle-an-incident.md",
+            f"{setting('incident', 'contacts', ['data protection officer: dpo@example.com'])}; see docs/how-to/handle-an-incident.md",
         )  # fmt: skip

@@ -67,7 +67,7 @@ def _guarded(subject: str, check: Check, installation: Installation) -> Iterator
     except PermissionError as error:
         yield Finding(
             "warning", subject, f"could not be looked at: {error.filename} may not be read by this user", "what nobody can look at may be wrong",
-            "run it as root",
+            "run it as root: sudo nightsafe doctor",
         )  # fmt: skip
 
 

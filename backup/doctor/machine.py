@@ -11,13 +11,14 @@ from pathlib import Path
 from backup.doctor.finding import Finding, named
 from backup.restic.runner import Runner
 from backup.restic.version import check_version
+from config.advice import restart
 from config.loading import Installation
-from config.roles import role_state
+from config.roles import SCHEDULERS, is_here, role_state, scheduler_name
 
 PROC = Path("/proc")
 BLOCK = Path("/sys/dev/block")
 NEWEST_TRIED = (0, 19)  # of restic
-ROLES = ("gateway", "keyd", "ingest", "scheduler")
+ROLES = ("gateway", "keyd", "ingest", "scheduler", *(scheduler_name(part) for part in SCHEDULERS))
 STA_UNSYNC = 0x0040  # linux/timex.h: the clock is not synchronised
 CLOCK_ERROR = 5  # what adjtimex returns then
 
@@ -29,7 +30,7 @@ def check_swap(swaps: Path = PROC / "swaps", block: Path = Path("/sys/block")) -
     if clear:
         yield Finding(
             "warning", "swap", f"in clear: {named(clear)}", "pages of memory with keys and papers in them may be written to the disk",
-            "swapoff -a, or encrypt the swap in /etc/crypttab",
+            "swapoff -a; and out of /etc/fstab with it, or encrypt it in /etc/crypttab",
         )  # fmt: skip
     else:
         yield Finding("good", "swap", "none" if not entries else f"encrypted or in memory: {named(entries)}")
@@ -46,14 +47,16 @@ def _is_covered(name: str, block: Path) -> bool:
 
 def check_core_dumps(installation: Installation, proc: Path = PROC) -> Iterator[Finding]:
     """Whether a role that crashes would leave its memory behind."""
-    running = {role: state["pid"] for role in ROLES if (state := role_state(installation.folder, role)) is not None}
+    states = {role: role_state(installation.folder, role) for role in ROLES}
+    running = {role: state["pid"] for role, state in states.items() if state is not None and is_here(state)}
     dumping = []
     for role, pid in running.items():
         with suppress(FileNotFoundError, ProcessLookupError):
             if not re.search(r"^Max core file size\s+0\s+0\s", (proc / str(pid) / "limits").read_text(), re.MULTILINE):
                 dumping.append(role)
     if dumping:
-        yield Finding("bad", "core dumps", f"possible for: {named(dumping)}", "a core dump holds keys and papers in clear", "restart the role")
+        mend = restart(installation.folder, dumping[0])
+        yield Finding("bad", "core dumps", f"possible for: {named(dumping)}", "a core dump holds keys and papers in clear", mend)
     elif running:
         yield Finding("good", "core dumps", "off for every running role")
 
@@ -68,7 +71,7 @@ def check_clock() -> Iterator[Finding]:
     if state == CLOCK_ERROR or status & STA_UNSYNC:
         yield Finding(
             "warning", "clock", "nothing keeps it right", "receipts, second factors, certificates and schedules go by the clock",
-            "apt install systemd-timesyncd (or chrony); on a virtual machine the host may do it unseen",
+            "apt install systemd-timesyncd; or chrony; on a virtual machine the host may do it unseen",
         )  # fmt: skip
     else:
         yield Finding("good", "clock", "synchronised")
@@ -86,7 +89,8 @@ def check_restic(installation: Installation) -> Iterator[Finding]:
     if version[:2] > NEWEST_TRIED:
         tried = ".".join(str(number) for number in NEWEST_TRIED)
         yield Finding(
-            "note", "restic", f"{text}; {tried} is the newest that was tried", "a newer one may say things in another way", "watch the next drill"
-        )
+            "note", "restic", f"{text}; {tried} is the newest that was tried", "a newer one may say things in another way",
+            "see what the next drill says: nightsafe drill run --full",
+        )  # fmt: skip
     else:
         yield Finding("good", "restic", text)

@@ -19,31 +19,34 @@ UNUSED_DAYS = 90
 def check_people(installation: Installation, now: datetime) -> Iterator[Finding]:
     """Logins without an end, with a single factor, and those with which nobody can come in."""
     with Catalog.open(installation.folder.catalog) as catalog:
+        certified = {one.person for one in catalog.certificates() if not one.revoked and one.valid_before > now}
         active = [person for person in catalog.people() if person.active and not person.off_boarded_at]
     active = [person for person in active if person.expires_at is None or person.expires_at > now]
     staff, clients = [one for one in active if one.role != "client"], [one for one in active if one.role == "client"]
-    yield from _endless(staff, clients)
+    yield from _endless(staff, clients, now)
     yield from _single_factor(installation.settings.gateway, staff, clients)
     yield from _unused(installation, active, now)
-    shut_out = [one.name for one in active if not any(key.expires_at is None or key.expires_at > now for key in one.keys) and not one.password_hash]
+    shut_out = [one.name for one in active if one.name not in certified and not one.password_hash and not _has_good_key(one, now)]
     if shut_out:
         yield Finding(
-            "note",
-            "logins",
-            f"no key and no password that is good: {named(shut_out)}",
-            "they cannot log in",
-            f"nightsafe person edit {shut_out[0]} …",
-        )
+            "note", "logins", f"no key, certificate or password that is good: {named(shut_out)}", "they cannot log in",
+            f"nightsafe person edit {shut_out[0]} --public-key FILE; or nightsafe person off-board {shut_out[0]}",
+        )  # fmt: skip
 
 
-def _endless(staff: list[Person], clients: list[Person]) -> Iterator[Finding]:
+def _has_good_key(person: Person, now: datetime) -> bool:
+    return any(key.expires_at is None or key.expires_at > now for key in person.keys)
+
+
+def _endless(staff: list[Person], clients: list[Person], now: datetime) -> Iterator[Finding]:
+    a_year_on = f"{now + timedelta(days=365):%Y-%m-%d}"
     for people, severity in ((staff, "warning"), (clients, "note")):
         endless = [one.name for one in people if one.expires_at is None]
         if endless:
-            whose = "staff or auditors" if people is staff else "clients' people"
+            whose = "staff and auditors" if people is staff else "clients' people"
             yield Finding(
-                severity, "expiry", f"{len(endless)} {whose} without an end: {named(endless)}",  # type: ignore[arg-type]
-                "a login that nobody ends outlives the reason for it", f"nightsafe person edit {endless[0]} --expires DATE",
+                severity, "expiry", f"{whose} without an end: {named(endless)}",  # type: ignore[arg-type]
+                "a login that nobody ends outlives the reason for it", f"nightsafe person edit {endless[0]} --expires {a_year_on}",
             )  # fmt: skip
 
 
@@ -52,10 +55,11 @@ def _single_factor(settings: GatewaySettings, staff: list[Person], clients: list
     for people, severity in ((staff, "warning"), (clients, "note")):
         single = [one.name for one in people if not _needs_two(one.require or by_role[one.role])]
         if single:
-            whose = "staff or auditors" if people is staff else "clients' people"
+            whose = "staff and auditors" if people is staff else "clients' people"
             yield Finding(
-                severity, "second factor", f"{len(single)} {whose} log in with one factor: {named(single)}",  # type: ignore[arg-type]
-                "one stolen key is enough", "see docs/how-to/ask-for-a-second-factor.md",
+                severity, "second factor", f"{whose} who log in with one factor: {named(single)}",  # type: ignore[arg-type]
+                "one stolen key is enough",
+                f"nightsafe person edit {single[0]} --totp --require publickey+totp; for all: see docs/how-to/ask-for-a-second-factor.md",
             )  # fmt: skip
 
 
@@ -69,7 +73,7 @@ def _unused(installation: Installation, people: list[Person], now: datetime) -> 
     if unused:
         yield Finding(
             "warning", "unused logins", f"not used for {UNUSED_DAYS} days: {named(unused)}", "nobody would notice if a stranger used it",
-            f"nightsafe person suspend {unused[0]}; and see: nightsafe access-review",
+            f"nightsafe person suspend {unused[0]}; who else there is: nightsafe access-review",
         )  # fmt: skip
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from backup.doctor.finding import Finding, named
 from config.acl import get_acl
+from config.advice import command, setting
 from config.errors import SettingsError
 from config.loading import Installation
 from config.rights import faults, role_users
+from config.words import counted
 from gateway.keys.master import load_master, master_source
 
 MOST_FAULTS = 1000  # that are counted
@@ -36,16 +38,18 @@ def check_folder(installation: Installation) -> Iterator[Finding]:
         if status.st_uid != owner:
             strange.append(str(path))
     if opened:
-        yield Finding("bad", "modes", f"open to other users: {named(opened)}", OPEN, f"chmod go-rwx {opened[0]} …")
+        mend = command("chmod", "go-rwx", paths=opened, instead=("chmod", "-R", "go-rwx", str(root)))
+        yield Finding("bad", "modes", f"open to other users: {named(opened)}", OPEN, mend)
     if strange:
         yield Finding(
             "bad", "owners", f"belongs to a strange user: {named(strange)}", "a role that may not write there stops working, or somebody else can",
-            f"chown --reference={root} {strange[0]} …",
+            command("chown", "-h", f"--reference={root}", paths=strange, instead=("chown", "-hR", f"--reference={root}", str(root))),
         )  # fmt: skip
     if links:
         yield Finding(
-            "bad", "links", f"symbolic links where none belong: {named(links)}", "a link leads writes to where nobody expects them", "remove them"
-        )
+            "bad", "links", f"symbolic links where none belong: {named(links)}", "a link leads writes to where nobody expects them",
+            command("rm", paths=links),
+        )  # fmt: skip
     if not (opened or strange or links):
         yield Finding("good", "owners and modes", f"{root} is closed to other users")
 
@@ -105,14 +109,24 @@ def check_private_files(installation: Installation) -> Iterator[Finding]:
             "credentials",
             f"open to other users: {named(wrong)}",
             "whoever reads them can read, or delete, the backups",
-            f"chmod 600 {wrong[0]}",
+            command("chmod", "600", paths=wrong),
         )
     elif there:
-        yield Finding("good", "credentials", f"{len(there)} files, closed to other users")
+        yield Finding("good", "credentials", f"{counted(len(there), 'file')}, closed to other users")
     inside = [
         str(path)
         for path in there
         if os.path.commonpath([path.resolve(), installation.folder.root.resolve()]) == str(installation.folder.root.resolve())
     ]
     if inside:
-        yield Finding("warning", "credentials", f"inside the data folder: {named(inside)}", "they go into every backup", "move them beside it")
+        mend = _moved(installation, inside[0])
+        yield Finding("warning", "credentials", f"inside the data folder: {named(inside)}", "they go into every backup", mend)
+
+
+def _moved(installation: Installation, path: str) -> str:
+    """How a file is taken out of the data folder, and the settings that name it."""
+    settings, beside = installation.settings, installation.folder.root.parent / Path(path).name
+    named_by = [("s3", "credentials_file", settings.s3.credentials_file), ("notify", "receivers_file", settings.notify.receivers_file)]
+    named_by += [(f"copies.{name}", "credentials_file", copy.credentials_file) for name, copy in settings.copies.items()]
+    lines = [setting(section, key, str(beside)) for section, key, value in named_by if value and str(installation.path(value)) == path]
+    return "; ".join([command("mv", path, str(beside)), *lines])

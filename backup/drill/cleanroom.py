@@ -30,6 +30,7 @@ from config.errors import NightsafeError
 from config.files import write_whole
 from config.folder import DataFolder
 from config.loading import load_settings
+from config.words import counted
 from gateway.age import Identity
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog, Client, PublicKey
@@ -136,7 +137,7 @@ class CleanRoom(KitRehearsal):
                 if locked_out <= NAMED:
                     self.findings.blame(f"the client {client.name}: {error.message}")
         self.findings.stages += [Stage("log in and list", watch.listing), Stage("download and hash", watch.fetching)]
-        self.findings.notes.append(f"{len(self._listed) - locked_out} of {len(self._listed)} clients logged in to the restored gateway.")
+        self.findings.notes.append(f"{len(self._listed) - locked_out} of {counted(len(self._listed), 'client')} logged in to the restored gateway.")
 
     def _served(self, visit: Visit, client: Client, listed: dict[str, int], ledger: Ledger) -> Iterator[tuple[str, int, str, str]]:
         """What the client gets of each of its papers that has a name and that the catalog knows."""
@@ -150,7 +151,7 @@ class CleanRoom(KitRehearsal):
                 if path not in listed:
                     yield name.paper, 0, "", "it does not list it"
                 elif listed[path] != record.size:
-                    yield name.paper, 0, "", f"it lists it with {listed[path]} bytes in place of {record.size}"
+                    yield name.paper, 0, "", f"it lists it with {counted(listed[path], 'byte')} in place of {record.size}"
                 elif keyring.client_kind(client.name, record.generation) == "managed":
                     yield (name.paper, *_fetched(visit, path))
 
@@ -158,7 +159,7 @@ class CleanRoom(KitRehearsal):
         base = self._root / "jails" / client.name
         there = {"/" + path.relative_to(base).as_posix() for path in (base / "receipts").rglob("*") if path.is_file()}
         if missing := len(there - listed):
-            self.findings.blame(f"the client {client.name}: {missing} files of receipts are not listed")
+            self.findings.blame(f"the client {client.name}: {counted(missing, 'file of receipts is', 'files of receipts are')} not listed")
 
 
 def _fetched(visit: Visit, path: str) -> tuple[int, str, str]:

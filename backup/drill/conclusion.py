@@ -17,6 +17,7 @@ from backup.drill.verify import causes
 from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence
 from backup.report.trends import forecast, history
 from config.errors import OutOfReach
+from config.words import all_of, counted
 from gateway.audit.events import Event
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Run
@@ -29,6 +30,7 @@ HOUR = 3600.0
 
 def conclude(job: Job, findings: Findings, obstacle: str) -> Run:
     """Verdict, evidence, audit, run. A fault that was found counts even when the drill could not go on afterwards."""
+    obstacle = "; ".join([*findings.obstacles, *([obstacle] if obstacle else [])])
     verdict: Verdict = "failed" if findings.is_bad else "inconclusive" if obstacle else "passed"
     ended_at = datetime.now(UTC)
     evidence = _evidence(job, findings, verdict, obstacle, ended_at)
@@ -83,7 +85,7 @@ def _cause(findings: Findings, obstacle: str) -> str:
 def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, ended_at: datetime) -> Evidence:
     tally, settings = findings.tally, job.installation.settings
     drills = history(job.live.runs("drill", PAST_DRILLS), job.copy)
-    point = (job.started_at - findings.dump_at).total_seconds() if findings.dump_at else None
+    point = (job.started_at - findings.dump_at).total_seconds() if findings.dump_at and findings.dump_at <= job.started_at else None
     return Evidence(
         run=job.run,
         drill=job.kind,
@@ -162,18 +164,23 @@ def _statement(findings: Findings, verdict: Verdict, kind: Kind) -> dict[str, An
         return {"text": ""}
     bad = findings.tally.bad_papers
     if findings.is_bad and (kind == "escrow" or findings.draw is None):
-        return {"text": f"{bad} of {findings.drawn} papers are bad." if bad else ""}
+        return {"text": f"{bad} of {counted(findings.drawn, 'paper')} {'is' if bad == 1 else 'are'} bad." if bad else ""}
     if kind == "escrow":
-        return {"text": f"The recovery kit opened both repositories, and one paper of each of the {findings.drawn} clients that have any."}
+        whose = "of the only client that has any" if findings.drawn == 1 else f"of each of the {findings.drawn} clients that have any"
+        return {"text": f"The recovery kit opened both repositories, and one paper {whose}."}
     if kind == "clean-room":
         sealed = findings.tally.by_ciphertext
         besides = f"; {sealed} that no client can fetch were compared as sealed files" if sealed else ""
-        text = (
-            f"With the recovery kit alone, all {findings.of} papers came back: {findings.of - sealed} were fetched over SFTP and compared{besides}."
-        )
+        came = "the only paper came" if findings.of == 1 else f"all {findings.of} papers came"
+        fetched = counted(findings.of - sealed, "was", "were")
+        text = f"With the recovery kit alone, {came} back: {fetched} fetched over SFTP and compared{besides}."
         return {"text": text, "at_most": 0, "at_most_percent": 0.0}
     if findings.draw is None:
-        return {"text": f"All {findings.of} papers were restored, opened and compared, and none is bad.", "at_most": 0, "at_most_percent": 0.0}
+        return {
+            "text": f"{all_of(findings.of, 'paper was', 'papers were')} restored, opened and compared, and none is bad.",
+            "at_most": 0,
+            "at_most_percent": 0.0,
+        }
     stated = state(findings.draw.shares, findings.tally.bad_papers)
     return {"text": stated.text, "confidence": stated.confidence, "at_most": stated.at_most, "at_most_percent": stated.at_most_percent}
 

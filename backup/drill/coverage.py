@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from config.words import all_of
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -27,7 +29,7 @@ class Coverage:
         if not self.papers:
             return "There are no papers yet."
         if self.oldest_at is None:
-            return f"All {self.papers} papers were proven to come back at least once."
+            return f"{all_of(self.papers, 'paper was', 'papers were')} proven to come back at least once."
         waits = f"the oldest that never was drilled is of {self.oldest_at:%Y-%m-%d}"
         return f"{self.proven} of {self.papers} papers ({self.percent:g} %) were proven to come back at least once; {waits}."
 

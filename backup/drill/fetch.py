@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
+from backup.drill.lineage import same_snapshot
 from backup.restic import Damaged, DiskFull, Fault, RestoreResult, Snapshot, UnknownFailure, Unreachable
 from backup.restic.errors import classify
 from config.errors import OutOfReach
@@ -18,7 +19,7 @@ from gateway.catalog import Run
 NAMED_PACKS = 3  # in one line for people
 AT_ONCE = 2  # processes: each loads the repository's index into memory
 MANY = 4000  # patterns in one call: arguments have a limit
-OPENING, LOADING = 1_600_000, 20  # what opening a repository costs, and each entry of its index: in comparisons of an entry with a pattern
+OPENING, LOADING = 4_500_000, 30  # what opening a repository costs, and each entry of its index: in comparisons of an entry with a pattern
 
 
 class RestoreSource(Protocol):
@@ -66,8 +67,8 @@ class Fetch:
         if faults:
             self._blame(faults, source)
 
-    def restore_some(self, source: RestoreSource, snapshot: Snapshot, target: Path, kinds: Sequence[Wanted]) -> None:
-        """Restore what these patterns match, as `restore` does.
+    def restore_some(self, source: RestoreSource, snapshot: Snapshot, target: Path, kinds: Sequence[Wanted], files: int) -> None:
+        """Restore what these patterns match, as `restore` does, from a repository of about so many `files`.
 
         restic compares every entry of every folder that a pattern may lead into with every pattern. So many patterns of one call cost far more
         than the same in several, each of which looks into folders of its own; two run at a time.
@@ -75,7 +76,7 @@ class Fetch:
         if not any(kind.patterns for kind in kinds):
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="restore") as pool:
-            for done in [pool.submit(self.restore, source, snapshot, target, some) for some in portions(kinds)]:
+            for done in [pool.submit(self.restore, source, snapshot, target, some) for some in portions(kinds, files)]:
                 done.result()
 
     def _blame(self, faults: Sequence[Fault], source: RestoreSource) -> None:
@@ -100,10 +101,13 @@ class Fetch:
         return None
 
 
-def portions(kinds: Sequence[Wanted]) -> list[list[str]]:
-    """The patterns of each call: all in one where comparing is cheap, else each kind by itself, in as many calls as cost the least together."""
+def portions(kinds: Sequence[Wanted], files: int) -> list[list[str]]:
+    """The patterns of each call: all in one where comparing is cheap, else each kind by itself, in as many calls as cost the least together.
+
+    Each call opens a repository with an index of about so many `files`.
+    """
     count, entries = sum(len(kind.patterns) for kind in kinds), sum(kind.entries for kind in kinds)
-    one = OPENING + LOADING * entries
+    one = OPENING + LOADING * files
     if count * entries <= one and count <= MANY:
         return [[pattern for kind in kinds for pattern in kind.patterns]]
     found = []
@@ -118,7 +122,7 @@ def choose(there: Sequence[Snapshot], recorded: Sequence[tuple[Run, str]]) -> tu
     """The snapshot to restore, the run that recorded it, and how many newer recorded ones are gone. `recorded` is newest first."""
     gone = 0
     for run, recorded_id in recorded:
-        match = next((snapshot for snapshot in there if snapshot.id.startswith(recorded_id) or recorded_id.startswith(snapshot.id)), None)
+        match = next((snapshot for snapshot in there if same_snapshot(snapshot, recorded_id)), None)
         if match is not None:
             return match, run, gone
         gone += 1

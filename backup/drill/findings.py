@@ -16,6 +16,7 @@ class Findings:
     """What came out so far; complete enough for evidence at any moment."""
 
     causes: list[str] = field(default_factory=list)
+    obstacles: list[str] = field(default_factory=list)  # what allows no verdict and is not the backup's fault
     tally: Tally = field(default_factory=Tally)
     stages: list[Stage] = field(default_factory=list)
     papers: RepositoryFacts = field(default_factory=RepositoryFacts)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -43,9 +43,11 @@ CREATE TABLE receipt (id TEXT PRIMARY KEY, client TEXT, path TEXT, version INTEG
 CREATE TABLE chosen (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE drilled (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE expired (id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE later (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE destroyed (client TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE served (id TEXT PRIMARY KEY, size INTEGER, sha256 TEXT, why TEXT) WITHOUT ROWID;
 """
+LATER = "id IN (SELECT id FROM later) AND id NOT IN (SELECT id FROM dump) AND sealed_at <= :expected"
 JOIN = """
 BEGIN;
 DELETE FROM paper;
@@ -122,6 +124,18 @@ class Ledger:
         """Enter papers that samples proved before."""
         self._insert("INSERT OR IGNORE INTO drilled VALUES (?)", ((paper,) for paper in papers))
 
+    def count_lacking(self, moments: Moments) -> int:
+        """How many papers the dump lacks, which it should have by their times."""
+        return self._count(f"SELECT COUNT(*) FROM paper WHERE NOT in_dump AND {EXPECTED}", moments.values())  # noqa: S608 - constants only
+
+    def set_aside(self, papers: Iterable[str], moments: Moments) -> int:
+        """Of those that the dump lacks, expect nothing of the ones among `papers`, which came after it whatever their times say; how many."""
+        self._joined = False
+        self._insert("INSERT OR IGNORE INTO later VALUES (?)", ((paper,) for paper in papers))
+        with _translated():
+            self._base.execute(f"DELETE FROM later WHERE id NOT IN (SELECT id FROM live WHERE {LATER})", moments.values())  # noqa: S608 - constants only
+            return self._base.execute("DELETE FROM live WHERE id IN (SELECT id FROM later)").rowcount
+
     def choose(self, papers: Iterable[str]) -> None:
         """Enter the papers that were drawn."""
         self._insert("INSERT OR IGNORE INTO chosen VALUES (?)", ((paper,) for paper in papers))
@@ -191,12 +205,13 @@ class Ledger:
         with _translated():
             return {(str(row[0]), str(row[1])) for row in self._base.execute(query, wanted * 2)}
 
-    def expired(self, papers: Iterable[str]) -> set[str]:
-        """Those of `papers` (a few hundred) that retention has ended."""
+    def excused(self, papers: Iterable[str]) -> set[str]:
+        """Those of `papers` (a few hundred) that retention has ended, or that were set aside."""
         wanted = list(papers)
         marks = ",".join("?" * len(wanted))
         with _translated():
-            return {str(row[0]) for row in self._base.execute(f"SELECT id FROM expired WHERE id IN ({marks})", wanted)}  # noqa: S608 - question marks
+            query = f"SELECT id FROM (SELECT id FROM expired UNION ALL SELECT id FROM later) WHERE id IN ({marks})"  # noqa: S608 - question marks
+            return {str(row[0]) for row in self._base.execute(query, wanted)}
 
     def owners(self, sealed_sha256: str, not_paper: str) -> list[tuple[str, Record]]:
         """Other papers whose catalogued file has this hash (at most a few)."""
@@ -212,10 +227,13 @@ class Ledger:
         """How many papers there are, whoever knows them."""
         return self._count("SELECT COUNT(*) FROM paper")
 
-    def count_receipted(self, days: Collection[date]) -> int:
-        """How many papers arrived on these days (UTC) whose receipts lie in the snapshot."""
-        marks = ",".join(str((day - EPOCH.date()).days) for day in days)
-        return self._count(f"SELECT COUNT(*) FROM dump WHERE receipted AND received_at / {DAY} IN ({marks})")  # noqa: S608 - numbers only
+    def count_beside(self) -> tuple[int, int]:
+        """How many entries the folders have in which those that were drawn lie: of the vault, and of their days' receipts. restic passes them all."""
+        drawn = "FROM dump WHERE id IN (SELECT id FROM chosen)"
+        folder, day = "client, substr(id, -2)", f"client, received_at / {DAY}"
+        files = self._count(f"SELECT COUNT(*) FROM dump WHERE ({folder}) IN (SELECT {folder} {drawn})")  # noqa: S608 - constants only
+        receipts = self._count(f"SELECT COUNT(*) FROM dump WHERE receipted AND ({day}) IN (SELECT {day} {drawn})")  # noqa: S608 - constants only
+        return files, 2 * receipts
 
     def count_chosen(self) -> int:
         """How many papers were drawn."""

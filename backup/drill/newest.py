@@ -18,6 +18,8 @@ from backup.repositories.trust import backup_of, known_backups
 from backup.restic import Snapshot
 from gateway.catalog import Run
 
+ONE_OF_OURS = "or that backup made it before the clock was set back: remove it if it is not wanted, put the clock right, back up, and drill again"
+
 
 def newest(
     drill: Drill, findings: Findings, source: RestoreSource, name: RepositoryName, of_run: Callable[[Run], str | None], *, destroyed: bool
@@ -41,8 +43,10 @@ def newest(
     chosen, run, gone = choose(there, [(run, of_run(run) or "") for run in recorded])
     known = chosen if run is not None else None
     look_up = partial(backup_of, drill.live, copy=drill.copy)
-    for fault in impostors(everybody, known, look_up, datetime.now(UTC), destroyed=destroyed) if recorded else ():
+    faults, doubts = impostors(everybody, known, look_up, datetime.now(UTC), destroyed=destroyed) if recorded else ([], [])
+    for fault in faults:
         findings.blame(f"in the repository of the {name}: {fault}")
+    findings.obstacles += [f"in the repository of the {name}: {one}, {ONE_OF_OURS}" for one in doubts]
     setattr(findings, name, RepositoryFacts(identity, chosen.id if chosen else "", rfc3339(chosen.time) if chosen else ""))
     if gone:
         left = f"the newest that is left is of {chosen.time:%Y-%m-%d %H:%M:%S} UTC" if chosen else "none is left"

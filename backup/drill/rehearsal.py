@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 from backup.bucket import BucketMissing
+from backup.drill.clock import set_later_aside, when_dumped, when_written
 from backup.drill.coverage import Coverage
 from backup.drill.destroyed import Destroyed
 from backup.drill.errors import FREE_SCRATCH, ScratchFailed
@@ -25,6 +27,7 @@ from backup.drill.job import Setting
 from backup.drill.judge import DUMP, LIVE, Record
 from backup.drill.keycheck import compare_keys, count_keys, read_keys, was_resealed
 from backup.drill.ledger import Ledger, Moments, Proven
+from backup.drill.lineage import under_way
 from backup.drill.newest import newest
 from backup.drill.sample import Draw, Group, draw
 from backup.drill.scratch import check_room
@@ -45,19 +48,22 @@ from backup.restic import (
 )
 from backup.restic.arguments import literal
 from config.errors import NightsafeError, OutOfReach
+from config.words import counted
 from gateway.catalog import Catalog, CatalogError, Client, Run
 from gateway.catalog.names import ID_DIGITS, receipt_name
 from gateway.keys.keyring import Keyring
 
 EVERYTHING = ("full", "clean-room")  # kinds that restore all there is
 END = len(".json") + ID_DIGITS + 1  # of a receipt's name
+FILES = 4  # of a paper in a snapshot: sealed, its name, its receipt with the signature
 NEW = timedelta(days=7)  # since sealing: papers this young get the largest share of a draw
-CLOCK_SLACK = timedelta(minutes=5)  # between the recorded time of a dump and the time that its file has
 BACKUPS_FAULT = (RepositoryMissing, WrongPassword, Damaged, UnknownFailure)  # with a bucket that answers; anything else gives no verdict
 
 
 class Rehearsal:
     """One rehearsal in a scratch folder of its own. `rehearse` fills `findings`; raises OutOfReach when there can be no verdict."""
+
+    _keys_first = False  # else they come beside the rest: most of it is the derivation of a key
 
     def __init__(self, setting: Setting) -> None:
         self._is = setting
@@ -66,6 +72,7 @@ class Rehearsal:
         self.findings = Findings()
         self._listed: list[Client] = []
         self._dump_usable = False
+        self._dump_of_run = False  # it was made while the run was under way that made the snapshot
         self._keys_at = setting.started_at
         self._destroyed = Destroyed.of(setting.live)
         self._fetch = Fetch(setting.probe, self.findings.blame)
@@ -94,19 +101,26 @@ class Rehearsal:
             snapshot, run = self._newest(self._is.papers, "papers", lambda one: one.snapshot)
             keys_snapshot, _ = self._newest(self._is.keys, "keys", lambda one: one.keys_snapshot)
         self._keys_at = keys_snapshot.time
-        with self._stage("restore the keys"):
-            self._fetch.restore(self._is.keys, keys_snapshot, self._keys)
-        self._check_keys()
         full = self._is.kind in EVERYTHING
-        with self._stage("restore everything" if full else "restore the catalog"):
-            if full:
-                check_room(self._is.scratch, self._room_for_all())
-            self._fetch.restore(self._is.papers, snapshot, self._root, () if full else ("/dump",))
+        with ThreadPoolExecutor(1, thread_name_prefix="keys") as pool:
+            keys = pool.submit(self._fetch.restore, self._is.keys, keys_snapshot, self._keys)
+            if self._keys_first:
+                with self._stage("restore the keys"):
+                    keys.result()
+                self._check_keys()
+            with self._stage("restore everything" if full else "restore the catalog"):
+                if full:
+                    check_room(self._is.scratch, self._room_for_all())
+                self._fetch.restore(self._is.papers, snapshot, self._root, () if full else ("/dump",))
+                keys.result()
         with ExitStack() as stack:
             with self._stage("read both catalogs"):
                 ledger = stack.enter_context(_ledger(self._is.scratch / "ledger"))
-                found.dump_at = self._dump_time(snapshot, run)
-                self._read_catalogs(ledger)
+                written = when_written(found_dump(self._root / "dump"))
+                self._read_catalogs(ledger, run)
+                found.dump_at = when_dumped(found, written, snapshot, run, self._is.started_at, of_run=self._dump_of_run)
+                if run is not None and self._dump_of_run:
+                    set_later_aside(found, ledger, self._moments(), run, self._is.installation.folder)
                 found.of = ledger.count()
             if not full:
                 with self._stage("draw and restore papers"):
@@ -129,16 +143,7 @@ class Rehearsal:
     def _newest(self, source: RestoreSource, name: RepositoryName, of_run: Callable[[Run], str | None]) -> tuple[Snapshot, Run | None]:
         return newest(self._is, self.findings, source, name, of_run, destroyed=bool(self._destroyed.begun))
 
-    def _dump_time(self, snapshot: Snapshot, run: Run | None) -> datetime:
-        """When the dump in the snapshot was made: as recorded, else as its file says. A snapshot with another dump than recorded is a cause."""
-        file = found_dump(self._root / "dump")
-        written = datetime.fromtimestamp(file.stat().st_mtime, UTC) if file else None
-        recorded = _moment(run.detail.get("catalog_at")) if run else None
-        if written and recorded and abs(written - recorded) > CLOCK_SLACK:
-            self.findings.causes.append(f"the catalog in the snapshot is of {written:%Y-%m-%d %H:%M} UTC, recorded was {recorded:%Y-%m-%d %H:%M} UTC")
-        return recorded or written or snapshot.time
-
-    def _read_catalogs(self, ledger: Ledger) -> None:
+    def _read_catalogs(self, ledger: Ledger, run: Run | None) -> None:
         tally = self.findings.tally
         ledger.leave_out(self._destroyed.begun)
         ledger.add_drilled(self._is.drilled.papers)
@@ -157,6 +162,7 @@ class Rehearsal:
             with Catalog.adopt(file) as dump:
                 self._listed = self._destroyed.clients(dump.clients())
                 ledger.add_catalog("dump", file, DUMP, tally.add)
+                self._dump_of_run = run is not None and under_way(run.id, dump) is not None
             self._dump_usable = True
         except ScratchFailed:
             raise
@@ -174,14 +180,15 @@ class Rehearsal:
         check_room(self._is.scratch, sum(record.sealed_size for _, record in chosen))
         files = sorted("/vault/" + literal(vault_path(record.client, paper)) for paper, record in chosen)
         names = sorted(literal(_receipt(paper, record) + suffix) for paper, record in chosen for suffix in ("", ".sig"))
-        entries = 2 * ledger.count_receipted({record.received_at.date() for _, record in chosen})
-        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(files, ledger.count()), Wanted(names, entries)])
+        in_vault, in_days = ledger.count_beside()
+        known = FILES * ledger.count()
+        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(files, in_vault), Wanted(names, in_days)], known)
         # The end of a receipt's name is the paper's, whatever it begins with. To look for that costs restic many times more, so it is for those
         # alone that are due, and did not come under the name that the catalog lets expect.
         due = (_receipt(paper, record) for paper, record in chosen if record.receipted)
         missing = [os.path.split(path) for path in due if not os.path.lexists(f"{self._root}{path}")]
         patterns = sorted(f"{literal(day)}/*{literal(name[-END:])}*" for day, name in missing)
-        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(patterns, entries)])
+        self._fetch.restore_some(self._is.papers, snapshot, self._root, [Wanted(patterns, in_days)], known)
 
     def _choose(self, ledger: Ledger) -> Draw:
         """The papers to look at, where not all are."""
@@ -221,7 +228,7 @@ class Rehearsal:
         if self._is.kind in ("full", "sample"):
             found.coverage = self._coverage(ledger)
         if self._destroyed.begun:
-            found.notes.append(f"Papers of {len(self._destroyed.begun)} destroyed clients were left out: nothing is to open them.")
+            found.notes.append(f"Papers of {counted(len(self._destroyed.begun), 'destroyed client')} were left out: nothing is to open them.")
 
     def _coverage(self, ledger: Ledger) -> Coverage:
         """What is proven now, with this drill if nothing is bad."""
@@ -283,11 +290,3 @@ def _ledger(path: Path) -> Iterator[Ledger]:
 def _receipt(paper: str, record: Record) -> str:
     """Where a paper's receipt lies in the snapshot."""
     return f"/jails/{record.client}/receipts/{record.received_at.astimezone(UTC).date().isoformat()}/{receipt_name(record.path, paper)}"
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(str(text)) if text else None
-    except ValueError:
-        return None
-    return moment if moment is None or moment.tzinfo else None

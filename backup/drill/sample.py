@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
+from config.words import all_of, counted
+
 CONFIDENCE = 0.95
 
 
@@ -78,11 +80,12 @@ class Statement:
         if not self.of:
             return "There are no papers yet, so this drill shows nothing about papers."
         if self.bad:
-            return f"{self.bad} of the {self.drawn} papers drawn (of {self.of}) are bad; how many of the others are bad is not known."
+            bad = f"{self.bad} of the {counted(self.drawn, 'paper')} drawn (of {self.of}) {'is' if self.bad == 1 else 'are'} bad"
+            return f"{bad}; how many of the others are bad is not known."
         if self.drawn == self.of:
-            return f"All {self.of} papers were checked and none is bad."
+            return f"{all_of(self.of, 'paper was', 'papers were')} checked and none is bad."
         return (
-            f"{self.drawn} of {self.of} papers were drawn and none is bad: "
+            f"{self.drawn} of {counted(self.of, 'paper')} {'was' if self.drawn == 1 else 'were'} drawn and none is bad: "
             f"with {self.confidence:.0%} confidence at most {self.at_most_percent:g} % of all papers ({self.at_most}) are bad."
         ).replace("95%", "95 %")
 

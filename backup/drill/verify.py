@@ -113,10 +113,10 @@ def find_surplus(files: Iterator[tuple[str, str, str]], ledger: Ledger, tally: T
     """Report files of the vault that no catalog explains; `files` are (client, paper id or '', path in the vault)."""
     while batch := list(itertools.islice(files, 500)):
         named = [paper for _, paper, _ in batch if paper]
-        explained, expired = ledger.explained(named), ledger.expired(named)
+        explained, excused = ledger.explained(named), ledger.excused(named)
         for client, paper, path in batch:
-            if paper in expired:
-                continue  # it stays in the repository until the snapshots that hold it are forgotten
+            if paper in excused:
+                continue  # expired, it stays in the repository until the snapshots that hold it are forgotten; or it came while the vault was read
             if path.rpartition("/")[2].startswith(TEMPORARY_PREFIX):
                 tally.unfinished += 1  # ingest was writing it when the backup passed by
             elif (client, paper) not in explained or path != vault_path(client, paper):

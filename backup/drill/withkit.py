@@ -27,6 +27,8 @@ from gateway.keys.keyring import Keyring
 class KitRehearsal(Rehearsal):
     """A rehearsal whose repositories the kit opens. `part_a`, `part_b`: whether each was found good; None before that is known."""
 
+    _keys_first = True  # without them the kit opens nothing
+
     def __init__(self, setting: Setting, kit: WholeKit) -> None:
         super().__init__(setting)
         self._kit = kit

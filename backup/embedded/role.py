@@ -31,13 +31,13 @@ from backup.bucket import BucketUnreachable, ensure_embedded_bucket
 from backup.embedded.weed import HOST, PORTS_FILE, Ports, choose_ports, environment, find_weed, identities, remove_sockets, weed_command
 from backup.processes import Tail, memory_file, stop, tied_to_us
 from backup.repositories.access import S3_ROLES, S3Access, sealed_credentials
-from config.errors import Busy, OutOfReach, SettingsError
+from config.errors import Busy, NightsafeError, OutOfReach, SettingsError
 from config.files import make_folder, write_whole
 from config.loading import Installation
 from config.roles import RunningRole, running_role
 from gateway.keys.secrets import RoleSecrets, role_secrets
 
-READY_SECONDS = 60.0
+READY_SECONDS = 45.0  # less than the supervisor waits: the reason is told here
 GRACE_SECONDS = 1.5
 _ATTEMPTS = 3  # a free port may be taken by someone else before weed binds it
 
@@ -97,16 +97,19 @@ class _Server:
     def ready(self) -> bool:
         """Wait until the bucket can be used; False when we are to stop before."""
         deadline = time.monotonic() + READY_SECONDS
+        refusal: NightsafeError | None = None
         while not self._stopping.wait(0.03):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise OutOfReach(f"the embedded S3 server did not get ready in {READY_SECONDS:.0f} seconds", self._last_words())
+                why = f": {refusal.message}" if refusal else ""
+                raise OutOfReach(f"the embedded S3 server did not get ready in {READY_SECONDS:.0f} seconds{why}", self._advice(refusal)) from refusal
             if not _listens(self.access.endpoint):
                 continue
             try:
                 ensure_embedded_bucket(self.access)
-            except BucketUnreachable:
-                continue  # S3 listens before the filer behind it answers
+            except BucketUnreachable as error:
+                refusal = error  # S3 listens before the filer behind it answers
+                continue
             return True
         return False
 
@@ -123,6 +126,9 @@ class _Server:
         if "address already in use" in self._tail.text:
             raise _PortTaken
         raise OutOfReach(f"the embedded S3 server ended with code {code}", self._last_words())
+
+    def _advice(self, refusal: NightsafeError | None) -> str:
+        return "\n".join(filter(None, [refusal.hint if refusal else "", self._last_words()]))
 
     def _last_words(self) -> str:
         return "\n".join(line[:300] for line in self._tail.text.splitlines() if line[:1] in ("F", "E"))[-600:]

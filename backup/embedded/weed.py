@@ -1,4 +1,4 @@
-"""SeaweedFS's `weed server`: its command line, identities, ports, environment and leftovers. Starts nothing; `backup.embedded` does.
+"""SeaweedFS's `weed server`: its command line, identities, ports, environment and leftovers. Starts nothing; `backup.embedded.role` does.
 
 Measured with SeaweedFS 4.48:
 

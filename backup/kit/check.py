@@ -20,6 +20,7 @@ from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
 from config.errors import Exit, NightsafeError, OutOfReach
 from config.loading import Installation
+from config.words import counted
 from gateway.age import Identity
 from gateway.catalog import Catalog
 from gateway.keys.errors import KeyDamaged
@@ -89,8 +90,8 @@ def _check_identity(installation: Installation, identity: Identity) -> Iterator[
         more = f" and {len(closed) - NAMED} more" if len(closed) > NAMED else ""
         yield Check("A", "clients' keys", "bad", f"{opened} open, these do not: {', '.join(closed[:NAMED])}{more}")
     else:
-        besides = f"; {external} clients hold theirs alone" if external else ""
-        yield Check("A", "clients' keys", "good", f"{opened} keys of {len(names)} clients open{besides}")
+        besides = f"; {counted(external, 'client holds', 'clients hold')} theirs alone" if external else ""
+        yield Check("A", "clients' keys", "good", f"{counted(opened, 'key')} of {counted(len(names), 'client')} open{besides}")
 
 
 def _check_access(installation: Installation, values: Mapping[str, str]) -> Iterator[Check]:

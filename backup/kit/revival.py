@@ -25,6 +25,7 @@ from config.errors import CheckFailed, OutOfReach, UsageError
 from config.files import fsync_folder, make_folder
 from config.folder import DataFolder
 from config.loading import Installation, check_version, load_settings
+from config.words import counted
 from gateway.age import Identity, Recipient
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -79,7 +80,11 @@ def revive(kit: WholeKit, target: Path, program: str, person: str, progress: Pro
         master = master_source(Installation(DataFolder(target), load_settings(folder.settings))).make()
         put_together(folder, kit.identity, master.recipient)
         put_back_host_keys(Keyring(folder), kit.identity)
-        _check_lineage(snapshot, folder)
+        try:
+            _check_lineage(snapshot, folder)
+        except CheckFailed:
+            shutil.rmtree(half)  # what is restored next, of another snapshot, must not be mixed with it
+            raise
         with AuditLog(folder.audit, "ops") as log:
             log.append(Event.INSTALLATION_RESTORED, durable=True, person=person, snapshot=snapshot.id, taken_at=snapshot.time.isoformat())
         os.rename(half, target)
@@ -122,7 +127,7 @@ def put_together(folder: DataFolder, recovery: Identity, master: Recipient) -> N
 
 
 def _newest(source: Restic, at: datetime | None) -> Snapshot:
-    there = [one for one in source.snapshots() if at is None or one.time <= at]
+    there = [one for one in source.snapshots() if at is None or one.was_there(at)]
     if not there:
         raise UsageError("there is no snapshot" + (" of that time or before" if at else ""), "take a later time, or another place of the backups")
     return there[-1]
@@ -149,7 +154,7 @@ def _fetch(source: Restic, snapshot: Snapshot, target: Path) -> None:
     faults = source.restore(snapshot.id, target).faults
     if faults:
         raise CheckFailed(
-            f"{len(faults)} things did not come back from snapshot {snapshot.short}, such as {faults[0].item}: {faults[0].message[:200]}",
+            f"{counted(len(faults), 'thing')} did not come back from snapshot {snapshot.short}, such as {faults[0].item}: {faults[0].message[:200]}",
             "take an older snapshot (--at TIME), another place of the backups, or the kit's script, which brings what there is",
         )
 

@@ -10,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from backup.report.trends import charts
 from backup.status.line import human_seconds
-from config.console import human_bytes, visible
+from config.console import human_bytes
+from config.printable import printable
 
 WORDS = {
     "passed": ("✓", "Passed", "What was restored from the backup is what arrived."),
@@ -45,7 +46,7 @@ def render(evidence: Mapping[str, Any]) -> str:
 
 
 def render_client(evidence: Mapping[str, Any], name: str) -> str:
-    """The page for one client's evidence; `name` is that of the JSON beside it."""
+    """The page for one client's evidence, whose `papers` are the newest; `name` is that of the JSON beside it, which has them all."""
     listed = evidence["papers"][::-1][:LISTED]
     return _environment().get_template("client.html").render(e=evidence, name=name, listed=listed)
 
@@ -58,7 +59,7 @@ def _environment() -> Environment:
 
 def shown(text: object) -> str:
     """`text` with everything visible that would steer a terminal or turn the direction of writing around."""
-    return visible(str(text))
+    return printable(str(text))
 
 
 def _when(moment: str) -> str:

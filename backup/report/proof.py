@@ -9,24 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from backup.report.evidence import encode, rfc3339
-from backup.report.page import render_client
+from backup.report.page import LISTED, render_client
 from config.errors import OutOfReach, UsageError
-from config.files import make_folder, write_whole
+from config.files import make_folder, write_whole, write_whole_pieces
 from config.loading import Installation
-from gateway.audit.signatures import EVIDENCE, SigningKey, sign, verify
+from gateway.audit.signatures import EVIDENCE, SigningKey, sign_digest, verify
 from gateway.catalog import Catalog, Paper, Run
 from gateway.keys.keyring import EVIDENCE_SIGNING, Keyring
 
 FORM = 1
 PAST_DRILLS = 1000
 MAX_BYTES = 64 * 1024 * 1024
+PIECE = 1024 * 1024
 GRACE = timedelta(minutes=15)  # between sealing a paper and its row: what is as young as a snapshot may not have been in it
 
 
@@ -50,36 +54,85 @@ class Drilled:
         return {**facts, "snapshot": self.run.snapshot, "evidence": self.evidence, "evidence_sha256": self.sha256}
 
 
-def write_proof(installation: Installation, client: str, signer: SigningKey, now: datetime | None = None) -> tuple[Path, dict[str, Any]]:
-    """Write the evidence of one client; where its JSON is, and what it says. Raises UsageError for a client that there is not, OutOfReach."""
+def write_proof(installation: Installation, client: str, signer: SigningKey, now: datetime | None = None) -> tuple[Path, dict[str, int], str]:
+    """Write the evidence of one client: where its JSON is, its counts, and its SHA-256. Papers go to the disk one by one, however many there are.
+
+    Raises UsageError for a client that there is not, OutOfReach.
+    """
     now = now or datetime.now(UTC)
+    folder = installation.folder.evidence / "clients" / client
     with Catalog.open(installation.folder.catalog) as catalog:
         catalog.check_not_destroyed(client)
         known = catalog.client(client)
         if known is None:
             raise UsageError(f"there is no client '{client}'", "see the clients with: nightsafe client list")
-        drills = _drills(installation, catalog)
-        papers = [(paper, next((one for one in drills if one.proves(paper)), None)) for paper in catalog.papers(client=client, state="accepted")]
-    values = {
-        "nightsafe_client_evidence": FORM,
-        "client": client,
-        "custody": known.custody,
-        "made_at": rfc3339(now),
-        "installation": {"host": installation.settings.backup.host},
-        "counts": {"papers": len(papers), "proven": sum(drill is not None for _, drill in papers)},
-        "papers": [_paper(paper, drill) for paper, drill in papers],
-        "drills": [one.values() for one in drills if any(drill is one for _, drill in papers)],
-    }
-    body = encode(values)
-    target = installation.folder.evidence / "clients" / client / f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}Z.json"
-    try:
-        make_folder(target.parent)
-        write_whole(target, body)
-        write_whole(target.with_name(target.name + ".sig"), sign(signer, EVIDENCE, body).encode())
-        write_whole(target.with_suffix(".html"), render_client(values, target.name).encode(errors="backslashreplace"))
-    except OSError as error:
-        raise OutOfReach(f"the evidence could not be written: {error.strerror}", "look at the disk of the data folder, then try again") from error
-    return target, values
+        try:
+            make_folder(folder)
+            with tempfile.TemporaryFile(dir=folder) as lines:
+                listed = _Listed(_drills(installation, catalog), lines)
+                listed.take(catalog.papers(client=client, state="accepted"))
+                values = {
+                    "nightsafe_client_evidence": FORM,
+                    "client": client,
+                    "custody": known.custody,
+                    "made_at": rfc3339(now),
+                    "installation": {"host": installation.settings.backup.host},
+                    "counts": listed.counts,
+                    "drills": [one.values() for one in listed.drills if one.run.id in listed.used],
+                }
+                target = folder / f"{now.astimezone(UTC):%Y%m%dT%H%M%S%f}Z.json"
+                return target, listed.counts, _write(target, values, listed, signer)
+        except OSError as error:
+            raise OutOfReach(f"the evidence could not be written: {error.strerror}", "look at the disk of the data folder, then try again") from error
+
+
+class _Listed:
+    """The papers of a client, as they will stand in its evidence: on the disk, but for the newest, which the page shows."""
+
+    def __init__(self, drills: list[Drilled], lines: BinaryIO) -> None:
+        self.drills = drills
+        self.used: set[int] = set()
+        self.counts = {"papers": 0, "proven": 0}
+        self.newest: deque[dict[str, Any]] = deque(maxlen=LISTED)
+        self._lines = lines
+
+    def take(self, papers: Iterable[Paper]) -> None:
+        """Enter papers, oldest first, each with the newest drill that proves it."""
+        for paper in papers:
+            drill = next((one for one in self.drills if one.proves(paper)), None)
+            facts = _paper(paper, drill)
+            self._lines.write(b",\n" * bool(self.counts["papers"]) + b"    " + encode(facts).rstrip(b"\n").replace(b"\n", b"\n    "))
+            self.newest.append(facts)
+            self.counts["papers"] += 1
+            if drill is not None:
+                self.counts["proven"] += 1
+                self.used.add(drill.run.id)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The list in JSON, as `encode` would write it; "papers" is the last key."""
+        yield b"[\n" if self.counts["papers"] else b"["
+        self._lines.seek(0)
+        while piece := self._lines.read(PIECE):
+            yield piece
+        yield b"\n  ]" if self.counts["papers"] else b"]"
+
+
+def _write(target: Path, values: dict[str, Any], listed: _Listed, signer: SigningKey) -> str:
+    """JSON, signature and page; the SHA-256 of the JSON."""
+    head, _, tail = encode({**values, "papers": []}).rpartition(b"[]")
+    sha256, sha512 = hashlib.sha256(), hashlib.sha512()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in chain((head,), listed.pieces(), (tail,)):
+            sha256.update(piece)
+            sha512.update(piece)
+            yield piece
+
+    write_whole_pieces(target, hashed())
+    write_whole(target.with_name(target.name + ".sig"), sign_digest(signer, EVIDENCE, sha512.digest()).encode())
+    page = render_client({**values, "papers": list(listed.newest)}, target.name)
+    write_whole(target.with_suffix(".html"), page.encode(errors="backslashreplace"))
+    return sha256.hexdigest()
 
 
 def _paper(paper: Paper, drill: Drilled | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from gateway.catalog import Run
 
 MOST = 120  # drills in a chart
 RECOVERIES = ("full", "clean-room")  # the others restore a part, so their time says nothing of a recovery
+FAR = 8  # times what was needed
 WIDTH, HEIGHT, TOP, BOTTOM = 640.0, 140.0, 10.0, 120.0  # of the drawing, in its own units
 
 
@@ -56,8 +57,9 @@ class Chart:
     """A line over time, and the objective as another. Coordinates are those of a drawing of WIDTH times HEIGHT."""
 
     dots: tuple[Dot, ...]
-    objective_y: float
-    most_seconds: float  # at the top edge
+    objective_y: float | None  # None where it lies so far above that the line would be flat
+    most_seconds: float  # that was needed, and where that is in the drawing
+    most_y: float
     objective_seconds: float
     newest_seconds: float
     first: str
@@ -72,14 +74,17 @@ class Chart:
 def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: float, kinds: Sequence[str] = ()) -> Chart | None:
     """The chart of one value (`recovery_seconds`, `point_seconds`) of the drills, of some kinds or of all; None for fewer than two."""
     told = [one for one in drills if one[value] is not None and one["verdict"] != "inconclusive" and (not kinds or one["drill"] in kinds)]
+    told.sort(key=lambda one: str(one["at"]))  # by run they are in order already, unless the clock was set back
     if len(told) < 2:
         return None
     moments = [datetime.fromisoformat(one["at"]).timestamp() for one in told]
     first, span = moments[0], max(moments[-1] - moments[0], 1.0)
-    most = max(objective_seconds, *(float(one[value]) for one in told)) * 1.05
+    most = max(float(one[value]) for one in told)
+    far = objective_seconds > FAR * most
+    edge = (most if far else max(objective_seconds, most)) * 1.1 or 1.0
 
     def height(seconds: float) -> float:
-        return BOTTOM - (BOTTOM - TOP) * seconds / most
+        return BOTTOM - (BOTTOM - TOP) * seconds / edge
 
     dots = tuple(
         Dot(
@@ -91,7 +96,8 @@ def chart(drills: Sequence[Mapping[str, Any]], value: str, objective_seconds: fl
         )
         for one, moment in zip(told, moments, strict=True)
     )
-    return Chart(dots, height(objective_seconds), most, objective_seconds, float(told[-1][value]), told[0]["at"][:10], told[-1]["at"][:10])
+    days = (told[0]["at"][:10], told[-1]["at"][:10])
+    return Chart(dots, None if far else height(objective_seconds), most, height(most), objective_seconds, float(told[-1][value]), *days)
 
 
 def charts(drills: Sequence[Mapping[str, Any]], time_objective: float, point_objective: float) -> list[tuple[str, Chart]]:

@@ -129,14 +129,15 @@ def _from_file(path: Path, role: S3Role, words: tuple[str, str], copy: str) -> t
 
 
 def is_offsite(endpoint: str) -> bool:
-    """Whether `endpoint` is a service on another machine, as far as its name tells. `embedded` is none."""
+    """Whether `endpoint` is a service on another site, as far as its name tells. `embedded` is none; a name without a dot, such as that of another
+    container, is of this machine or of one beside it."""
     host = urlsplit(endpoint).hostname
     if host is None or host == "localhost" or host.endswith(".localhost") or host in (socket.gethostname(), socket.getfqdn()):
         return False
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return True
+        return "." in host.rstrip(".")
     return not (address.is_loopback or address.is_unspecified)
 
 

@@ -21,6 +21,7 @@ from backup.repositories.access import RepositoryName, S3Access, S3Role, access,
 from config.errors import Away, OutOfReach, SettingsError
 from config.loading import Installation
 from gateway.catalog import Catalog, Run
+from gateway.catalog.runs import GIVEN_UP
 from gateway.keys.secrets import RoleSecrets
 
 _KINDS = ("keys", "locks", "snapshots", "index", "data")
@@ -270,8 +271,11 @@ def split_name(recorded: str) -> tuple[RepositoryName, str]:
 
 def of_this_repository(catalog: Catalog, runs: Iterable[Run], copy: str = "") -> list[Run]:
     """The runs that concern the repositories which a place has now, and not those that were there before and are lost."""
-    known = catalog.repository(recorded_name("papers", copy))
-    return [run for run in runs if known is None or run.ended_at is None or run.ended_at >= known.created_at]
+    name = recorded_name("papers", copy)
+    known = catalog.repository(name)
+    if known is None or not any(one.name.startswith(name + GIVEN_UP) for one in catalog.repositories_given_up()):
+        return list(runs)  # without a look at the clock, which may have been set since
+    return [run for run in runs if run.ended_at is None or run.ended_at >= known.created_at]
 
 
 def recorded_name(repository: RepositoryName, copy: str = "") -> str:

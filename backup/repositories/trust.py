@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from backup.drill.fetch import choose
-from backup.drill.lineage import fault_of
+from backup.drill.lineage import fault_of, same_snapshot
 from backup.repositories.places import of_this_repository
 from backup.restic import Snapshot
 from config.errors import CheckFailed, UsageError
@@ -44,10 +44,15 @@ def doubt(live: Catalog, there: Sequence[Snapshot], chosen: Snapshot, copy: str,
     known = [(run, run.snapshot) for run in known_backups(live, copy) if run.snapshot]
     if not known:
         return ""
-    fault = "" if any(_is(chosen, snapshot) for _, snapshot in known) else _fault(live, chosen, copy)
+    fault = "" if any(same_snapshot(chosen, snapshot) for _, snapshot in known) else _fault(live, chosen, copy)
     if fault:
         return f"snapshot {chosen.short} of {chosen.time:%Y-%m-%d %H:%M:%S} UTC is not to be trusted: {fault}"
-    _, _, gone = choose(there, known)
+    match, run, gone = choose(there, known)
+    if newest and match is not None and run is not None and match.time < chosen.time and any(same_snapshot(chosen, one) for _, one in known):
+        return (
+            f"the clock was set back: snapshot {chosen.short} has the newest time, {chosen.time:%Y-%m-%d %H:%M:%S} UTC, and backup {run.id}, "
+            f"of {match.time:%Y-%m-%d %H:%M:%S} UTC, came after it"
+        )
     if newest and gone:
         last = known[0][0].started_at
         return f"the newest snapshots are gone: the last backup is of {last:%Y-%m-%d %H:%M} UTC, what is left of {chosen.time:%Y-%m-%d %H:%M} UTC"
@@ -66,11 +71,4 @@ def refusal(why: str, live: Catalog, there: Sequence[Snapshot], copy: str) -> Do
 def _fault(live: Catalog, chosen: Snapshot, copy: str) -> str:
     number = chosen.tag("run") or ""
     run = backup_of(live, int(number), copy) if number.isdecimal() and len(number) < 16 else None
-    if run is not None and run.snapshot and _is(chosen, run.snapshot):
-        return ""
     return fault_of(chosen, run, datetime.now(UTC))
-
-
-def _is(snapshot: Snapshot, recorded: str) -> bool:
-    """Older restics tell short ids."""
-    return snapshot.id.startswith(recorded) or recorded.startswith(snapshot.id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from backup.restic.messages import Failure, parse_line
 from config.errors import Away, Busy, CheckFailed, Exit, NightsafeError, OutOfReach
 
 
@@ -85,6 +86,12 @@ _RULES: tuple[tuple[type[ResticError], str, str, str], ...] = (
         "the S3 service refuses the credentials",
         "check access_key and secret_key in the credentials file, and what they are allowed to do",
     ),
+    (
+        Unreachable,
+        r"requesttimetooskewed|difference between the request time",
+        "the S3 service finds the time wrong that requests of this machine bear",
+        "set the clock of this machine: timedatectl status",
+    ),
     (DiskFull, r"no space left on device|disk quota exceeded|insufficient storage", "a disk is full", "make space, then try again"),
     (
         WrongPassword,
@@ -117,6 +124,7 @@ _RULES: tuple[tuple[type[ResticError], str, str, str], ...] = (
     ),
 )
 _COMPILED = tuple((kind, re.compile(words, re.IGNORECASE | re.MULTILINE), message, hint) for kind, words, message, hint in _RULES)
+_PLACE = re.compile(r"[\w./-]+(?:\.[\w()*{}\[\]-]+)+")  # a function, in the trace that follows an error which restic did not expect
 _CODES: dict[int, type[ResticError]] = {10: RepositoryMissing, 11: Locked, 12: WrongPassword}
 
 
@@ -126,5 +134,16 @@ def classify(doing: str, code: int, stderr: str) -> ResticError:
     for candidate, words, message, hint in _COMPILED:
         if candidate is kind or (kind is None and words.search(stderr)):
             return candidate(f"{doing}: {message}", hint, stderr)
-    last = stderr.strip().splitlines()[-1] if stderr.strip() else "it printed nothing"
+    last = _last_words(stderr) or "it printed nothing"
     return UnknownFailure(f"{doing}: restic ended with code {code}: {last[:300]}", "nothing was deleted; look at the log, then try again", stderr)
+
+
+def _last_words(stderr: str) -> str:
+    """Why it ended, in one line: of a message (0.18 and newer) its text, else the last line that is no place in restic's source."""
+    for line in reversed([line for line in stderr.splitlines() if line.strip()]):
+        message = parse_line(line.encode())
+        if isinstance(message, Failure):
+            return _last_words(message.message)
+        if not line[0].isspace() and not _PLACE.fullmatch(line):
+            return line.strip()
+    return ""

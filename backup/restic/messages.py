@@ -96,6 +96,10 @@ class Snapshot:
     def short(self) -> str:
         return self.id[:8]
 
+    def was_there(self, at: datetime) -> bool:
+        """Whether it was made at that moment or before. A moment of whole seconds is that whole second: people name the one that they are shown."""
+        return (self.time if at.microsecond else self.time.replace(microsecond=0)) <= at
+
     def tag(self, name: str) -> str | None:
         """The value of the tag `name:value`, or None."""
         return next((tag[len(name) + 1 :] for tag in self.tags if tag.startswith(name + ":")), None)
@@ -153,7 +157,7 @@ def _message(kind: str, values: Mapping[str, Any]) -> Message:
         return Restored(int(values["files_restored"]), int(values.get("total_bytes", 0)))
     if kind == "error":
         error = values.get("error")
-        known = (error.get("message") or error.get("Err")) if isinstance(error, dict) else None
+        known = (error.get("message") or error.get("Err")) if isinstance(error, dict) else values.get("message")  # of no file: 0.18 and newer
         text = known or json.dumps(error)  # 0.14 prints Go's error value: an object, often empty, or a bare number
         return Fault(str(values.get("item", "")), str(values.get("during", "")), str(text)[:2000])
     if kind == "exit_error":

@@ -1,7 +1,7 @@
 """Papers of one client, back out of a snapshot: decrypted in memory, checked, written as plaintext where a person asked.
 
 Only ciphertext touches the scratch folder. A name is restored when it was in the jail at the time of the snapshot and its paper was sealed by
-then; everything else that was asked for is reported. `backup.inplace` brings the same things back into the jail.
+then; everything else that was asked for is reported. `backup.restore.inplace` brings the same things back into the jail.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def restore_papers(
     `copy` names another place than the first.
 
     Raises UsageError (client, path, target, no such snapshot), CheckFailed (the snapshot's catalog is unusable, or the newest snapshot is
-    doubtful: `backup.trust`), OutOfReach, Busy.
+    doubtful: `backup.repositories.trust`), OutOfReach, Busy.
     """
     check_outside(installation, target)
     order = {"client": client, "paths": list(paths), "at": at.isoformat() if at else "", "copy": copy}

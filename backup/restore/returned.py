@@ -179,7 +179,7 @@ def pick_snapshot(there: Sequence[Snapshot], at: datetime | None, begun: str | N
         if same := [snapshot for snapshot in there if snapshot.id == begun]:
             return same[0]
         raise UsageError(f"the snapshot {begun[:8]}, with which this restore was begun, is gone", "restore into a new folder")
-    fitting = [snapshot for snapshot in there if at is None or snapshot.time <= at]
+    fitting = [snapshot for snapshot in there if at is None or snapshot.was_there(at)]
     if not fitting:
         oldest = f"the oldest is of {there[0].time:%Y-%m-%d %H:%M:%S} UTC" if there else "there is none at all"
         raise UsageError("there is no snapshot of that time" if there else "there is no snapshot", f"{oldest}; see: nightsafe backup snapshots")

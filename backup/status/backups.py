@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup.repositories.access import is_offsite
-from backup.repositories.places import of_this_repository
+from backup.repositories.places import of_this_repository, recorded_name
 from backup.status.line import Colour
 from config.loading import Installation
 from config.settings import CopySettings
+from config.words import counted
 from gateway.catalog import Catalog, Run
 
 NOT_OFFSITE = "not offsite: the bucket is on this machine, so its loss takes the backups along"
@@ -148,6 +149,8 @@ class CopyStatus:
     url: str
     offsite: bool
     faults: tuple[str, ...]
+    drill_faults: tuple[str, ...]
+    drill_failed: bool  # the newest one
     saved_at: datetime | None
     proven_at: datetime | None
 
@@ -157,28 +160,25 @@ def copies_status(installation: Installation, now: datetime | None = None) -> li
     now = now or datetime.now(UTC)
     with Catalog.open(installation.folder.catalog) as catalog:
         runs, drills = catalog.runs("copy", 500), catalog.runs("drill", 500)
-        runs = [
-            run
-            for name in installation.settings.copies
-            for run in of_this_repository(catalog, (r for r in runs if r.detail.get("copy") == name), name)
-        ]
-        drills = [
-            run
-            for name in installation.settings.copies
-            for run in of_this_repository(catalog, (r for r in drills if r.detail.get("copy") == name), name)
-        ]
-    found = []
-    for name, settings in sorted(installation.settings.copies.items()):
-        own = _ended([run for run in runs if run.detail.get("copy") == name])
-        saved = next((run for run in own if run.state == "passed" and run.snapshot), None)
-        drilled = _ended([run for run in drills if run.detail.get("copy") == name])
-        proven = next((run for run in drilled if run.state == "passed"), None)
-        faults = _backup_faults(own, saved, now, timedelta(hours=settings.max_age_hours))
-        if drilled and drilled[0].state == "failed":
-            faults.append(f"its newest drill failed: {drilled[0].detail.get('cause', 'cause unknown')}")
-        at = (proven.ended_at or proven.started_at) if proven else None
-        found.append(CopyStatus(name, settings.url, copy_is_offsite(settings), tuple(faults), saved.started_at if saved else None, at))
-    return found
+        return [_copy_status(catalog, name, settings, runs, drills, now) for name, settings in sorted(installation.settings.copies.items())]
+
+
+def _copy_status(catalog: Catalog, name: str, settings: CopySettings, runs: Sequence[Run], drills: Sequence[Run], now: datetime) -> CopyStatus:
+    """`runs` and `drills` are those of all copies."""
+    own, drilled = (_ended(of_this_repository(catalog, (r for r in some if r.detail.get("copy") == name), name)) for some in (runs, drills))
+    saved = next((run for run in own if run.state == "passed" and run.snapshot), None)
+    proven = next((run for run in drilled if run.state == "passed" and run.detail.get("kind") != "escrow"), None)
+    faults = _backup_faults(own, saved, now, timedelta(hours=settings.max_age_hours))
+    drill_faults = [f"its newest drill failed: {run.detail.get('cause', 'cause unknown')}" for run in drilled[:1] if run.state == "failed"]
+    failed = bool(drill_faults)
+    repository, limit = catalog.repository(recorded_name("papers", name)), timedelta(hours=settings.drill_max_age_hours)
+    since = proven.started_at if proven else repository.created_at if repository else now
+    if settings.drill_schedule and now - since > limit:
+        what = "its last passed drill is" if proven else "no drill has passed on it, and it is"
+        drill_faults.append(f"{what} {_age(now - since)} old; the limit is {_age(limit)}")
+    at = (proven.ended_at or proven.started_at) if proven else None
+    offsite = copy_is_offsite(settings)
+    return CopyStatus(name, settings.url, offsite, tuple(faults), tuple(drill_faults), failed, saved.started_at if saved else None, at)
 
 
 def copy_is_offsite(settings: CopySettings) -> bool:
@@ -191,7 +191,7 @@ def copy_is_offsite(settings: CopySettings) -> bool:
 
 def _age(span: timedelta) -> str:
     hours = span.total_seconds() / 3600
-    return f"{hours:.0f} hours" if hours < 72 else f"{hours / 24:.0f} days"
+    return counted(round(hours), "hour") if hours < 72 else counted(round(hours / 24), "day")
 
 
 def _iso(moment: datetime | None) -> str | None:

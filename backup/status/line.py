@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
+from config.words import counted
+
 Colour = Literal["green", "yellow", "red"]
 
 
@@ -34,10 +36,10 @@ def age_words(age: timedelta) -> str:
     """A length of time for people, from seconds to days."""
     seconds = max(0, int(age.total_seconds()))
     if seconds < 120:
-        return f"{seconds} seconds"
+        return counted(seconds, "second")
     if seconds < 7200:
-        return f"{seconds // 60} minutes"
-    return f"{seconds // 3600} hours" if seconds < 172_800 else f"{seconds // 86_400} days"
+        return counted(seconds // 60, "minute")
+    return counted(seconds // 3600, "hour") if seconds < 172_800 else counted(seconds // 86_400, "day")
 
 
 def human_seconds(seconds: float | None) -> str:

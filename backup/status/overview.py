@@ -14,9 +14,14 @@ from backup.status.backups import NOT_OFFSITE, CopyStatus, backup_status, copies
 from backup.status.line import Colour, Line, age_words, human_seconds
 from backup.upkeep.check import checks_of, coverage, newest_verdict, overdue
 from config.loading import Installation
+from config.words import counted
 from gateway.catalog import Catalog, Run
 
 NEVER_DAYS = 40  # after which a paper should have been in some drill: the full one is monthly
+PROVE = "nightsafe drill run --full"
+TRY_KIT = "try it: nightsafe kit check FILE…; see docs/how-to/check-the-kit.md"
+DRILLS = "docs/how-to/read-the-status.md#a-drill-that-is-not-green"
+DAMAGE = "docs/how-to/keep-backups-in-order.md#the-check"
 KIT_DAYS = 365  # after which a page in a safe should be tried again
 
 
@@ -47,8 +52,8 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
     proven = f"proven {age_words(now - found.proven_at)} ago" if found.proven_at else "never proven"
     others = [note for note in found.notes if note != NOT_OFFSITE]
     return [
-        _judged("newest backup", good, newest, found.backup_faults, "look at the scheduler's log lines, then: nightsafe backup run"),
-        _judged("proven backup", "yellow" if others else good, "; ".join([proven, *others]), found.drill_faults, "nightsafe drill run --full"),
+        _judged("newest backup", good, newest, found.backup_faults, "see what it says: nightsafe backup run"),
+        _judged("proven backup", "yellow" if others else good, "; ".join([proven, *others]), found.drill_faults, PROVE, PROVE if others else ""),
         *_last_drill(installation, now),
         _offsite(installation, found.offsite),
         *(_copy(one, now) for one in copies_status(installation, now)),
@@ -69,7 +74,8 @@ def _last_drill(installation: Installation, now: datetime) -> Iterator[Line]:
     colour: Colour = {"passed": "green", "failed": "red"}.get(run.state, "yellow")  # type: ignore[assignment]
     if covered is not None:
         yield covered
-    yield Line("last drill", colour, text, "" if run.state == "passed" else f"nightsafe drill show {run.id}")
+    todo = "" if run.state == "passed" else f"nightsafe drill show {run.id}; then see {DAMAGE if run.state == 'failed' else DRILLS}"
+    yield Line("last drill", colour, text, todo)
 
 
 def _coverage(runs: Sequence[Run], now: datetime) -> Line | None:
@@ -92,18 +98,19 @@ def _upkeep(installation: Installation, now: datetime) -> Iterator[Line]:
             suffix, option = (f" {copy}", f" --from {copy}") if copy else ("", "")
             checks = checks_of(catalog, copy)
             covered = coverage(checks, installation.settings.check.parts)
+            whole = f"each check reads a part; all at once: nightsafe backup check --whole{option}"
             verdict, limit = newest_verdict(checks), timedelta(days=installation.settings.check.max_age_days)
             if verdict is not None and verdict.state == "failed":
-                todo = f"nightsafe drill run --full{option}"
+                todo = f"what is damaged is named by: nightsafe backup repair{option}; then see {DAMAGE}"
                 yield Line(f"check{suffix}", "red", f"the newest check failed: {verdict.detail.get('cause')}", todo)
             elif overdue(covered, repository.created_at, now, limit):
-                what = f"{covered}, longer ago than {limit.days} days: do checks run?"
+                what = f"{covered}, longer ago than {counted(limit.days, 'day')}: do checks run?"
                 yield Line(f"check{suffix}", "red", what, f"nightsafe backup check --whole{option}")
             else:
-                yield Line(f"check{suffix}", "green" if covered.whole else "yellow", str(covered), "" if covered.whole else "each check reads a part")
+                yield Line(f"check{suffix}", "green" if covered.whole else "yellow", str(covered), "" if covered.whole else whole)
             forgets = [run for run in catalog.runs("forget", 200) if run.detail.get("copy", "") == copy and run.state != "running"]
             if forgets and forgets[0].state == "failed":
-                todo = f"look into it, then: nightsafe backup forget{option} --confirm 'REASON'"
+                todo = f"when you know why: nightsafe backup forget{option} --confirm REASON"
                 yield Line(f"forget{suffix}", "yellow", str(forgets[0].detail.get("error")), todo)
 
 
@@ -112,14 +119,20 @@ def _copy(one: CopyStatus, now: datetime) -> Line:
     proven = f"proven {age_words(now - one.proven_at)} ago" if one.proven_at else "never proven"
     good: Colour = "green" if one.offsite and one.proven_at else "yellow"
     text = f"{saved}, {proven}" + ("" if one.offsite else ", not offsite")
-    todo = f"nightsafe backup copy {one.name}" if one.faults else f"nightsafe drill run --full --from {one.name}" if not one.proven_at else ""
+    faults = (*one.faults, *one.drill_faults)
     if one.faults:
-        return Line(f"copy {one.name}", "red", f"{text}: {'; '.join(one.faults)}", todo)
+        todo = f"nightsafe backup copy {one.name}"
+    elif one.drill_failed:
+        todo = f"what is damaged is named by: nightsafe backup repair --from {one.name}; then see {DAMAGE}"
+    else:
+        todo = "" if one.proven_at and not faults else f"{PROVE} --from {one.name}"
+    if faults:
+        return Line(f"copy {one.name}", "red", f"{text}: {'; '.join(faults)}", todo)
     return Line(f"copy {one.name}", good, text, todo)
 
 
-def _judged(name: str, good: Colour, text: str, faults: Sequence[str], todo: str) -> Line:
-    return Line(name, "red", f"{text}: {'; '.join(faults)}", todo) if faults else Line(name, good, text)
+def _judged(name: str, good: Colour, text: str, faults: Sequence[str], todo: str, else_todo: str = "") -> Line:
+    return Line(name, "red", f"{text}: {'; '.join(faults)}", todo) if faults else Line(name, good, text, else_todo)
 
 
 def _destructions(catalog: Catalog) -> Iterator[Line]:
@@ -139,8 +152,8 @@ def _offsite(installation: Installation, offsite: bool) -> Line:
     s3 = installation.settings.s3
     if offsite:
         return Line("offsite", "green", f"{s3.endpoint}, bucket {s3.bucket}")
-    which = "the embedded S3 server" if s3.is_embedded else s3.endpoint
-    return Line("offsite", "yellow", f"not offsite: {which} is on this machine", "name another endpoint in nightsafe.toml, [s3]")
+    which = "the embedded S3 server is on this machine" if s3.is_embedded else f"{s3.endpoint} is on this machine, or beside it"
+    return Line("offsite", "yellow", f"not offsite: {which}", "see docs/how-to/use-your-own-s3.md")
 
 
 def _kit(catalog: Catalog, now: datetime) -> Line:
@@ -153,7 +166,12 @@ def _kit(catalog: Catalog, now: datetime) -> Line:
     words = {"identity": "part A", "access": "part B"}
     bad = [name for part, name in words.items() if part in tried and not tried[part][0]]
     if bad:
-        return Line("recovery kit", "yellow", f"{' and '.join(bad)} did not open what is kept, when last tried", "nightsafe kit check FILE…")
+        return Line(
+            "recovery kit",
+            "yellow",
+            f"{' and '.join(bad)} did not open what is kept, when last tried",
+            TRY_KIT,
+        )
     text = ", ".join(f"{name} {f'tried {age_words(now - tried[part][1])} ago' if part in tried else 'never tried'}" for part, name in words.items())
     old = len(tried) < len(words) or any(now - at > timedelta(days=KIT_DAYS) for _, at in tried.values())
-    return Line("recovery kit", "yellow" if old else "green", text, "try it: nightsafe kit check FILE…" if old else "")
+    return Line("recovery kit", "yellow" if old else "green", text, TRY_KIT if old else "")

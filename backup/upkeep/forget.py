@@ -1,6 +1,6 @@
 """Retention of snapshots: forget what no rule keeps, then prune. The only place that uses the pruner's credential by the clock.
 
-While it lasts no backup, no drill and no check runs at this place. Whether it may run at all is decided in `backup.retention`; a person may
+While it lasts no backup, no drill and no check runs at this place. Whether it may run at all is decided in `backup.upkeep.retention`; a person may
 overrule that.
 """
 

@@ -55,7 +55,7 @@ def serve(installation: Installation) -> None:
         role.announce(host=settings.host, port=port)
         log.info("web.ready", host=settings.host, port=port, guarded=token is not None)
         threading.Thread(target=server.run, name="web", daemon=True).start()
-        role.stop.wait()
+        role.wait()
         log.info("web.stopping")
         server.close()
 

@@ -21,6 +21,7 @@ from backup.restic import Restic
 from backup.restic.arguments import Repository
 from backup.restic.runner import Runner, Secrets
 from config.loading import Installation
+from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.read import read
 from gateway.audit.signatures import RECEIPT, SigningKey, sign
 from gateway.catalog import Catalog, Paper, Run
@@ -29,7 +30,7 @@ from gateway.jail.paths import VirtualPath, parse
 from gateway.jail.pointers import Pointer
 from gateway.jail.tree import Tree
 from gateway.keys.client import MasterAgent
-from gateway.keys.keyring import RECEIPT_SIGNING, Keyring
+from gateway.keys.keyring import CHECKPOINT_SIGNING, RECEIPT_SIGNING, Keyring
 from gateway.keys.master import load_master
 from gateway.keys.secrets import role_secrets
 from gateway.store.ids import new_paper_id
@@ -38,6 +39,7 @@ from tests.integration.catalog_rows import accepted_row
 from tests.integration.ready_repositories import prepare
 
 LONG_AGO = timedelta(days=2)
+A_WHILE = timedelta(minutes=10)  # since the dump of the newest backup, which a drill may not take for its own time
 SETS: dict[RepositoryName, tuple[str, ...]] = {
     "papers": ("dump", "vault", "jails", "audit", "nightsafe.toml", "VERSION"),
     "keys": ("keys/clients", "keys/master.recipient", "keys/recovery.recipients"),
@@ -58,7 +60,9 @@ class DrillHouse:
         self.contents: dict[str, bytes] = {}
         if not installation.settings.s3.is_embedded and not revived:  # else there is nowhere to back up to
             prepare(installation)
-        self._signer = SigningKey.parse(self.keyring.open_secret(RECEIPT_SIGNING, self.master))
+        self._signer, self._checkpoints = (
+            SigningKey.parse(self.keyring.open_secret(name, self.master)) for name in (RECEIPT_SIGNING, CHECKPOINT_SIGNING)
+        )
 
     def close(self) -> None:
         self.catalog.close()
@@ -88,7 +92,7 @@ class DrillHouse:
             tree.write_plains(
                 [(_virtual(receipt_path(paper)), body), (_virtual(receipt_path(paper) + ".sig"), sign(self._signer, RECEIPT, body).encode())]
             )
-        self.catalog.mark_receipted([paper.id])
+        self.catalog.mark_receipted([paper])
         self.contents[paper.id] = content
         return paper
 
@@ -117,9 +121,9 @@ class DrillHouse:
             for column, value in values.items():
                 base.execute(f"UPDATE papers SET {column} = ? WHERE id = ?", (value, paper))
 
-    def forget(self, paper: str) -> None:
-        """Take a row out of the live catalog behind its back."""
-        with closing(sqlite3.connect(self.folder.catalog)) as base, base:
+    def forget(self, paper: str, catalog: Path | None = None) -> None:
+        """Take a row out of the live catalog behind its back, or out of another."""
+        with closing(sqlite3.connect(catalog or self.folder.catalog)) as base, base:
             base.execute("DELETE FROM papers WHERE id = ?", (paper,))
 
     # backups, as `backup run` makes them, but open to mischief in between
@@ -128,14 +132,17 @@ class DrillHouse:
         """One snapshot in each repository; `spoil` may change the dump first."""
         self.folder.dump.mkdir(exist_ok=True)
         dump = self.folder.dump / "catalog.sqlite3"
-        at = datetime.now(UTC)
+        run = self.catalog.start_run("backup") if record else 0
+        at = datetime.now(UTC) - A_WHILE
         self.catalog.dump(dump)
         spoil(dump)
-        run = self.catalog.start_run("backup") if record else 0
+        os.utime(dump, (at.timestamp(), at.timestamp()))
+        head = sign_checkpoint(self.folder.audit, self._checkpoints)
         ids = {name: self.repository(name).backup(SETS[name], cwd=self.folder.root, host="nightsafe", tags=[]).summary.snapshot for name in SETS}
         if not record:
             return None
-        return self.catalog.finish_run(run, "passed", snapshot=ids["papers"], keys_snapshot=ids["keys"], detail={"catalog_at": at.isoformat()})
+        detail = {"catalog_at": at.isoformat(), "audit_head": head}
+        return self.catalog.finish_run(run, "passed", snapshot=ids["papers"], keys_snapshot=ids["keys"], detail=detail)
 
     def repository(self, name: RepositoryName) -> Restic:
         """A repository with the right to change everything."""

@@ -23,7 +23,8 @@ from tests.integration.drill_house import DrillHouse
 from tests.integration.fault_proxy import FaultProxy, Rule, fault_proxy
 
 pytestmark = pytest.mark.xdist_group("backup-outages")
-GIVE_UP_SECONDS = 8.0  # of standing still; restic itself would go on for a quarter of an hour
+GIVE_UP_SECONDS, SOON = 8.0, 4.0  # of standing still; restic itself would go on for a quarter of an hour
+PATIENT_SECONDS = 60.0  # where it heals: a machine that is busy stands still too
 
 
 @pytest.fixture(scope="module")
@@ -38,19 +39,19 @@ def house(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dr
 
 
 @contextmanager
-def harmed(house: DrillHouse, rule: Rule | None) -> Iterator[tuple[Installation, FaultProxy]]:
+def harmed(house: DrillHouse, rule: Rule | None, give_up: float = GIVE_UP_SECONDS) -> Iterator[tuple[Installation, FaultProxy]]:
     """The installation with the proxy in front of its bucket."""
     settings = house.installation.settings
     with fault_proxy(settings.s3.endpoint, rule) as proxy:
         s3 = settings.s3.model_copy(update={"endpoint": proxy.endpoint})
-        backup = settings.backup.model_copy(update={"stall_seconds": GIVE_UP_SECONDS})
+        backup = settings.backup.model_copy(update={"stall_seconds": give_up})
         yield Installation(house.folder, settings.model_copy(update={"s3": s3, "backup": backup})), proxy
 
 
-def backed_up(house: DrillHouse, rule: Rule) -> tuple[Run, FaultProxy]:
-    """A backup with something new in it."""
-    house.add_paper("acme", f"/inbox/{secrets.token_hex(8)}", os.urandom(200_000))
-    with harmed(house, rule) as (installation, proxy):
+def backed_up(house: DrillHouse, rule: Rule, give_up: float = GIVE_UP_SECONDS, size: int = 200_000) -> tuple[Run, FaultProxy]:
+    """A backup with something new in it, of so many bytes."""
+    house.add_paper("acme", f"/inbox/{secrets.token_hex(8)}", os.urandom(size))
+    with harmed(house, rule, give_up) as (installation, proxy):
         return run_backup(installation), proxy
 
 
@@ -77,26 +78,27 @@ HEALS = {
 def test_what_happens_once_or_twice_heals_and_the_backup_is_good(house: DrillHouse, rule: Rule) -> None:
     if rule.part == "/index/" and rule.harm == "cut":  # else it is read from the cache
         shutil.rmtree(house.folder.cache / "restic", ignore_errors=True)
-    done, _ = backed_up(house, rule)
+    done, _ = backed_up(house, rule, PATIENT_SECONDS)
     assert rule.hit, "nothing was harmed"
     assert done.state == "passed", done.detail
 
 
+# What is sent again and again is movement, until restic waits for longer: then it stands still. The first of the middle waits as long as it may.
 LASTS = {
-    "refused from the start": Rule("refuse"),
-    "slow down from the start": Rule("slow down"),
-    "refused in the middle": Rule("refuse", "PUT", "/data/"),
-    "slow down in the middle": Rule("slow down", "PUT", "/data/"),
-    "no answer to a PUT": Rule("lose the answer", "PUT", "/data/"),
-    "no answer in time": Rule("delay", "PUT", "/data/", after=60),
+    "refused from the start": (Rule("refuse"), GIVE_UP_SECONDS),
+    "slow down from the start": (Rule("slow down"), GIVE_UP_SECONDS),
+    "refused in the middle": (Rule("refuse", "PUT", "/data/"), GIVE_UP_SECONDS),
+    "slow down in the middle": (Rule("slow down", "PUT", "/data/"), SOON),
+    "no answer to a PUT": (Rule("lose the answer", "PUT", "/data/"), SOON),
+    "no answer in time": (Rule("delay", "PUT", "/data/", after=60), GIVE_UP_SECONDS),
 }
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("rule", LASTS.values(), ids=LASTS)
-def test_what_lasts_is_an_outage_that_may_be_tried_again_and_nothing_is_lost(house: DrillHouse, rule: Rule) -> None:
+@pytest.mark.parametrize(("rule", "give_up"), LASTS.values(), ids=LASTS)
+def test_what_lasts_is_an_outage_that_may_be_tried_again_and_nothing_is_lost(house: DrillHouse, rule: Rule, give_up: float) -> None:
     with pytest.raises(Away):
-        backed_up(house, rule)
+        backed_up(house, rule, give_up, size=20_000)
     assert rule.hit
     run = house.catalog.runs("backup")[0]
     assert run.state == "failed" and run.snapshot is None

@@ -179,7 +179,7 @@ def test_a_lock_of_a_live_process_is_respected(ready: House) -> None:
         assert locks() == 1
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(240)
     assert run_backup(ready.installation).state == "passed"
 
 
@@ -257,7 +257,7 @@ def test_a_wrong_password_is_named(ready: House) -> None:
     wrong = RoleSecrets("scheduler", {**dict(ready.secrets), "restic-papers": b"another password"})
     count = ready.objects()
     failed(ready, WrongPassword, Exit.USAGE, secrets=wrong)
-    assert ready.objects() == count
+    assert ready.objects() - count in (0, 1)  # the keys are saved beside the papers: their snapshot may have been made
 
 
 # out of reach
@@ -266,12 +266,15 @@ def test_a_wrong_password_is_named(ready: House) -> None:
 def test_a_bucket_that_dies_in_the_middle_is_given_up_after_the_stall_limit(ready: House) -> None:
     big = ready.installation.folder.vault / "acme" / "uploading.age"
     big.write_bytes(os.urandom(16_000_000))
-    with proxy(ready.installation.settings.s3.endpoint) as between:
-        between.freeze_after = 2_000_000
-        started = time.monotonic()
-        failed(ready.change(s3={"endpoint": between.endpoint}, backup={"stall_seconds": 3}), Unreachable, Exit.OUT_OF_REACH)
-        assert between.passed > 2_000_000
-        assert time.monotonic() - started < 60
+    for seconds in (3, 15, 60):  # a machine that is busy stands still before the bucket has died
+        with proxy(ready.installation.settings.s3.endpoint) as between:
+            between.freeze_after = 2_000_000
+            started = time.monotonic()
+            failed(ready.change(s3={"endpoint": between.endpoint}, backup={"stall_seconds": seconds}), Unreachable, Exit.OUT_OF_REACH)
+            if between.passed > 2_000_000:
+                break
+    assert between.passed > 2_000_000
+    assert time.monotonic() - started < 240, "restic itself goes on for a quarter of an hour"
     assert run_backup(ready.installation).state == "passed"
     assert ready.restic("check").returncode == 0
     big.unlink()
@@ -350,7 +353,20 @@ def test_what_cannot_be_read_makes_the_backup_partial_and_keeps_the_snapshot(rea
         assert backup_status(ready.installation).colour == "red"
     finally:
         shutil.rmtree(deep)
-    assert run_backup(ready.installation).state == "passed"
+
+
+def test_a_key_that_comes_while_papers_are_read_is_saved_once_more(ready: House, tmp_path: Path) -> None:
+    """Both repositories are saved side by side. A client comes when its key was passed by, and its first paper gets into the papers' snapshot."""
+    folder, passed_by = ready.installation.folder, tmp_path / "passed-by"
+    key, paper = folder.client_keys("late") / "1.age", folder.vault / "late" / "ab" / "first.age"
+    come = f"mkdir -p {key.parent} {paper.parent}; echo sealed > {key}; echo sealed > {paper}"
+    papers = f'for _ in $(seq 600); do [ -e {passed_by} ] && break; sleep 0.1; done; {come}; exec restic "$@"'
+    keys = f'restic "$@"; code=$?; touch {passed_by}; exit $code'
+    wrapper = script(tmp_path, f'case " $* " in *" jails "*) {papers};; *" backup "*) {keys};; *) exec restic "$@";; esac')
+    run = run_backup(ready.change(backup={"restic": str(wrapper)}).installation)
+    assert run.state == "passed"
+    assert "/vault/late/ab/first.age" in ready.restic("ls", run.snapshot).stdout
+    assert "/keys/clients/late/1.age" in ready.restic("ls", run.keys_snapshot, name="keys").stdout
 
 
 @pytest.mark.long
@@ -395,9 +411,16 @@ def saving_children(parent: int) -> list[str]:
 
 def test_a_killed_run_becomes_interrupted_and_the_next_one_passes(ready: House) -> None:
     (ready.installation.folder.vault / "acme" / "killed.age").write_bytes(os.urandom(60_000_000))
-    code = "import sys; from config.loading import open_installation; from backup.run import run_backup; run_backup(open_installation(sys.argv[1]))"
+    code = """
+import sys
+from backup.run import run_backup
+from config.loading import Installation, open_installation
+found = open_installation(sys.argv[1])
+slow = found.settings.backup.model_copy(update={"limit_upload": ("00:00-24:00 = 1 MiB/s",)})  # it must not be done before it is killed
+run_backup(Installation(found.folder, found.settings.model_copy(update={"backup": slow})))
+"""
     process = subprocess.Popen([sys.executable, "-c", code, str(ready.installation.folder.root)])
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not (children := saving_children(process.pid)):
         assert process.poll() is None
         assert time.monotonic() < deadline

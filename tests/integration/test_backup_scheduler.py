@@ -18,10 +18,11 @@ import pytest
 from backup.clock.lanes import Job, Lane
 from backup.clock.pings import Pinger
 from backup.restic import Unreachable
-from backup.scheduler import DRILLS, lanes_of, reconcile, serve
+from backup.scheduler import DRILLS, lanes_of, reconcile, serve, usual_jobs
 from config.errors import Busy, OutOfReach
 from config.loading import Installation
 from config.roles import exclusive, role_state, running_role
+from config.settings import CopySettings, Settings
 from gateway.catalog import Catalog, Run
 from gateway.catalog.rows import RunKind
 from gateway.keys.secrets import RoleSecrets
@@ -74,8 +75,8 @@ class World:
         self.jobs: list[Job] = []
         self.told = Told()
         self.ahead = timedelta(0)
-        monkeypatch.setattr("backup.lanes._now", lambda: datetime.now(UTC) + self.ahead)
-        monkeypatch.setattr("backup.lanes.TICK_SECONDS", 0.02)
+        monkeypatch.setattr("backup.clock.lanes._now", lambda: datetime.now(UTC) + self.ahead)
+        monkeypatch.setattr("backup.clock.lanes.TICK_SECONDS", 0.02)
 
     def job(self, kind: RunKind, fault: Exception | None = None, *, lane: str = "", until: threading.Event | None = None, rule: str = YEARLY) -> None:
         def run() -> Run:
@@ -83,7 +84,7 @@ class World:
             with Catalog.open(self.installation.folder.catalog) as catalog:
                 number = catalog.start_run(kind, {})
                 if until is not None:
-                    assert until.wait(60)
+                    assert until.wait(240)
                 state = "passed" if fault is None else "failed"
                 done = catalog.finish_run(number, state, snapshot="a" * 64)  # type: ignore[arg-type]
             self.lines.append(f"{kind} ends")
@@ -104,11 +105,11 @@ class World:
         finally:
             stop.set()
             for lane in lanes:
-                lane.join(60)
+                lane.join(240)
                 assert not lane.is_alive()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not condition():
             assert time.monotonic() < deadline, self.lines
             time.sleep(0.01)
@@ -193,7 +194,7 @@ def test_a_failing_job_stops_neither_the_other_nor_the_lane(world: World, fault:
 
 
 def test_after_an_outage_it_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backup.agenda.Patience.wait", lambda _self, _tries: 0.05)
+    monkeypatch.setattr("backup.clock.agenda.Patience.wait", lambda _self, _tries: 0.05)
     made(world.installation, NOW - timedelta(days=900))
     world.job("backup", Unreachable("away", "wait"))
     with world.running():
@@ -251,12 +252,12 @@ def test_the_role_catches_up_and_ends_when_told(installation: Installation) -> N
     journal = installation.folder.root.parent / "journal"
     process = subprocess.Popen([sys.executable, "-c", SERVE, str(installation.folder.root), str(journal)], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (journal.exists() and role_state(installation.folder, "scheduler")):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()
@@ -280,6 +281,19 @@ def test_a_second_scheduler_is_refused(installation: Installation) -> None:
         serve(installation, RoleSecrets("scheduler", {}), [])
 
 
+def test_each_copy_is_drilled_by_its_own_schedule(installation: Installation) -> None:
+    copies = {"nas": CopySettings(url="/mnt/nas"), "attic": CopySettings(url="/mnt/attic", drill_schedule="every 3 days"),
+              "shelf": CopySettings(url="/mnt/shelf", drill_schedule="")}  # fmt: skip
+    planned = Installation(installation.folder, installation.settings.model_copy(update={"copies": copies}))
+    jobs = {job.label: job for job in usual_jobs(planned, RoleSecrets("scheduler", {}), threading.Event(), "drill") if job.kind == "drill"}
+    assert {label: job.rule for label, job in jobs.items() if ":" in label} == {
+        "drill:full": "0 2 1 * *", "drill:nas": "15 4 * * sun", "drill:attic": "every 3 days"
+    }  # fmt: skip
+    assert {job.lane for job in jobs.values()} == {DRILLS}
+    with pytest.raises(ValueError, match="drill:full"):
+        Settings.model_validate({"copies": {"full": {"url": "/mnt/full"}}})
+
+
 def test_a_run_is_put_down_to_the_job_that_it_did() -> None:
     def done(of: Any, **detail: Any) -> Run:
         return Run(1, of, "passed", NOW, NOW, None, None, detail)
@@ -290,4 +304,7 @@ def test_a_run_is_put_down_to_the_job_that_it_did() -> None:
     sample, full, copy = job("drill", ""), job("drill", "full"), job("copy", "nas")
     assert full.is_mine(done("drill", kind="full")) and sample.is_mine(done("drill", kind="full"))
     assert not full.is_mine(done("drill", kind="sample")) and not full.is_mine(done("drill", kind="full", copy="nas"))
+    of_nas = job("drill", "nas")
+    assert of_nas.is_mine(done("drill", kind="sample", copy="nas")) and of_nas.is_mine(done("drill", kind="full", copy="nas"))
+    assert not of_nas.is_mine(done("drill", kind="sample")) and not sample.is_mine(done("drill", kind="sample", copy="nas"))
     assert copy.is_mine(done("copy", copy="nas")) and not copy.is_mine(done("copy", copy="attic"))

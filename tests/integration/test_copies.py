@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from backup.bucket import RegionForbidden, check_bucket
+from backup.clock.lanes import Job
 from backup.destruction.run import Order, destroy_client
 from backup.drill.lineage import is_of_its_run
 from backup.drill.run import run_drill
@@ -27,6 +28,7 @@ from backup.repositories.places import FolderPlace, RestPlace, place
 from backup.repositories.repository import RepositoryLost, Writer
 from backup.restore.papers import restore_papers
 from backup.run import run_backup, snapshots
+from backup.scheduler import usual_jobs
 from backup.status.overview import backup_lines
 from backup.upkeep.check import run_check
 from backup.upkeep.forget import run_forget
@@ -39,6 +41,7 @@ from gateway.keys.secrets import role_secrets
 from tests.integration.conftest import S3Server, make_installation
 from tests.integration.drill_house import DrillHouse
 from tests.integration.ready_repositories import fill_place
+from tests.ports import quiet_port
 
 pytestmark = pytest.mark.xdist_group("copies")
 
@@ -57,11 +60,10 @@ def house(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dr
 @contextlib.contextmanager
 def rclone(*words: str) -> Iterator[int]:
     """rclone, serving on a port of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = quiet_port()
     process = subprocess.Popen(["rclone", "serve", *words, "--addr", f"127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
@@ -71,7 +73,7 @@ def rclone(*words: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(240)
 
 
 def with_copy(house: DrillHouse, name: str, **values: object) -> Installation:
@@ -85,16 +87,24 @@ def credentials(path: Path, first: str, second: str) -> Path:
     return path
 
 
+def by_the_clock(installation: Installation) -> Job:
+    """The scheduler's drill of the cellar."""
+    jobs = usual_jobs(installation, role_secrets(installation, "scheduler"), threading.Event(), "drill")
+    return next(job for job in jobs if job.label == "drill:cellar")
+
+
 def test_a_folder_takes_a_copy_drills_and_restores(house: DrillHouse, tmp_path: Path) -> None:
     installation = house.installation
+    with pytest.raises(Busy, match="holds no backup yet"):
+        by_the_clock(installation).run()
     fill_place(installation, "cellar")
     done = run_backup(installation, copy="cellar")
     assert (done.kind, done.state, done.detail["copy"]) == ("copy", "passed", "cellar")
     assert done.snapshot in [snapshot.id for _, snapshot in snapshots(installation, copy="cellar")]
     assert house.catalog.repository("papers@cellar") is not None
     assert house.catalog.repository("papers") is None, "the first place has none yet, and does not get one by this"
-    drilled = run_drill(installation, "full", copy="cellar")
-    assert (drilled.state, drilled.detail["copy"]) == ("passed", "cellar"), drilled.detail
+    drilled = by_the_clock(installation).run()
+    assert (drilled.state, drilled.detail["copy"], drilled.detail["kind"]) == ("passed", "cellar", "sample"), drilled.detail
     with house.agent() as agent:
         assert restore_papers(installation, "zeta", (), None, tmp_path / "back", agent, copy="cellar").restored == 2
     lines = {line.name: line for line in backup_lines(installation, done.started_at)}
@@ -184,6 +194,7 @@ def test_a_slow_place_keeps_nothing_from_another_and_each_has_its_own_dump(
             assert catalog.count_papers(state="accepted")[0] == run.detail["papers"]
 
 
+@pytest.mark.long
 def test_a_place_that_is_given_up_is_named_by_every_certificate(house: DrillHouse) -> None:
     """Before its keys were cleaned of one client, and before another client was destroyed at all."""
     order, cellar = Order("R. Keller", "the contract ended", "ops"), house.folder.root.parent / "cellar"

@@ -150,7 +150,7 @@ def test_a_planted_copy_makes_the_proof_fail(ready: Callable[[str], DrillHouse])
     house.save()
     planted.unlink()
     outcome = destroy(house)
-    assert outcome.proof is None and "still holds 1 key files" in outcome.obstacle
+    assert outcome.proof is None and "still holds 1 key file of" in outcome.obstacle
     keys = house.repository("keys")
     (snapshot,) = [one.id for one in keys.snapshots() if any("old.age" in path for path in keys.paths(one.id))]
     house.save()

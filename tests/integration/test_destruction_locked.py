@@ -48,7 +48,7 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, env=environment(folder))
     try:
         url = f"http://{HOST}:{ports.s3}"
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while True:
             try:
                 client(url, OWNER).create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
@@ -143,7 +143,7 @@ def test_what_is_under_a_lock_is_pending_until_the_lock_ends(house: DrillHouse, 
 
 
 def wait_for(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not true():
         assert time.monotonic() < until
         time.sleep(0.5)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ from gateway.keys.kit import KitValues, part_a, part_b
 from gateway.keys.resealing import add_recovery
 from nightsafe import cli
 from tests.integration.conftest import S3Server, make_installation
-from tests.integration.drill_house import DrillHouse
+from tests.integration.drill_house import SETS, DrillHouse
 
 pytestmark = pytest.mark.xdist_group("drill-kit")
 RECOVERY = Identity.generate()
@@ -264,3 +266,37 @@ def test_a_lost_machine_is_made_again_out_of_the_kit(firm: Firm, tmp_path: Path,
         assert {person.name for person in new.catalog.people()} == {person.name for person in firm.house.catalog.people()}
         assert run_backup(installation).state == "passed"
         assert new.drill("full").state == "passed"
+
+
+def test_an_older_snapshot_than_the_kit_knows_of_is_not_taken_for_the_newest(firm: Firm, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    later = f"{datetime.now(UTC) + timedelta(hours=1):%Y-%m-%dT%H:%MZ}"
+    known = re.compile(r"(?m)^export NIGHTSAFE_NEWEST=.*\n")
+    line = f"export NIGHTSAFE_NEWEST={later}\n"
+    pages = known.sub(line, firm.pages) if known.search(firm.pages) else firm.pages.replace("export NIGHTSAFE_", f"{line}export NIGHTSAFE_", 1)
+    assert restored(pages, tmp_path) == Exit.BAD
+    told = capfd.readouterr().err
+    assert "when part B was printed there was one of" in told
+    assert "newer ones are gone" in told and "--at " in told
+
+
+@pytest.mark.long
+def test_an_old_snapshot_that_passes_for_new_is_not_restored(firm: Firm, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its tag names a backup that the catalog in it does not know of."""
+    papers = firm.house.repository("papers")
+    papers.backup(SETS["papers"], cwd=firm.house.folder.root, host="nightsafe", tags=["nightsafe", "run:99"])
+    forged = papers.snapshots()[-1]
+    try:
+        assert restored(firm.pages, tmp_path) == Exit.BAD
+    finally:
+        firm.house.forget_snapshots("papers", forged.id)
+    assert not list((tmp_path / "new").glob("data*")), "the next one, of another snapshot, begins with nothing of it"
+    assert f"snapshot {forged.short} of" in (told := capfd.readouterr().err)
+    assert "its catalog is that of another backup" in told and "--at TIME" in told
+
+
+def restored(pages: str, base: Path) -> int:
+    """The exit code of `kit restore`, which makes no data folder when it is refused."""
+    (base / "kit.txt").write_text(pages)
+    code = run(cli, ["kit", "restore", str(base / "kit.txt"), "--data", str(base / "new" / "data")])
+    assert code == Exit.DONE or not (base / "new" / "data").exists()
+    return code

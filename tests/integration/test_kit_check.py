@@ -79,7 +79,7 @@ def test_a_good_kit(house: DrillHouse, ask: Ask, pages: tuple[str, str]) -> None
     assert [one["name"] for one in result["checks"]] == [
         "identity", "clients' keys", "place", "credential", "repository of papers", "repository of keys",
     ]  # fmt: skip
-    assert result["checks"][1]["text"].startswith("4 keys of 3 clients open; 1 clients hold theirs alone")
+    assert result["checks"][1]["text"].startswith("4 keys of 3 clients open; 1 client holds theirs alone")
     after = {path for path in house.folder.root.rglob("*") if "audit" not in path.parts and "run" not in path.parts}
     assert not {path for path in after - before if path.is_file() and "cache" not in path.parts and "sqlite3" not in path.name}
     for secret in (RECOVERY.encode(), house.keyring.open_secret(RESTIC_KIT, house.master).decode()):

@@ -217,7 +217,7 @@ def test_what_was_not_sealed_is_named_and_counted(house: House) -> None:
     assert digests(house.base / "target") == house.expected
     assert "acme/inbox/landed later?.pdf: not in the backup: it was not sealed yet" in result.stderr
     assert "acme/inbox/half.pdf: not in the backup: it was still being uploaded" in result.stderr
-    assert "1 papers restored, 2 not in the backup, 0 damaged" in result.stderr
+    assert "1 paper restored, 2 not in the backup, 0 damaged" in result.stderr
 
 
 def test_damage_is_found_and_leaves_no_half_paper(house: House) -> None:
@@ -240,7 +240,7 @@ def test_damage_is_found_and_leaves_no_half_paper(house: House) -> None:
     assert "acme/inbox/flipped.pdf: it does not decrypt" in result.stderr
     assert "acme/inbox/swapped 10.pdf: it does not have the size" in result.stderr
     assert "acme/inbox/no pointer: the name does not point to a paper" in result.stderr
-    assert "1 papers restored, 0 not in the backup, 4 damaged" in result.stderr
+    assert "1 paper restored, 0 not in the backup, 4 damaged" in result.stderr
     assert not (house.base / "target" / "acme" / "inbox" / "flipped.pdf").exists()
     assert not (house.base / "target" / ".partial").exists()
 
@@ -275,7 +275,7 @@ def test_papers_of_deposit_only_clients(house: House) -> None:
     assert open_bytes(found["closed/inbox/b 'c'.pdf.age"], [theirs]) == b"b"
     assert len(found) == 2
     assert "closed/inbox/b 'c'.pdf.age: sealed to a key that only the client holds" in result.stderr
-    assert "1 papers are sealed to keys that only their clients hold" in result.stderr
+    assert "1 paper is sealed to keys that only clients hold" in result.stderr
     assert result.returncode == 3 and "closed/inbox/damaged.pdf: it does not decrypt" in result.stderr
 
 

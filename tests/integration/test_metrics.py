@@ -13,9 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backup.clock.metrics import health, metrics, serving
+from backup.status.line import Line
+from backup.status.overview import backup_lines
 from config.loading import Installation
 from config.settings import CopySettings
 from gateway.catalog import Catalog
+from tests.ports import quiet_port
 
 DAY = timedelta(days=1)
 
@@ -54,19 +57,45 @@ def test_numbers_for_prometheus(told: Installation) -> None:
     assert found["nightsafe_status", "copy nas"] == 2
 
 
+def test_a_copy_that_was_drilled_too_long_ago(told: Installation) -> None:
+    with Catalog.open(told.folder.catalog) as catalog:
+        catalog.add_repository("papers@nas", "/mnt/nas/papers", "b" * 64)
+        catalog.finish_run(catalog.start_run("copy", {"copy": "nas"}), "passed", snapshot="b" * 64, detail={"copy": "nas", "files": 3})
+    planned, unplanned = (
+        Installation(told.folder, told.settings.model_copy(update={"copies": {"nas": CopySettings(url="/mnt/nas", max_age_hours=1e4, **more)}}))
+        for more in ({}, {"drill_schedule": ""})
+    )
+    now, late = datetime.now(UTC) + DAY, datetime.now(UTC) + 9 * DAY
+    assert copy_line(planned, now).colour == "yellow"
+    never = copy_line(planned, late)
+    assert (never.colour, never.todo) == ("red", "nightsafe drill run --full --from nas")
+    assert "no drill has passed on it, and it is 9 days old" in never.text
+    with Catalog.open(told.folder.catalog) as catalog:
+        for kind, state in (("sample", "passed"), ("escrow", "passed"), ("full", "inconclusive")):
+            catalog.finish_run(catalog.start_run("drill", {"copy": "nas", "kind": kind}), state, detail={"copy": "nas", "kind": kind})  # type: ignore[arg-type]
+    assert "proven" in copy_line(planned, now).text
+    assert copy_line(planned, now).colour == "yellow", "a folder is here"
+    assert "its last passed drill is 9 days old; the limit is 8 days" in copy_line(planned, late).text
+    assert copy_line(unplanned, late).colour == "yellow", "nobody said that it should be drilled"
+    assert values(planned, late)["nightsafe_backup_proven_age_seconds", "nas"] == pytest.approx(9 * 86400, abs=60)
+
+
+def copy_line(installation: Installation, now: datetime) -> Line:
+    return next(line for line in backup_lines(installation, now) if line.name == "copy nas")
+
+
 def test_over_http_on_loopback(told: Installation) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = quiet_port()
     settings = told.settings.model_copy(update={"metrics": told.settings.metrics.model_copy(update={"port": port}), "copies": {}})
     installation = Installation(told.folder, settings)
     with serving(installation) as where:
         assert where == port
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=240) as answer:
             assert b"nightsafe_papers 0.0" in answer.read()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=240) as answer:
             assert json.load(answer)["colour"] == "yellow"
         with pytest.raises(urllib.error.HTTPError) as error:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/elsewhere", timeout=20)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/elsewhere", timeout=240)
         assert error.value.code == 404
         error.value.close()
         with serving(installation) as taken:

@@ -295,7 +295,7 @@ def test_what_was_stopped_goes_on_with_the_snapshot_it_began_with(house: DrillHo
 def test_only_what_is_missing_is_fetched_again(house: DrillHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b")
     fetched: list[str] = []
-    monkeypatch.setattr("backup.returned.Returned.fetch_papers", lambda _self, papers: fetched.extend(papers))
+    monkeypatch.setattr("backup.restore.returned.Returned.fetch_papers", lambda _self, papers: fetched.extend(papers))
     assert restore(house, tmp_path / "back", "/inbox/secret", "/inbox/a b").exit_code == Exit.DONE
     assert fetched == []
 
@@ -335,9 +335,8 @@ def test_killed_again_and_again_a_restore_ends_whole(house: DrillHouse, tmp_path
     for number in range(40):
         house.add_paper("zeta", f"/inbox/many/{number}", os.urandom(300_000))
     house.save()
-    imports = "import sys; from pathlib import Path; from config.loading import open_installation as o; "
-    imports += "from backup.restore.everybody import restore_everybody as r"
-    agent = "from gateway.keys.agent import key_agent as k"
+    imports = "import sys; from pathlib import Path; from config.loading import open_installation as o"
+    agent = "from backup.restore.everybody import restore_everybody as r; from gateway.keys.agent import key_agent as k"
     code = f"{imports}; {agent}; i = o(sys.argv[1]); r(i, None, Path(sys.argv[2]), k(i))"
     target, kills, seen = tmp_path / "back", 0, 0
     for _ in range(60):

@@ -7,7 +7,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from botocore.config import Config
 
+from backup import bucket
 from backup.bucket import BucketMissing, BucketRefused, BucketUnreachable, check_bucket, count_objects, ensure_embedded_bucket, is_empty, list_names
 from backup.repositories.access import S3Access
 from config.errors import Exit, NightsafeError
@@ -50,7 +52,10 @@ def test_a_name_that_does_not_exist(s3: S3Server) -> None:
     assert isinstance(failure(replace(s3.access(), endpoint="http://no-such-host.invalid")), BucketUnreachable)
 
 
-def test_an_endpoint_that_never_answers(s3: S3Server) -> None:
+def test_an_endpoint_that_never_answers(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = bucket._CONFIG
+    assert usual.read_timeout <= 7
+    monkeypatch.setattr(bucket, "_CONFIG", usual.merge(Config(read_timeout=1)))
     with proxy(s3.access().endpoint) as between:
         between.frozen.set()
         assert isinstance(failure(replace(s3.access(), endpoint=between.endpoint)), BucketUnreachable)
@@ -81,6 +86,7 @@ def test_a_bucket_that_the_credentials_may_not_see(s3: S3Server) -> None:
         (301, code("PermanentRedirect"), BucketRefused, "another region"),
         (400, code("AuthorizationHeaderMalformed"), BucketRefused, "another region"),
         (503, code("SlowDown"), BucketUnreachable, "SlowDown"),
+        (403, code("RequestTimeTooSkewed"), BucketUnreachable, "finds the time wrong"),
         (500, b"", BucketUnreachable, "500"),
         (200, b"<html>a router's login page</html>", BucketUnreachable, "no S3 service"),
         (403, b"", BucketRefused, "may not use"),

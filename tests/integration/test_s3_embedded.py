@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,10 +20,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backup.bucket import count_objects
+from backup.embedded import role
 from backup.embedded.role import serve
 from backup.repositories.access import S3Access, access
 from config.errors import Busy, OutOfReach, SettingsError
 from config.loading import Installation
+from gateway import supervise
+from tests.integration.s3_parts import answering
 
 Role = Callable[[Installation], AbstractContextManager[subprocess.Popen[bytes]]]
 
@@ -46,7 +50,7 @@ def weeds(process: subprocess.Popen[bytes]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
-def gone(pid: int, seconds: float = 5) -> bool:
+def gone(pid: int, seconds: float = 240) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -102,10 +106,11 @@ def test_objects_survive_kills_and_other_ports(new_installation: Any, s3_role: R
 
 
 def test_it_starts_and_ends_quickly_and_leaves_nothing_open(new_installation: Any, s3_role: Role) -> None:
+    before = set(Path("/tmp").glob("seaweedfs-*.sock"))  # of others, and of those that were killed
     installation = new_installation()
     started = time.monotonic()
     with s3_role(installation) as process:
-        assert time.monotonic() - started < 15  # about 3 s on an idle machine
+        assert time.monotonic() - started < 60  # about 3 s on an idle machine
         [weed] = weeds(process)
         listening = _listeners(weed)
         assert len(listening) == 8
@@ -123,11 +128,11 @@ def test_it_starts_and_ends_quickly_and_leaves_nothing_open(new_installation: An
             assert error.value.code == 401
         stopped = time.monotonic()
         process.terminate()
-        assert process.wait(20) == 0
-        assert time.monotonic() - stopped < 8
+        assert process.wait(240) == 0
+        assert time.monotonic() - stopped < 30
         assert gone(weed)
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{ports['s3']}.sock"))
-    assert not list(Path("/tmp").glob(f"seaweedfs-*-{ports['filer_grpc']}.sock"))
+    assert set(Path("/tmp").glob(f"seaweedfs-*-{ports['s3']}.sock")) <= before
+    assert set(Path("/tmp").glob(f"seaweedfs-*-{ports['filer_grpc']}.sock")) <= before
 
 
 def _listeners(pid: int) -> list[tuple[str, int]]:
@@ -175,6 +180,20 @@ def test_two_servers_on_one_folder_are_refused(new_installation: Any, s3_role: R
             _serve_here(second)
         with pytest.raises(Busy, match="already runs"):
             _serve_here(first)
+
+
+def test_what_keeps_it_from_getting_ready_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert role.READY_SECONDS < supervise.READY_SECONDS, "the supervisor would give up first, and say nothing"
+    monkeypatch.setattr(role, "READY_SECONDS", 1.0)
+    refusal = b"<?xml version='1.0'?><Error><Code>RequestTimeTooSkewed</Code></Error>"
+    with answering(403, refusal) as endpoint, subprocess.Popen(["sleep", "600"], stderr=subprocess.PIPE) as process:
+        server = role._Server(process, S3Access(endpoint, "nightsafe", "", "us-east-1", "a", "b", embedded=True), threading.Event())
+        try:
+            with pytest.raises(OutOfReach, match="finds the time wrong") as error:
+                server.ready()
+        finally:
+            process.kill()
+    assert "clock" in error.value.hint
 
 
 def _serve_here(installation: Installation) -> None:

@@ -86,6 +86,7 @@ def test_an_endpoint_without_a_credentials_file(tmp_path: Path) -> None:
         ("http://127.9.9.9:8333", False),
         ("http://[::1]:8333", False),
         ("http://localhost:8333", False),
+        ("http://s3:8333", False),  # another container, or a machine beside this one
         ("http://s3.localhost", False),
         ("http://0.0.0.0:1", False),
         ("embedded", False),

@@ -30,6 +30,23 @@ def test_a_missing_source_is_an_error_and_named(missing: str, tmp_path: Path) ->
         plan.sources(plan.PAPERS, tmp_path)
 
 
+def test_the_stamp_tells_of_files_that_came_went_or_were_replaced(tmp_path: Path) -> None:
+    make(tmp_path, *plan.KEYS.required, "keys/clients/acme")
+    stamps = [plan.stamp(plan.KEYS, tmp_path)]
+    key = tmp_path / "keys/clients/acme/1.age"
+    for content in ("one", "two"):
+        new = tmp_path / "new"
+        new.write_text(content)
+        new.rename(key)
+        stamps.append(plan.stamp(plan.KEYS, tmp_path))
+    assert plan.stamp(plan.KEYS, tmp_path) == stamps[-1]
+    key.unlink()
+    stamps.append(plan.stamp(plan.KEYS, tmp_path))
+    make(tmp_path, "keys/clients/zeta")
+    stamps.append(plan.stamp(plan.KEYS, tmp_path))
+    assert len(set(stamps)) == len(stamps)
+
+
 def test_neither_spool_nor_ingest_keys_nor_client_keys_go_with_the_papers() -> None:
     carried = {*plan.PAPERS.required, *plan.PAPERS.optional}
     assert not carried & {"spool", "ingest-keys", "keys", "keys/clients", "run", "cache", "catalog.sqlite3"}

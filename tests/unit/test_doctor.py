@@ -12,10 +12,12 @@ import pytest
 from backup.doctor import door, duties, machine, people, places, possessions
 from backup.doctor.examination import _from_status, _guarded
 from backup.doctor.finding import Finding, named
+from backup.status import premises
 from backup.status.line import Line
 from config.cli import run
 from config.errors import OutOfReach
 from config.loading import Installation, open_installation
+from config.roles import reached_at, role_state, running_role
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.signatures import SigningKey
@@ -103,6 +105,20 @@ def test_core_dumps(house: Installation, tmp_path: Path, monkeypatch: pytest.Mon
     assert found(machine.check_core_dumps(house, tmp_path / "proc"), "good")
     limits.write_text("Max core file size        0                    unlimited            bytes\n")
     assert found(machine.check_core_dumps(house, tmp_path / "proc"), "bad") == "core dumps: possible for: keyd"
+    monkeypatch.setattr(machine, "role_state", lambda _folder, _role: {"pid": 7, "machine": "another-container"})
+    assert list(machine.check_core_dumps(house, tmp_path / "proc")) == []  # its 7 is not ours
+
+
+@pytest.mark.parametrize(
+    ("host", "here", "expected"),
+    [("0.0.0.0", True, "127.0.0.1"), ("::", True, "::1"), ("0.0.0.0", False, "4c01db0b339c"), ("192.0.2.1", False, "192.0.2.1")],
+)
+def test_a_role_in_another_container_is_reached_by_its_name(house: Installation, host: str, here: bool, expected: str) -> None:
+    with running_role(house.folder, "gateway") as role:
+        role.announce(host=host, port=2022)
+        state = role_state(house.folder, "gateway")
+        assert state is not None
+        assert reached_at(state if here else {**state, "machine": "4c01db0b339c"}) == expected
 
 
 def test_settings_of_the_door(house: Installation) -> None:
@@ -119,11 +135,11 @@ def test_people(house: Installation) -> None:
         catalog.add_person("tom", role="staff", clients=("acme",), expires_at=NOW + timedelta(days=1))
         catalog.add_person("old", role="staff", clients=("acme",), expires_at=NOW - timedelta(days=1))
     findings = list(people.check_people(house, NOW))
-    assert found(findings, "warning") == "second factor: 1 staff or auditors log in with one factor: tom"
+    assert found(findings, "warning") == "second factor: staff and auditors who log in with one factor: tom"
     notes = found(findings, "note")
-    assert "1 clients' people without an end: ann" in notes
-    assert "1 clients' people log in with one factor: ann" in notes
-    assert "no key and no password that is good: ann, sam, tom" in notes
+    assert "clients' people without an end: ann" in notes
+    assert "clients' people who log in with one factor: ann" in notes
+    assert "no key, certificate or password that is good: ann, sam, tom" in notes
 
 
 def test_logins_that_nobody_uses(house: Installation) -> None:
@@ -189,3 +205,12 @@ def test_what_fails_is_said_and_the_lines_of_the_status_are_weighed(house: Insta
     ]
     assert [one.severity for one in _from_status(lines)] == ["bad", "note", "good"]
     assert named([str(number) for number in range(8)]) == "0, 1, 2, 3, 4 and 3 more"
+
+
+def test_the_s3_server_of_an_installed_nightsafe_is_told_of_when_it_alone_is_missing(house: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that starts the roles does not start it."""
+    monkeypatch.setattr(premises, "has_users", lambda _folder: True)
+    assert "not running: gateway, keyd, ingest, scheduler" in premises.roles(house).text
+    monkeypatch.setattr(premises, "role_state", lambda _folder, role: None if role == "s3" else {"pid": 7})
+    monkeypatch.setattr(premises, "missing_schedulers", lambda _folder: [])
+    assert premises.roles(house).text == "no S3 service for the backups"

@@ -52,7 +52,7 @@ def test_what_the_snapshot_cannot_have_yet_is_not_expected(ledger: Ledger) -> No
 
 
 def test_all_and_none() -> None:
-    assert Coverage(1, 1).text == "All 1 papers were proven to come back at least once."
+    assert Coverage(1, 1).text == "The only paper was proven to come back at least once."
     assert Coverage(0, 0).text == "There are no papers yet."
 
 

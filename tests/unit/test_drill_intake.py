@@ -149,7 +149,7 @@ def test_destroyed_clients_and_expired_papers_are_left_out_of_both(world: World)
     world.alter(world.dump, "sha256 = 'rubbish' WHERE id = ?", identity(1))  # of the destroyed client: nobody's fault
     world.ledger.leave_out(["zeta"])
     assert world.take_in() == [identity(number) for number in (0, 4, 6, 8)]
-    assert world.ledger.expired([identity(2), identity(3)]) == {identity(2)}
+    assert world.ledger.excused([identity(2), identity(3)]) == {identity(2)}
     assert not world.found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def backup(number: int, hours_ago: float, state: RunState = "passed") -> Run:
 
 
 RUNS = {7: backup(7, 48), 8: backup(8, 24), 9: backup(9, 2, "interrupted"), 10: backup(10, 0.01, "running")}
+ENDED = replace(backup(12, 0.01), snapshot="d" * 64, keys_snapshot="e" * 8)  # while the drill looked at what there is
+RUNS[12] = ENDED
 KNOWN = snapshot("b", 24, "run:8")
 
 
@@ -33,6 +36,9 @@ KNOWN = snapshot("b", 24, "run:8")
     [
         (snapshot("c", 2, "run:9"), ""),
         (snapshot("c", 0, "run:10"), ""),
+        (snapshot("d", 0, "run:12"), ""),
+        (snapshot("e", 0, "run:12"), ""),
+        (snapshot("c", 0, "run:12"), "bears the number of backup 12, which made another"),
         (snapshot("c", 30, "run:7"), ""),  # older than the newest that is known: it passes for nothing
         (snapshot("c", 1), "no backup made it"),
         (snapshot("c", 1, "run:11"), "no backup made it"),
@@ -46,17 +52,46 @@ KNOWN = snapshot("b", 24, "run:8")
     ],
 )
 def test_what_no_backup_of_that_time_made_is_named(one: Snapshot, expected: str) -> None:
-    found = impostors([snapshot("a", 48, "run:7"), KNOWN, one], KNOWN, RUNS.get, NOW)
+    found, doubts = impostors([snapshot("a", 48, "run:7"), KNOWN, one], KNOWN, RUNS.get, NOW)
     assert (found == []) if not expected else (len(found) == 1 and expected in found[0])
+    assert doubts == [], "no clock was set"
 
 
 def test_keys_that_were_saved_because_a_client_was_destroyed() -> None:
-    assert impostors([KNOWN, snapshot("c", 1, "destruction")], KNOWN, RUNS.get, NOW, destroyed=True) == []
+    assert impostors([KNOWN, snapshot("c", 1, "destruction")], KNOWN, RUNS.get, NOW, destroyed=True) == ([], [])
 
 
 def test_many_are_counted() -> None:
-    found = impostors([snapshot(letter, 1) for letter in "cdef0123"], KNOWN, RUNS.get, NOW)
+    found, _ = impostors([snapshot(letter, 1) for letter in "cdef0123"], KNOWN, RUNS.get, NOW)
     assert len(found) == 6 and found[-1] == "and 3 more"
+
+
+AHEAD = {
+    20: replace(backup(20, -1, "interrupted"), ended_at=NOW - timedelta(hours=1)),  # the clock was ahead, and right when the next backup began
+    21: backup(21, -1, "running"),  # it was set back while this one runs
+    22: backup(22, -1),
+    23: replace(backup(23, 1, "failed"), ended_at=NOW - timedelta(hours=1.5)),  # set back meanwhile, some time ago
+}
+
+
+@pytest.mark.parametrize(
+    ("one", "is_doubt"),
+    [
+        (snapshot("c", -1, "run:20"), True),
+        (snapshot("c", 0.8, "run:20"), False),  # of neither clock's time of that run
+        (snapshot("c", 0, "run:21"), True),
+        (snapshot("c", 1.6, "run:23"), True),
+        (snapshot("c", -1, "run:22"), False),  # that backup ended, and made another
+        (snapshot("c", -1, "run:99"), False),
+        (snapshot("c", -1), False),
+        (snapshot("c", -24, "run:20"), False),  # further ahead than the clock ever was
+        (snapshot("c", -1, "run:10"), False),  # a run that no clock disturbed
+        (snapshot("c", 0.5, "run:9"), False),
+    ],
+)
+def test_a_clock_that_was_set_back_makes_a_snapshot_of_ours_a_doubt_and_excuses_no_other(one: Snapshot, is_doubt: bool) -> None:
+    faults, doubts = impostors([KNOWN, one], KNOWN, (RUNS | AHEAD).get, NOW)
+    assert (len(faults), len(doubts)) == (not is_doubt, is_doubt)
 
 
 def test_a_dump_knows_its_run_as_the_one_under_way(tmp_path: Path) -> None:

@@ -127,14 +127,17 @@ def test_a_network_that_failed_and_a_full_disk_give_no_verdict() -> None:
 
 
 def test_patterns_go_into_calls_whose_folders_are_their_own() -> None:
-    assert portions([Wanted(["a", "b"], 1000), Wanted(["r"], 2000)]) == [["a", "b", "r"]]
+    assert portions([Wanted(["a", "b"], 1000), Wanted(["r"], 2000)], 4000) == [["a", "b", "r"]]
     for count in (100, 300, 5000, 100_000):
         files, receipts = ([f"/{kind}/{number:06}" for number in range(count)] for kind in ("vault", "jails"))
-        calls = portions([Wanted(files, 1_000_000), Wanted(receipts, 10_000)])
+        calls = portions([Wanted(files, 1_000_000), Wanted(receipts, 10_000)], 4_000_000)
         assert [pattern for call in calls for pattern in call] == files + receipts
         assert all(len({pattern[:5] for pattern in call}) == 1 and len(call) <= MANY for call in calls)
-    assert [len(call) for call in portions([Wanted(files[:300], 100_000), Wanted(receipts[:600], 0)])] == [100, 100, 100, 600]
-    assert len(portions([Wanted(files, 10), Wanted([], 0)])) == 25
+    one_client = [Wanted(files[:300], 69_000), Wanted(receipts[:600], 118_000)]
+    assert [len(call) for call in portions(one_client, 400_000)] == [300, 300, 300]
+    twenty = [Wanted(files[:300], 6000), Wanted(receipts[:600], 8000)]
+    assert [len(call) for call in portions(twenty, 400_000)] == [900], "to open it once more costs more than to compare more"
+    assert len(portions([Wanted(files, 10), Wanted([], 0)], 10)) == 25
 
 
 # keys

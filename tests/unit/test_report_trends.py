@@ -32,8 +32,27 @@ def test_a_chart_has_its_line_and_the_objective_within_the_drawing() -> None:
     assert [dot.verdict for dot in found.dots] == ["passed", "passed", "failed"]
     assert (found.dots[0].x, found.dots[-1].x) == (10, WIDTH - 10)
     assert all(TOP <= dot.y <= BOTTOM for dot in found.dots)
-    assert TOP <= found.objective_y < min(dot.y for dot in found.dots), "the objective lies above what was needed"
+    assert found.objective_y is not None and TOP <= found.objective_y < min(dot.y for dot in found.dots), "the objective lies above what was needed"
     assert (found.first, found.last) == ("2026-01-01", "2026-03-02")
+
+
+def test_an_objective_that_lies_far_above_does_not_press_the_line_flat() -> None:
+    drills = history([drill(2), drill(1, recovery_seconds=30.0), drill(0)], "")
+    found = chart(drills, "recovery_seconds", 4 * 3600.0)
+    assert found is not None and found.objective_y is None
+    heights = [dot.y for dot in found.dots]
+    assert max(heights) - min(heights) > 30, "what changed is seen"
+    assert (found.most_seconds, found.most_y) == (62.0, min(heights))
+    nothing = chart(history([drill(1, recovery_seconds=0.0), drill(0, recovery_seconds=0.0)], ""), "recovery_seconds", 60.0)
+    assert nothing is not None and {dot.y for dot in nothing.dots} == {BOTTOM}
+
+
+def test_a_clock_that_was_set_back_leaves_the_drawing_whole() -> None:
+    ahead = history([drill(2), drill(1), drill(9), drill(0)], "")  # the second one, by its number, with the clock months ahead
+    found = chart(ahead, "recovery_seconds", 120.0)
+    assert found is not None
+    assert [dot.x for dot in found.dots] == sorted(dot.x for dot in found.dots)
+    assert (found.dots[0].x, found.dots[-1].x) == (10, WIDTH - 10)
 
 
 def test_too_few_or_unknown_values_make_no_chart() -> None:

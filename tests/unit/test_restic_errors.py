@@ -21,6 +21,7 @@ CASES = [
     ),
     (CONFIG + "Stat: Access Denied." + TAIL, e.CredentialsRefused),
     ("Fatal: create key in repository at s3:http://x failed: client.PutObject: Access Denied.\n\n", e.CredentialsRefused),
+    (CONFIG + "Stat: The difference between the request time and the server's time is too large." + TAIL, e.Unreachable),
     (CONFIG + 'Stat: Get "http://127.0.0.1:1/n/?location=": dial tcp 127.0.0.1:1: connect: connection refused' + TAIL, e.Unreachable),
     (CONFIG + 'Stat: Get "http://nohost.invalid/n/?location=": dial tcp: lookup nohost.invalid on 192.0.2.53:53: no such host' + TAIL, e.Unreachable),
     ("Save(<data/ab>) returned error, retrying after 1s: Service Unavailable\nFatal: Reduce your request rate", e.Unreachable),
@@ -52,6 +53,79 @@ def test_codes_of_017_decide_without_words(code: int, kind: type[e.ResticError])
 @pytest.mark.parametrize("code", [2, 9, 13, 130, -9])
 def test_an_unknown_code_is_a_failure(code: int) -> None:
     assert type(e.classify("opening", code, "")) is e.UnknownFailure
+
+
+# As restic 0.18 writes them on standard error of commands with --json; the forms are those of its documentation ("Scripting") and its source.
+NEWER = [
+    (
+        1,
+        '{"message_type":"exit_error","code":1,"message":"Fatal: unable to open repository at s3:http://x: a message of the year 2040"}',
+        e.UnknownFailure,
+    ),
+    (10, '{"message_type":"exit_error","code":10,"message":"Fatal: repository does not exist: unable to open config file"}', e.RepositoryMissing),
+    (
+        11,
+        '{"message_type":"exit_error","code":11,"message":"unable to create lock in backend: repository is already locked exclusively by PID 7 on box'
+        '\\nthe `unlock` command can be used to remove stale locks"}',
+        e.Locked,
+    ),
+    (12, '{"message_type":"exit_error","code":12,"message":"Fatal: wrong password or no key found"}', e.WrongPassword),
+    (1, '{"message_type":"exit_error","code":1,"message":"Fatal: wrong password or no key found"}', e.WrongPassword),  # 0.17.0, which knows no 12
+    (
+        1,
+        '{"message_type":"error","message":"error: error loading index e5: LoadRaw(<index/e5>): invalid data returned\\n"}\n'
+        '{"message_type":"exit_error","code":1,"message":"Fatal: repository contains errors"}',
+        e.Damaged,
+    ),
+    (
+        1,
+        "error: error loading index de30: LoadRaw(<index/de30f3231c>): invalid data returned\n\n"
+        "The repository index is damaged and must be repaired. You must run `restic repair index' to correct this.\n\n"
+        "Fatal: repository contains errors\n",
+        e.Damaged,
+    ),
+    (1, "Fatal: config or key 5f3c is damaged: ciphertext verification failed", e.Damaged),
+    (
+        1,
+        "Load(<data/ab>, 0, 0) returned error, retrying after 1s: Get: dial tcp 192.0.2.1:443: i/o timeout\nFatal: There were 2 errors",
+        e.Unreachable,
+    ),
+    (130, "signal interrupt received, cleaning up\n", e.UnknownFailure),
+]
+
+
+@pytest.mark.parametrize(("code", "stderr", "kind"), NEWER)
+def test_newer_ones_are_told_apart(code: int, stderr: str, kind: type[e.ResticError]) -> None:
+    found = e.classify("listing", code, stderr)
+    assert type(found) is kind
+    assert "message_type" not in found.message
+
+
+TRACE = """Load(<snapshot/ab>) returned error
+something was not expected
+github.com/restic/restic/internal/errors.init
+\tgithub.com/restic/restic/internal/errors/errors.go:12
+main.main
+\tcmd/restic/main.go:112
+runtime.main
+\truntime/proc.go:250
+runtime.goexit
+\truntime/asm_amd64.s:1594
+"""
+
+
+@pytest.mark.parametrize(
+    ("stderr", "last"),
+    [
+        (NEWER[0][1], "Fatal: unable to open repository at s3:http://x: a message of the year 2040"),
+        (TRACE, "something was not expected"),
+        ('{"message_type":"exit_error","code":1,"message":"no\\n\\tcmd/restic/main.go:112"}', "no"),
+        ("\n \n", "it printed nothing"),
+        ('{"message_type":"exit_error","code":1}', "it printed nothing"),
+    ],
+)
+def test_what_is_not_known_is_told_in_its_own_words(stderr: str, last: str) -> None:
+    assert e.classify("listing", 1, stderr).message == f"listing: restic ended with code 1: {last}"
 
 
 def test_exit_codes_are_those_of_the_design() -> None:

@@ -12,6 +12,7 @@ from backup.restic.messages import (
     Failure,
     Fault,
     Restored,
+    Snapshot,
     Status,
     Summary,
     Text,
@@ -51,6 +52,7 @@ def test_faults_of_both_shapes() -> None:
     new = b'{"message_type":"error","error":{"message":"no such file"},"during":"archival","item":"/x"}'
     assert parse_line(old) == Fault("/x", "archival", "2")
     assert parse_line(new) == Fault("/x", "archival", "no such file")
+    assert parse_line(b'{"message_type":"error","message":"error: of no file\\n"}') == Fault("", "", "error: of no file\n")
 
 
 def test_newer_kinds() -> None:
@@ -121,3 +123,11 @@ def test_fault_lines_of_a_restore() -> None:
         "/vault/a: b", "restore", "ciphertext verification failed"
     )
     assert parse_fault_line("Fatal: There were 2 errors") is None
+
+
+def test_a_snapshot_is_found_by_the_second_that_is_shown() -> None:
+    made = Snapshot("a" * 64, datetime(2026, 1, 31, 8, 0, 7, 999_999, UTC), "nightsafe", (), ())
+    assert made.was_there(datetime(2026, 1, 31, 8, 0, 7, tzinfo=UTC))
+    assert made.was_there(datetime(2026, 2, 1, tzinfo=UTC))
+    assert not made.was_there(datetime(2026, 1, 31, 8, 0, 6, tzinfo=UTC))
+    assert not made.was_there(datetime(2026, 1, 31, 8, 0, 7, 999_998, UTC))

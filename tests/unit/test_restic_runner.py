@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from config.errors import OutOfReach, SettingsError
 
 SECRET = b"a password that nobody sees"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "s3-secret"}
+BUSY = (1, 8, 40)  # seconds: the first is enough for a program to begin, unless the machine is busy
 SUMMARY = '{"message_type":"summary","total_files_processed":1,"total_bytes_processed":2,"data_added":3,"snapshot_id":"6798efb9"}'
 
 
@@ -99,11 +101,12 @@ def test_a_lock_of_somebody_else(script: Callable[[str], Path], tmp_path: Path) 
 
 
 def test_the_total_time_is_limited_and_sigint_comes_first(script: Callable[[str], Path], tmp_path: Path) -> None:
-    program = script(f"trap 'echo interrupted > {tmp_path}/seen; exit 130' INT\nwhile :; do sleep 0.05; done")
-    started = time.monotonic()
-    with pytest.raises(TimedOut, match="after 1 seconds"):
-        runner(program, tmp_path, Limits(1, 60)).run([], Secrets(b""), lambda line: True)
-    assert time.monotonic() - started < 60  # the machine may be busy
+    program = script(f"trap 'echo interrupted > {tmp_path}/seen; exit 130' INT\ntouch {tmp_path}/ready\nwhile :; do sleep 0.05; done")
+    for seconds in BUSY:
+        with pytest.raises(TimedOut, match=f"after {seconds} seconds"):
+            runner(program, tmp_path, Limits(seconds, 600)).run([], Secrets(b""), lambda line: True)
+        if (tmp_path / "ready").exists():
+            break
     assert (tmp_path / "seen").read_text() == "interrupted\n"
 
 
@@ -111,20 +114,30 @@ def test_standing_still_is_not_working(script: Callable[[str], Path], tmp_path: 
     status = '{"message_type":"status","total_files":1,"total_bytes":49}'
     program = script(f'exec {sys.executable} -c \'import time\nwhile True: print("""{status}""", flush=True); time.sleep(0.001)\'')
     with pytest.raises(TimedOut, match="nothing moved"):
-        Restic(runner(program, tmp_path, Limits(20, 1.5)), Repository("s3:x"), Secrets(b"")).backup(["x"], cwd=tmp_path, host="h", tags=[])
+        Restic(runner(program, tmp_path, Limits(120, 1.5)), Repository("s3:x"), Secrets(b"")).backup(["x"], cwd=tmp_path, host="h", tags=[])
 
 
 def test_traffic_counts_as_moving(script: Callable[[str], Path], tmp_path: Path) -> None:
-    program = script("i=0; exec 3>/dev/null; while [ $i -lt 25 ]; do head -c 300000 /dev/zero >/dev/null; i=$((i+1)); sleep 0.1; done; exit 0")
-    # The traffic of the shell's children is counted once they are reaped.
-    assert runner(program, tmp_path, Limits(60, 1.0)).run([], Secrets(b""), lambda line: False).code == 0
+    def work(seconds: int) -> int:
+        """Two and a half times as long as it may stand still. The traffic of the shell's children is counted once they are reaped."""
+        program = script(f"i=0; while [ $i -lt 25 ]; do head -c 300000 /dev/zero >/dev/null; i=$((i+1)); sleep {seconds / 10}; done; exit 0")
+        return runner(program, tmp_path, Limits(600, seconds)).run([], Secrets(b""), lambda line: False).code
+
+    for seconds in BUSY[:-1]:
+        with contextlib.suppress(TimedOut):
+            assert work(seconds) == 0
+            return
+    assert work(BUSY[-1]) == 0
 
 
 def test_one_that_ignores_sigint_is_killed(script: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backup.restic.runner._GRACE_SECONDS", 0.3)
     program = script(f"trap '' INT TERM\necho $$ > {tmp_path}/pid\nwhile :; do sleep 0.05; done")
-    with pytest.raises(TimedOut):
-        runner(program, tmp_path, Limits(0.8, 60)).run([], Secrets(b""), lambda line: True)
+    for seconds in BUSY:
+        with pytest.raises(TimedOut):
+            runner(program, tmp_path, Limits(seconds, 600)).run([], Secrets(b""), lambda line: True)
+        if (tmp_path / "pid").exists():
+            break
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
@@ -153,7 +166,7 @@ def test_the_child_dies_with_us(script: Callable[[str], Path], tmp_path: Path) -
         "Runner(sys.argv[1], Path(sys.argv[2])).run([], Secrets(b''), lambda line: None)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(program), str(tmp_path / "scratch")])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 240
     while not (tmp_path / "pid").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
