@@ -8,12 +8,13 @@ from typing import get_args
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import UsageError
 from config.files import write_whole
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.audit.read import read
@@ -23,14 +24,15 @@ from gateway.commands.logins import role_combinations
 from gateway.commands.operators import operator
 from gateway.commands.signers import audit_signer
 from gateway.commands.times import moment
+from gateway.completing import named
 from gateway.review.access import Differences, Entry, Known, differences, entries
 from gateway.review.kept import Review, keep_review, last_review
 from gateway.review.record import COLUMNS, cells, difference_rows, render
 from gateway.review.traces import traces
 
 
-@click.group("access-review", invoke_without_command=True)
-@click.option("--client", metavar="NAME", help="Only who can reach this client.")
+@click.group("access-review", cls=Group, invoke_without_command=True)
+@click.option("--client", metavar="NAME", shell_complete=named("client"), help="Only who can reach this client.")
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Write a page for printing to F as well.")
 @data_option
 @json_option
@@ -83,7 +85,8 @@ def done(by: str, note: str, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit({"review": number, "entries": len(found), "changed": count, "sha256": digest}, as_json)
     else:
-        say(f"Review {number} by {by}: {len(found)} entries. It lies in {installation.folder.evidence / 'access-review' / f'{number}.html'}.")
+        lies_in = installation.folder.evidence / "access-review" / f"{number}.html"
+        say(f"Review {number} by {by}: {counted(len(found), 'entry', 'entries')}. It lies in {lies_in}.")
 
 
 def reviewed(installation: Installation, now: datetime, client: str | None = None) -> tuple[list[Entry], Review | None, Differences | None]:

@@ -11,11 +11,13 @@ from config.cli import data_option
 from config.console import say
 from config.errors import UsageError
 from config.loading import open_installation
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.keys.archive_password import remove_archive_password as remove_password
 from gateway.keys.archive_password import set_archive_password
 from gateway.keys.keyring import Keyring
@@ -24,7 +26,7 @@ LOCKED = "archive-locked"
 
 
 @click.command("archive-password")
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @click.option("--password-stdin", is_flag=True, help="Read it from standard input, one line, instead of asking for it.")
 @click.option("--remove", is_flag=True, help="Forget the one that was agreed.")
 @data_option
@@ -56,7 +58,7 @@ def archive_password(name: str, password_stdin: bool, remove: bool, data: Path |
             catalog.decide(paper.id, "again", person=operator(), reason="the archive password was set")
     say(
         f"The archive password of {name} was {'removed' if remove else 'set'}."
-        + (f" {len(waiting)} archives are looked at again." if waiting else "")
+        + (f" {counted(len(waiting), 'archive is', 'archives are')} looked at again." if waiting else "")
     )
 
 

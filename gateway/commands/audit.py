@@ -6,6 +6,7 @@ import fnmatch
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any
 
 import click
 
-from config.cli import F, Moment, data_option, json_option
+from config.cli import F, Group, Moment, data_option, json_option
 from config.console import emit, facts, say, table
-from config.errors import UsageError
+from config.errors import OutOfReach, UsageError
 from config.loading import open_installation
 from gateway.audit.bundle import CHECK, bundling
-from gateway.audit.events import Event
+from gateway.audit.events import Event, near
 from gateway.audit.export import cells, write_events
 from gateway.audit.follow import ends, new_lines
 from gateway.audit.lines import canonical
@@ -28,13 +29,14 @@ from gateway.audit.verify import verify
 from gateway.commands.operators import operator
 from gateway.commands.signers import audit_signer
 from gateway.commands.times import moment
+from gateway.completing import named
 from gateway.keys.keyring import CHECKPOINT_SIGNING, Keyring
 
 FOLLOW_SECONDS = 0.5
 COLUMNS = ("time", "role", "event", "who", "what", "more")
 
 
-@click.group()
+@click.group(cls=Group)
 def audit() -> None:
     """The audit log: a chain of hashes that nobody can edit unnoticed."""
 
@@ -45,8 +47,8 @@ def filter_options(command: F) -> F:
         click.option("--address", metavar="IP", help="Only events from this address, or this network (192.0.2.0/24)."),
         click.option("--path", metavar="PATH", help="Only events of this path, and of what is below it."),
         click.option("--event", metavar="NAME", help="Only events of this name, for example paper.sealed; * stands for any part."),
-        click.option("--person", metavar="NAME", help="Only events of this person, or done by them."),
-        click.option("--client", metavar="NAME", help="Only events of this client."),
+        click.option("--person", metavar="NAME", shell_complete=named("person"), help="Only events of this person, or done by them."),
+        click.option("--client", metavar="NAME", shell_complete=named("client"), help="Only events of this client."),
     ):
         command = option(command)
     return command
@@ -61,7 +63,7 @@ def filter_options(command: F) -> F:
 @data_option
 @json_option
 def show(limit: int, follow: bool, data: Path | None, as_json: bool, **asked: Any) -> None:
-    """Events in the order of time, the newest last. With --follow and --json: one object a line.
+    """Events in the order of time, the newest last. With --follow and --json: one object a line. That somebody looked is an event, too.
 
     Example: nightsafe audit show --person ann --event 'paper.*' --since 2026-11-01 --follow
     """
@@ -69,6 +71,7 @@ def show(limit: int, follow: bool, data: Path | None, as_json: bool, **asked: An
     wanted = checked(Filter(**asked))
     places = ends(folder.audit)
     found = list(read(folder.audit, wanted, limit=limit))
+    _record_look(folder.audit, asked)
     if not follow:
         if as_json:
             emit(found, as_json)
@@ -84,8 +87,18 @@ def show(limit: int, follow: bool, data: Path | None, as_json: bool, **asked: An
 
 @audit.command()
 @filter_options
-@click.option("--from", "since", type=Moment(), required=True, metavar="TIME", help="Events since then: 2026-01-31 or 2026-01-31T08:00.")
-@click.option("--to", "until", type=Moment(), metavar="TIME", help="Events before then; until now, when it is not given.")
+@click.option(
+    "--from",
+    "since",
+    type=Moment(),
+    required=True,
+    metavar="TIME",
+    shell_complete=named("month"),
+    help="Events since then: 2026-01-31 or 2026-01-31T08:00.",
+)
+@click.option(
+    "--to", "until", type=Moment(), metavar="TIME", shell_complete=named("month"), help="Events before then; until now, when it is not given."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="The folder that is made.")
 @data_option
 @json_option
@@ -118,10 +131,17 @@ def export(out: Path, data: Path | None, as_json: bool, **asked: Any) -> None:
     say(f"How a stranger checks it is told in {out / CHECK}.")
 
 
+def _record_look(audit: Path, asked: dict[str, Any]) -> None:
+    """Who looks into the log sees names of papers, as with every search. A log that takes no lines, such as a copy, can be read all the same."""
+    with suppress(OutOfReach), AuditLog(audit, "ops") as log:
+        narrowed = {name: moment(value) if isinstance(value, datetime) else value for name, value in asked.items() if value is not None}
+        log.append(Event.AUDIT_SHOWN, durable=True, person=operator(), client=asked["client"], asked=narrowed)
+
+
 def checked(wanted: Filter) -> Filter:
     """The filter, when it can match anything. Raises UsageError."""
     if wanted.event is not None and not any(fnmatch.fnmatchcase(event, wanted.event) for event in Event):
-        raise UsageError(f"there is no event '{wanted.event}'", "the events are: " + ", ".join(sorted(Event)))
+        raise UsageError(f"there is no event '{wanted.event}'", near(wanted.event))
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
         raise UsageError("the time ends before it begins", "give a later end")
     if wanted.address is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import UsageError
 from config.files import write_whole
@@ -24,6 +24,7 @@ from gateway.catalog.networks import parse_networks
 from gateway.catalog.sshkeys import fingerprint
 from gateway.commands.logins import read_public_key
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.keys.certificates import Certified, sign_certificate
 from gateway.keys.keyring import USER_CA, Keyring
 from gateway.keys.master import load_master
@@ -51,7 +52,7 @@ class Duration(click.ParamType[timedelta]):
         return found
 
 
-@click.group()
+@click.group(cls=Group)
 def ca() -> None:
     """The CA of this installation: signs certificates for logins."""
 
@@ -84,7 +85,7 @@ def show(data: Path | None, as_json: bool) -> None:
 
 
 @ca.command()
-@click.argument("person")
+@click.argument("person", shell_complete=named("person"))
 @click.option("--public-key", "public_key", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The key to certify.")
 @click.option("--valid", type=Duration(), default="8h", show_default=True, metavar="TIME", help="How long, as in 30m, 8h, 7d.")
 @click.option("--from", "networks", default="", metavar="CIDR,…", help="Networks from which it may be used.")
@@ -130,7 +131,7 @@ def sign(person: str, public_key: Path, valid: timedelta, networks: str, key_id:
 
 
 @ca.command("list")
-@click.option("--person", metavar="NAME", help="Only this person's.")
+@click.option("--person", metavar="NAME", shell_complete=named("person"), help="Only this person's.")
 @data_option
 @json_option
 def list_(person: str | None, data: Path | None, as_json: bool) -> None:
@@ -151,8 +152,8 @@ def list_(person: str | None, data: Path | None, as_json: bool) -> None:
 
 
 @ca.command()
-@click.option("--serial", type=click.IntRange(0, 2**63 - 1), metavar="N", help="The certificate of this number.")
-@click.option("--key-id", metavar="TEXT", help="All certificates of this id.")
+@click.option("--serial", type=click.IntRange(0, 2**63 - 1), metavar="N", shell_complete=named("certificate"), help="The certificate of this number.")
+@click.option("--key-id", metavar="TEXT", shell_complete=named("key-id"), help="All certificates of this id.")
 @click.option("--public-key", "public_key", type=click.Path(path_type=Path), metavar="FILE", help="All certificates of this key.")
 @data_option
 @json_option

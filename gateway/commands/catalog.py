@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, progress, say
 from config.errors import Busy, Exit, SettingsError
 from config.folder import DataFolder
 from config.loading import open_installation
 from config.roles import exclusive, role_state
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
@@ -20,7 +21,7 @@ from gateway.commands.signers import make_new_signers
 from gateway.rebuild.catalog import NEVER, ROLES, rebuild
 
 
-@click.group("catalog")
+@click.group("catalog", cls=Group)
 def catalog() -> None:
     """The catalog of clients, people, papers and versions."""
 
@@ -82,7 +83,7 @@ def rebuild_(over: bool, data: Path | None, as_json: bool) -> int:
             as_json,
         )
     else:
-        say(f"The catalog has {done.clients} clients, {done.papers} papers and {done.holds} holds again.")
+        say(f"The catalog has {counted(done.clients, 'client')}, {counted(done.papers, 'paper')} and {counted(done.holds, 'hold')} again.")
         if done.old:
             say(f"The one that was there is {done.old} now.")
         told = {"Lost:": done.lost, "Unexplained:": done.unexplained, "People to add again:": done.people, "Not given back:": NEVER}

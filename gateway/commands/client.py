@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, facts, human_bytes, say, table
 from config.errors import UsageError
 from config.folder import DataFolder
@@ -24,16 +24,18 @@ from gateway.catalog.rows import Custody
 from gateway.commands.archive_password import archive_password
 from gateway.commands.client_keys import NewKeys, custody_options, key_facts, make_client_keys, rotate_key, tell_keys
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
-from gateway.commands.logins import facts_added, person_facts, read_public_key
+from gateway.commands.logins import facts_added, person_facts, read_public_keys
 from gateway.commands.operators import operator
 from gateway.commands.welcome import Language, not_ready, welcome_sheet
+from gateway.completing import named
 from gateway.jail.tree import Tree
 from gateway.keys.keyring import Keyring
-from gateway.sftp.limits.quota import Usage
-from gateway.sftp.limits.rooms import usage
+
+if TYPE_CHECKING:
+    from gateway.sftp.limits.quota import Usage
 
 
-@click.group()
+@click.group(cls=Group)
 def client() -> None:
     """The clients of the firm: each has a jail and a key of its own."""
 
@@ -50,7 +52,7 @@ client.add_command(archive_password)
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="SSH public key; also adds a person of that name.",
+    help="SSH public key, or several as in an authorized_keys; also adds a person of that name.",
 )
 @custody_options
 @limit_options
@@ -76,7 +78,7 @@ def add(
     """
     check_name(name)
     installation = open_installation(data)
-    keys = [read_public_key(path) for path in public_keys]
+    keys = read_public_keys(public_keys)
     with exclusive(installation.folder, "people", "somebody else is adding a client", "try again in a moment"):
         added, person = _add(installation, name, keys, partial(make_client_keys, name, custody, recipient), limit_changes(options))
     if as_json:
@@ -142,7 +144,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 
 @client.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @data_option
 @json_option
 def show(name: str, data: Path | None, as_json: bool) -> None:
@@ -150,6 +152,9 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
 
     Example: nightsafe client show acme
     """
+    from gateway.sftp.limits.quota import Usage
+    from gateway.sftp.limits.rooms import usage
+
     folder = open_installation(data).folder
     with Catalog.open(folder.catalog) as catalog:
         found = catalog.client(name)
@@ -188,7 +193,7 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
 
 
 @client.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @limit_options
 @data_option
 @json_option
@@ -207,7 +212,7 @@ def edit(name: str, data: Path | None, as_json: bool, **options: Any) -> None:
 
 
 @client.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @click.option("--reason", default="", metavar="TEXT", help="Why; it stands in the audit log.")
 @data_option
 @json_option
@@ -225,7 +230,7 @@ def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
 
 
 @client.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @data_option
 @json_option
 def resume(name: str, data: Path | None, as_json: bool) -> None:

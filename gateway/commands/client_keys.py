@@ -21,6 +21,7 @@ from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.catalog.rows import Custody
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.keys.client_keys import ClientKey
 from gateway.keys.generations import Kind
 from gateway.keys.keyring import Keyring
@@ -107,7 +108,7 @@ def key_facts(keyring: Keyring, client: str) -> list[dict[str, Any]]:
 
 
 @click.command("rotate-key")
-@click.argument("name")
+@click.argument("name", shell_complete=named("client"))
 @recipient_option
 @click.option("--outbox", is_flag=True, help="Of a deposit-only client: the key of its outbox, instead of the one for its own papers.")
 @data_option

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import UsageError
 from config.folder import DataFolder
@@ -22,10 +22,11 @@ from gateway.audit.log import AuditLog
 from gateway.catalog.networks import contains, parse_address
 from gateway.commands.ca import Duration
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.sftp.defender.bans import Ban, BanStore, group_of, rules_of
 
 
-@click.group()
+@click.group(cls=Group)
 def defender() -> None:
     """Bans of addresses that tried too often to log in."""
 
@@ -71,7 +72,7 @@ def ban(address: str, length: timedelta, data: Path | None, as_json: bool) -> No
 
 
 @defender.command()
-@click.argument("address")
+@click.argument("address", shell_complete=named("address"))
 @data_option
 @json_option
 def unban(address: str, data: Path | None, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, human_bytes, table
 from config.errors import CheckFailed, UsageError
 from config.files import TEMPORARY_PREFIX
@@ -25,6 +25,7 @@ from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
 from gateway.commands import handover, search
 from gateway.commands.operators import operator, virtual
+from gateway.completing import named
 from gateway.jail.tree import Tree
 from gateway.keys.agent import key_agent
 from gateway.keys.keyring import Keyring
@@ -34,7 +35,7 @@ PIECE = 1 << 20
 TOGETHER = 500  # papers that are looked up at once
 
 
-@click.group()
+@click.group(cls=Group)
 def files() -> None:
     """The papers of a client, and their versions."""
 
@@ -46,7 +47,7 @@ files.add_command(handover.put)
 
 
 @files.command("list")
-@click.argument("client")
+@click.argument("client", shell_complete=named("client"))
 @data_option
 @json_option
 def list_(client: str, data: Path | None, as_json: bool) -> None:
@@ -71,8 +72,8 @@ def list_(client: str, data: Path | None, as_json: bool) -> None:
 
 
 @files.command()
-@click.argument("client")
-@click.argument("path")
+@click.argument("client", shell_complete=named("client"))
+@click.argument("path", shell_complete=named("path"))
 @data_option
 @json_option
 def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
@@ -98,9 +99,9 @@ def versions(client: str, path: str, data: Path | None, as_json: bool) -> None:
 
 
 @files.command()
-@click.argument("client")
-@click.argument("path")
-@click.option("--version", type=click.IntRange(1), metavar="V", help="An older version; the newest by default.")
+@click.argument("client", shell_complete=named("client"))
+@click.argument("path", shell_complete=named("path"))
+@click.option("--version", type=click.IntRange(1), metavar="V", shell_complete=named("version"), help="An older version; the newest by default.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="F", help="Write to F (plaintext!) instead of standard output.")
 @data_option
 @json_option

@@ -23,6 +23,7 @@ from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.handover import depositing, zipping
 from gateway.jail import ROOT, Tree, VirtualPath, parse
 from gateway.keys.agent import key_agent
@@ -35,8 +36,8 @@ SEALED_SECONDS = 60.0  # to wait for ingest, after which the papers are on their
 
 
 @click.command()
-@click.argument("client")
-@click.argument("paths", nargs=-1, metavar="[PATH]…")
+@click.argument("client", shell_complete=named("client"))
+@click.argument("paths", nargs=-1, metavar="[PATH]…", shell_complete=named("path"))
 @click.option("--zip", "target", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="F", help="The zip to write; a new file.")
 @click.option("--passphrase-stdin", is_flag=True, help="Read the passphrase from standard input instead of making one.")
 @data_option
@@ -81,7 +82,7 @@ def export(client: str, paths: Sequence[str], target: Path, passphrase_stdin: bo
 
 
 @click.command()
-@click.argument("client")
+@click.argument("client", shell_complete=named("client"))
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--to", "to", default="/outbox", show_default=True, metavar="P", help="A folder below /outbox or /inbox; for one file also its name.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until the papers are sealed.")

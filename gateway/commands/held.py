@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, human_bytes, say, table
 from config.loading import open_installation
 from gateway.audit.events import Event
@@ -17,17 +17,18 @@ from gateway.catalog.checked import Decision
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
 from gateway.commands.times import moment
+from gateway.completing import named
 
 reason_option = click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the audit log.")
 
 
-@click.group()
+@click.group(cls=Group)
 def held() -> None:
     """Papers that a check holds: they wait, encrypted, until the check has an end or a person decides."""
 
 
 @held.command("list")
-@click.argument("client", required=False)
+@click.argument("client", shell_complete=named("client"), required=False)
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
@@ -53,7 +54,7 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 
 
 @held.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("held"))
 @reason_option
 @data_option
 def release(paper: str, reason: str, data: Path | None) -> None:
@@ -65,7 +66,7 @@ def release(paper: str, reason: str, data: Path | None) -> None:
 
 
 @held.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("held"))
 @reason_option
 @data_option
 def refuse(paper: str, reason: str, data: Path | None) -> None:
@@ -77,7 +78,7 @@ def refuse(paper: str, reason: str, data: Path | None) -> None:
 
 
 @held.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("held"))
 @reason_option
 @data_option
 def again(paper: str, reason: str, data: Path | None) -> None:

@@ -7,18 +7,20 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import UsageError
 from config.loading import Installation, open_installation
+from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Hold
 from gateway.commands.operators import operator, virtual
 from gateway.commands.times import moment
+from gateway.completing import named
 
 
-@click.group()
+@click.group(cls=Group)
 def hold() -> None:
     """Legal holds: what they cover is neither expired nor destroyed until they are released."""
 
@@ -28,7 +30,7 @@ by_option = click.option("--by", "ordered_by", required=True, metavar="NAME", he
 
 
 @hold.command("set")
-@click.argument("client")
+@click.argument("client", shell_complete=named("client"))
 @click.option("--path", metavar="P", help="Only this paper or folder, every version; everything of the client by default.")
 @click.option("--paper", metavar="ID", help="Only this one version of a paper.")
 @reason_option
@@ -53,7 +55,7 @@ def set_(client: str, path: str | None, paper: str | None, reason: str, ordered_
 
 
 @hold.command()
-@click.argument("number", metavar="HOLD", type=int)
+@click.argument("number", metavar="HOLD", type=int, shell_complete=named("hold"))
 @reason_option
 @by_option
 @data_option
@@ -71,11 +73,12 @@ def release(number: int, reason: str, ordered_by: str, data: Path | None, as_jso
     if as_json:
         emit(hold_facts(lifted), as_json)
     else:
-        say(f"Hold {number} is released: {lifted.subject}. {left} other holds on {lifted.client} go on.")
+        others = counted(left, f"other hold on {lifted.client} goes on", f"other holds on {lifted.client} go on")
+        say(f"Hold {number} is released: {lifted.subject}. {others}.")
 
 
 @hold.command("list")
-@click.argument("client", required=False)
+@click.argument("client", shell_complete=named("client"), required=False)
 @click.option("--all", "everything", is_flag=True, help="The released ones, too.")
 @data_option
 @json_option

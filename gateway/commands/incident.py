@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from config.cli import Moment, data_option, json_option
+from config.cli import Group, Moment, data_option, json_option
 from config.console import emit, facts, say, table
 from config.errors import NightsafeError, Partial, UsageError
 from config.loading import Installation, open_installation
@@ -19,6 +19,7 @@ from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
 from gateway.commands.signers import audit_signer
 from gateway.commands.times import moment
+from gateway.completing import named
 from gateway.incident import ledger
 from gateway.incident.collect import collect as collect_bundle
 from gateway.incident.collect import whom_to_inform
@@ -27,14 +28,16 @@ from gateway.incident.ledger import Incident
 from gateway.keys.keyring import Keyring
 
 
-@click.group()
+@click.group(cls=Group)
 def incident() -> None:
     """Incidents: freeze somebody at once, collect what they touched, and whom to inform."""
 
 
 @incident.command("open")
-@click.option("--person", metavar="P", help="Freeze this person.")
-@click.option("--client", metavar="C", help="Freeze this client: nobody of it may log in, and nobody sees its papers.")
+@click.option("--person", metavar="P", shell_complete=named("person"), help="Freeze this person.")
+@click.option(
+    "--client", metavar="C", shell_complete=named("client"), help="Freeze this client: nobody of it may log in, and nobody sees its papers."
+)
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the audit log.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Collect events since then, instead of the days of the settings.")
 @data_option
@@ -62,7 +65,7 @@ def open_(person: str | None, client: str | None, reason: str, since: datetime |
 
 
 @incident.command("collect")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=named("incident"))
 @click.option("--since", type=Moment(), metavar="TIME", help="Events since then, instead of the days of the settings.")
 @data_option
 @json_option
@@ -94,7 +97,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 
 @incident.command("show")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=named("incident"))
 @data_option
 @json_option
 def show_(number: int, data: Path | None, as_json: bool) -> None:
@@ -110,7 +113,7 @@ def show_(number: int, data: Path | None, as_json: bool) -> None:
 
 
 @incident.command("close")
-@click.argument("number", type=click.IntRange(1))
+@click.argument("number", type=click.IntRange(1), shell_complete=named("incident"))
 @click.option("--by", required=True, metavar="NAME", help="Who decided that it is over.")
 @click.option("--reason", required=True, metavar="TEXT", help="What it was, and what was done.")
 @click.option("--resume", is_flag=True, help="Let the person or client in again.")
@@ -185,8 +188,12 @@ def _collect(installation: Installation, found: Incident, since: datetime | None
     facts({"bundle": bundle, "page": bundle / "findings.html", "sessions": len(findings.sessions), "papers touched": len(findings.papers)})
     facts({"addresses": addresses, "others from there": others})
     say("Inform:")
-    for one in inform or ["nobody is named: set incident.contacts"]:
+    for one in inform:
         say(f"  {one}")
+    if not found.opened.get("contacts"):
+        say("  nobody of the firm is named: set contacts in [incident], see docs/how-to/handle-an-incident.md")
+    if found.closed is None:
+        say(f"When it is over: nightsafe incident close {found.number} --by NAME --reason TEXT --resume")
 
 
 def _subject(installation: Installation, found: Incident) -> Subject:

@@ -107,6 +107,10 @@ def _claimed(folder: DataFolder) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"the folder {folder.root} cannot be made: {error.strerror}", "choose another place, or mend its parent folder") from error
     with opened_folder(folder.root) as descriptor:
+        if os.fstat(descriptor).st_uid != os.geteuid():  # its owner could put anything in the place of what is made here
+            raise UsageError(
+                f"{folder.root} belongs to another user", "choose a folder that does not exist yet, or make it your own with chown first"
+            )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import SettingsError, UsageError
 from config.loading import Installation, open_installation
 from config.roles import exclusive, instance_names
+from config.words import counted
 from gateway.age import AgeError, Identity, Recipient, parse_identities
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -43,7 +44,7 @@ MAX_KIT_BYTES = 256 * 1024
 IDLE = ("up", "gateway", "keyd", "ingest", "scheduler")
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """The keys of this installation: what there is, and how to renew it."""
 
@@ -105,7 +106,7 @@ def rotate_master_(new_master: Path | None, data: Path | None, as_json: bool) ->
     if as_json:
         emit({"done": change.done, "recipient": str(change.new), "files": change.files}, as_json)
     elif change.done:
-        say(f"The master is {change.new} now; {change.files} files were sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
+        _tell_new_master(change.new, change.files)
         say("Snapshots that were taken before still open with the old master.")
     else:
         say(f"The new master is in {new_master}; everything opens with both. Install it where the master comes from, and run this command again.")
@@ -137,7 +138,7 @@ def replace_master(identity: Any, data: Path | None, as_json: bool) -> int:
     if as_json:
         emit({"recipient": str(new.recipient), "files": files, "set_aside": str(closed) if closed else None}, as_json)
     else:
-        say(f"The master is {new.recipient} now; {files} files were sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
+        _tell_new_master(new.recipient, files)
         if closed:
             say(f"Uploads that had no receipt yet open with the lost master alone: they are in {closed}. Ask their clients to send them again.")
     return 3 if closed else 0
@@ -185,7 +186,8 @@ def add_recovery_(recipient: Recipient, identity: Any, data: Path | None, as_jso
     else:
         say(f"Everything that the master opens is sealed to {recipient} too. Save the keys: nightsafe backup run")
         if left:
-            say(f"{left} keys of deposit-only clients are not: run it again with --identity and part A of a recovery kit.")
+            keys_left = counted(left, "key of a deposit-only client is", "keys of deposit-only clients are")
+            say(f"{keys_left} not: run it again with --identity and part A of a recovery kit.")
     return 3 if left else 0
 
 
@@ -258,6 +260,11 @@ def to_kms(data: Path | None, as_json: bool) -> None:
     say(f"The master is in {path}, encrypted by KMS, and opens.")
     if settings.master_source != "kms":
         say('Next: set keys.master_source = "kms", restart, see that it works, then delete the plain master file.')
+
+
+def _tell_new_master(recipient: Recipient, files: int) -> None:
+    sealed = counted(files, "file was", "files were")
+    say(f"The master is {recipient} now; {sealed} sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from gateway.catalog import Person, PublicKey
 from gateway.catalog.factors import FACTORS, combinations, parse_combination
 from gateway.catalog.networks import parse_networks
 from gateway.catalog.rows import Role
-from gateway.catalog.sshkeys import LONGEST, parse_public_key
+from gateway.catalog.sshkeys import LONGEST, MOST, parse_public_keys
 from gateway.commands.operators import operator
 from gateway.keys.keyring import Keyring
 from gateway.keys.passwords import LONGEST as LONGEST_PASSWORD
@@ -35,14 +35,29 @@ class Enrolment:
 
 
 def read_public_key(path: Path) -> PublicKey:
-    """An SSH public key from a file. Raises UsageError."""
+    """The one SSH public key in a file. Raises UsageError."""
+    keys = read_public_keys([path])
+    if len(keys) > 1:
+        raise UsageError(f"{path} holds {len(keys)} keys", "name a file with one")
+    return keys[0]
+
+
+def read_public_keys(paths: Sequence[Path]) -> list[PublicKey]:
+    """All SSH public keys of some files, each of which may hold several, as an authorized_keys does; each key once. Raises UsageError."""
+    return list({key.fingerprint: key for path in paths for key in parse_public_keys(_read_text(path), str(path))}.values())
+
+
+def _read_text(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
-            return parse_public_key(file.read(LONGEST), str(path))
+            text = file.read(LONGEST * MOST + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the public key {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}", "name the file that ends in .pub"
         ) from error
+    if len(text) > LONGEST * MOST:
+        raise UsageError(f"{path} is too large for public keys", "name the file that ends in .pub, or an authorized_keys")
+    return text
 
 
 def read_password() -> str:

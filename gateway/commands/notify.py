@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import OutOfReach, UsageError
 from config.loading import open_installation
+from gateway.completing import named
 from gateway.notify.outbox import Outbox, Standing
 from gateway.notify.receivers import receivers
 from gateway.notify.sending import NotTaken, send
 
 
-@click.group()
+@click.group(cls=Group)
 def notify() -> None:
     """Notices of events, by e-mail, webhook and what else Apprise knows."""
 
@@ -49,7 +50,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 
 @notify.command()
-@click.argument("receiver", required=False)
+@click.argument("receiver", required=False, shell_complete=named("receiver"))
 @data_option
 @json_option
 def test(receiver: str | None, data: Path | None, as_json: bool) -> None:

@@ -8,18 +8,19 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import CheckFailed, UsageError
 from config.loading import Installation, open_installation
 from config.owners import PLACES, USERS
 from config.rights import apply as apply_rights
 from config.rights import faults, role_users
+from config.words import counted
 
 MOST_SHOWN = 20
 
 
-@click.group()
+@click.group(cls=Group)
 def permissions() -> None:
     """The rights of each role's user in the data folder: show, check, apply."""
 
@@ -60,7 +61,8 @@ def check(data: Path | None, as_json: bool) -> None:
     if found:
         more = f"\n  and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
         raise CheckFailed(
-            f"{len(found)} things have other rights than they should:\n  " + "\n  ".join(found[:MOST_SHOWN]) + more, "nightsafe permissions apply"
+            f"{counted(len(found), 'thing has', 'things have')} other rights than they should:\n  " + "\n  ".join(found[:MOST_SHOWN]) + more,
+            "nightsafe permissions apply",
         )
     if not as_json:
         say("All rights are as they should be.")
@@ -80,7 +82,7 @@ def apply(quick: bool, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit({"changed": changed}, as_json)
     elif not quick or changed:
-        say(f"{changed} files and folders got other rights." if changed else "All rights were as they should be.")
+        say(f"{counted(changed, 'file or folder', 'files and folders')} got other rights." if changed else "All rights were as they should be.")
 
 
 def _opened(data: Path | None) -> Installation:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from config.cli import Moment, data_option, json_option
+from config.cli import Group, Moment, data_option, json_option
 from config.console import emit, facts, say, table
 from config.errors import UsageError
 from config.loading import open_installation
@@ -24,7 +25,7 @@ from gateway.commands.logins import (
     person_facts,
     read_networks,
     read_password,
-    read_public_key,
+    read_public_keys,
     read_required,
     realm,
     record,
@@ -32,6 +33,7 @@ from gateway.commands.logins import (
 )
 from gateway.commands.traces import Traces, traces_of
 from gateway.commands.welcome import Language, not_ready, welcome_sheet
+from gateway.completing import named
 from gateway.keys.keyring import Keyring
 
 KEY_OPTION = click.option(
@@ -40,20 +42,22 @@ KEY_OPTION = click.option(
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="SSH public key; from= and expiry-time= hold.",
+    help="SSH public key, or several as in an authorized_keys; from= and expiry-time= hold. Several times: all of them.",
 )
 SHOWN = 40  # lines of one list that off-boarding prints; --json has them all
 
 
-@click.group()
+@click.group(cls=Group)
 def person() -> None:
     """People: each has a login of their own."""
 
 
 @person.command()
 @click.argument("name")
-@click.option("--client", metavar="C", help="The client whose jail this person sees.")
-@click.option("--staff", metavar="C1,C2", help="One of the firm: reads the inbox of these clients, and writes their outbox.")
+@click.option("--client", metavar="C", shell_complete=named("client"), help="The client whose jail this person sees.")
+@click.option(
+    "--staff", metavar="C1,C2", shell_complete=named("clients"), help="One of the firm: reads the inbox of these clients, and writes their outbox."
+)
 @click.option("--auditor", is_flag=True, help="Reads receipts and evidence, nothing else.")
 @KEY_OPTION
 @click.option("--password-stdin", is_flag=True, help="Take a password from standard input.")
@@ -72,7 +76,7 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, languag
     check_name(name)
     role, clients = _role(client, staff, auditor)
     installation = open_installation(data)
-    keys = [read_public_key(path) for path in given["public_keys"]]
+    keys = read_public_keys(given["public_keys"])
     require, networks = read_required(given["require"]), read_networks(given["networks"])
     check_can_log_in(installation.settings.gateway, role, require=require, password=given["password_stdin"], totp=given["totp"])
     password = read_password() if given["password_stdin"] else None
@@ -106,7 +110,7 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, languag
 
 
 @person.command("list")
-@click.option("--client", metavar="C", help="Only those who have to do with this client.")
+@click.option("--client", metavar="C", shell_complete=named("client"), help="Only those who have to do with this client.")
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
@@ -127,7 +131,7 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 
 
 @person.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("person"))
 @data_option
 @json_option
 def show(name: str, data: Path | None, as_json: bool) -> None:
@@ -148,10 +152,10 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
 
 
 @person.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("person"))
 @KEY_OPTION
 @click.option("--remove-key", "remove_keys", multiple=True, metavar="FINGERPRINT", help="Take this key away.")
-@click.option("--staff", metavar="C1,C2", help="The clients of somebody of the staff, instead of those so far.")
+@click.option("--staff", metavar="C1,C2", shell_complete=named("clients"), help="The clients of somebody of the staff, instead of those so far.")
 @click.option("--password-stdin", is_flag=True, help="Take a new password from standard input.")
 @click.option("--no-password", is_flag=True, help="Take the password away.")
 @click.option("--totp/--no-totp", default=None, help="Give a new second factor, or take it away.")
@@ -173,7 +177,7 @@ def edit(name: str, data: Path | None, as_json: bool, **given: Any) -> None:
         password = values.get("password_hash", before.password_hash) is not None
         totp = before.totp if given["totp"] is None else given["totp"]
         check_can_log_in(installation.settings.gateway, before.role, require=values.get("require", before.require), password=password, totp=totp)
-        keys = [read_public_key(path) for path in given["public_keys"]]
+        keys = read_public_keys(given["public_keys"])
         seed = None
         if given["password_stdin"]:
             values["password_hash"] = read_password()
@@ -192,7 +196,7 @@ def edit(name: str, data: Path | None, as_json: bool, **given: Any) -> None:
 
 
 @person.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("person"))
 @data_option
 @json_option
 def suspend(name: str, data: Path | None, as_json: bool) -> None:
@@ -204,7 +208,7 @@ def suspend(name: str, data: Path | None, as_json: bool) -> None:
 
 
 @person.command()
-@click.argument("name")
+@click.argument("name", shell_complete=named("person"))
 @data_option
 @json_option
 def resume(name: str, data: Path | None, as_json: bool) -> None:
@@ -216,7 +220,7 @@ def resume(name: str, data: Path | None, as_json: bool) -> None:
 
 
 @person.command("off-board")
-@click.argument("name")
+@click.argument("name", shell_complete=named("person"))
 @data_option
 @json_option
 def off_board(name: str, data: Path | None, as_json: bool) -> None:
@@ -238,7 +242,7 @@ def off_board(name: str, data: Path | None, as_json: bool) -> None:
         emit({"person": person_facts(before), **traces.as_json()}, as_json)
         return
     say(f"{name} can log in no more.")
-    _show(before)
+    _show(replace(before, off_boarded_at=before.off_boarded_at or datetime.now(UTC)))  # with the keys that there were
     _show_traces(traces)
 
 

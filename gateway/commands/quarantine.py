@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, facts, human_bytes, say, table
 from config.loading import open_installation
 from config.roles import exclusive
@@ -19,18 +19,19 @@ from gateway.catalog import Catalog
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
 from gateway.commands.times import moment
+from gateway.completing import named
 from gateway.ingest.quarantine import Quarantine, Quarantined
 
 reason_option = click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the audit log.")
 
 
-@click.group()
+@click.group(cls=Group)
 def quarantine() -> None:
     """Papers that were refused: kept encrypted, until somebody decides."""
 
 
 @quarantine.command("list")
-@click.argument("client", required=False)
+@click.argument("client", shell_complete=named("client"), required=False)
 @data_option
 @json_option
 def list_(client: str | None, data: Path | None, as_json: bool) -> None:
@@ -53,7 +54,7 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
 
 
 @quarantine.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("quarantined"))
 @data_option
 @json_option
 def show(paper: str, data: Path | None, as_json: bool) -> None:
@@ -72,7 +73,7 @@ def show(paper: str, data: Path | None, as_json: bool) -> None:
 
 
 @quarantine.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("quarantined"))
 @reason_option
 @data_option
 @json_option
@@ -90,7 +91,7 @@ def release(paper: str, reason: str, data: Path | None, as_json: bool) -> None:
 
 
 @quarantine.command()
-@click.argument("paper")
+@click.argument("paper", shell_complete=named("quarantined"))
 @reason_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @data_option

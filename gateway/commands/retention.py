@@ -9,15 +9,17 @@ from typing import Any
 
 import click
 
-from config.cli import Moment, data_option, json_option
+from config.cli import Group, Moment, data_option, json_option
 from config.console import emit, human_bytes, say, table
 from config.loading import open_installation
 from config.settings import Settings
+from config.words import counted
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog, Paper
 from gateway.catalog.people import unknown_client
 from gateway.commands.operators import operator
 from gateway.commands.times import moment
+from gateway.completing import named
 from gateway.retention.due import Due
 from gateway.retention.expiry import due_now, expire
 from gateway.retention.snapshots import Leaving
@@ -25,13 +27,13 @@ from gateway.retention.snapshots import Leaving
 RUNS = 5000  # backups that are looked at: hourly ones of 200 days
 
 
-@click.group()
+@click.group(cls=Group)
 def retention() -> None:
     """How long papers are kept, by class: `retention.days` in the settings."""
 
 
 @retention.command()
-@click.argument("client", required=False)
+@click.argument("client", shell_complete=named("client"), required=False)
 @click.option("--at", type=Moment(), metavar="TIME", help="What will be due then; now by default.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The oldest so many.")
 @data_option
@@ -67,7 +69,7 @@ def report(client: str | None, at: datetime | None, limit: int, data: Path | Non
     elif any(one.expires for one in found):
         say("The last column is when the last snapshot that holds the paper is forgotten, at the latest, if it expires now and backups go on.")
     if expired:
-        say(f"{expired} papers expired before.")
+        say(f"{counted(expired, 'paper')} expired before.")
 
 
 @retention.command()
@@ -86,7 +88,7 @@ def run(data: Path | None, as_json: bool) -> None:
     if as_json:
         emit({"expired": done.papers, "sealed_bytes": done.sealed_bytes, "kept": done.kept}, as_json)
     else:
-        say(f"{len(done.papers)} papers expired, {human_bytes(done.sealed_bytes)}; {done.kept} are due and kept")
+        say(f"{counted(len(done.papers), 'paper')} expired, {human_bytes(done.sealed_bytes)}; {counted(done.kept, 'is', 'are')} due and kept")
 
 
 class Snapshots:

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
-from config.cli import data_option
+from config.cli import data_option, loading
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
+from config.memory import keep_freed_memory
 
 
 def opened(data: Path | None, role: str) -> Installation:
-    """The installation, with logging set up for `role`."""
+    """The installation, with logging and memory set up for `role`."""
     installation = open_installation(data)
+    keep_freed_memory()
     set_up_logging(role, installation.settings.log.level, installation.settings.log.json_lines)
     return installation
 
@@ -28,7 +30,8 @@ def gateway(data: Path | None, host: str | None, port: int | None, workers: int 
 
     Example: nightsafe gateway --data /srv/nightsafe/data --workers 2
     """
-    from gateway.sftp.role import serve
+    with loading():
+        from gateway.sftp.role import serve
 
     serve(opened(data, "gateway"), host, port, workers)
 
@@ -40,7 +43,8 @@ def keyd(data: Path | None) -> None:
 
     Example: nightsafe keyd --data /srv/nightsafe/data
     """
-    from gateway.keys.keyd import serve
+    with loading():
+        from gateway.keys.keyd import serve
 
     serve(opened(data, "keyd"))
 
@@ -53,6 +57,7 @@ def ingest(data: Path | None, instance: int) -> None:
 
     Example: nightsafe ingest --data /srv/nightsafe/data
     """
-    from gateway.ingest.role import serve
+    with loading():
+        from gateway.ingest.role import serve
 
     serve(opened(data, "ingest"), instance=instance)

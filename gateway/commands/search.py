@@ -25,6 +25,7 @@ from gateway.catalog.rows import Paper, Verdict
 from gateway.catalog.search import MOST, Search
 from gateway.commands.operators import operator, virtual
 from gateway.commands.times import moment
+from gateway.completing import named
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 OWN = {"seq", "time", "role", "event", "prev", "segment", "person", "client", "address", "result"}
@@ -32,13 +33,13 @@ OWN = {"seq", "time", "role", "event", "prev", "segment", "person", "client", "a
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--client", metavar="NAME", help="Only papers of this client.")
+@click.option("--client", metavar="NAME", shell_complete=named("client"), help="Only papers of this client.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only papers received then or later: 2026-01-31 or 2026-01-31T08:00.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Only papers received before then.")
 @click.option("--sha256", metavar="HASH", help="Only papers with this content.")
 @click.option("--class", "class_name", metavar="CLASS", help="Only papers of this class.")
 @click.option("--type", "ending", metavar="EXT", help="Only names that end in .EXT, for example pdf.")
-@click.option("--person", metavar="NAME", help="Only papers that this person put in.")
+@click.option("--person", metavar="NAME", shell_complete=named("person"), help="Only papers that this person put in.")
 @click.option("--state", type=click.Choice(get_args(Verdict)), help="Only papers that ended so.")
 @click.option("--limit", type=click.IntRange(1, MOST), default=100, show_default=True, help="The newest so many.")
 @data_option
@@ -70,8 +71,8 @@ def find(name: str | None, limit: int, data: Path | None, as_json: bool, **asked
 
 
 @click.command()
-@click.argument("client")
-@click.argument("path")
+@click.argument("client", shell_complete=named("client"))
+@click.argument("path", shell_complete=named("path"))
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="The newest so many events.")
 @data_option
 @json_option

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.errors import OutOfReach, UsageError
 from config.folder import DataFolder
@@ -17,7 +17,7 @@ from gateway.commands.operators import operator
 from gateway.sftp.workers.control import ask_all
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @data_option
 @json_option
 @click.pass_context

@@ -10,14 +10,15 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from config.cli import data_option, json_option
+from config.cli import Group, data_option, json_option
 from config.console import emit, say, table
 from config.effective import flat, origins
 from config.errors import SettingsError
 from config.files import write_whole
 from config.loading import Installation, locate, open_installation, parse_settings
 from config.settings import Settings
-from gateway.notify.receivers import receivers
+from config.words import counted
+from gateway.commands.loose_ends import loose_ends
 
 SHELLS = ("bash", "zsh", "fish")
 HOW = {
@@ -27,7 +28,7 @@ HOW = {
 }  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """The settings: are they right, what holds, and a schema for editors."""
 
@@ -39,20 +40,18 @@ def config() -> None:
 def check(path: Path | None, data: Path | None, as_json: bool) -> None:
     """Are the settings right? All mistakes are named at once, with their lines; exit code 2 when there is one.
 
-    Also that the files which they name are there. Nothing is changed, and no role takes notice.
+    Also that the files which they name are there, and what they need beside them. Nothing is changed, and no role takes notice.
 
     Example: nightsafe config check --file new.toml
     """
     installation = open_installation(data) if path is None else Installation(locate(data), parse_settings(_read(path), str(path)))
-    missing = _missing(installation)
-    if missing:
-        raise SettingsError("the settings name files that are not there:\n" + "\n".join(f"  {line}" for line in missing), "make them, or name others")
-    receivers(installation)
+    if lacking := list(loose_ends(installation)):
+        raise SettingsError("each setting is right by itself, but something is lacking:\n" + "\n".join(f"  {line}" for line in lacking))
     changed = sum(origin != "default" for origin in _origins(installation, path).values())
     if as_json:
         emit({"ok": True, "changed": changed}, as_json)
     else:
-        say(f"The settings hold; {changed} are not the defaults.")
+        say(f"The settings hold; {counted(changed, 'is not the default', 'are not the defaults')}.")
 
 
 @config.command()
@@ -112,14 +111,6 @@ def settings_schema() -> dict[str, Any]:
     """The schema, from the model."""
     made = Settings.model_json_schema(by_alias=True)
     return {"$schema": "http://json-schema.org/draft-07/schema#", **made, "title": "nightsafe.toml"}
-
-
-def _missing(installation: Installation) -> list[str]:
-    """Files that the settings name and that are not there."""
-    settings = installation.settings
-    named = {"s3.credentials_file": settings.s3.credentials_file, "scan.clamd_config": settings.scan.clamd_config}
-    named |= {f"copies.{name}.credentials_file": copy.credentials_file for name, copy in settings.copies.items()}
-    return [f"{name} = {path}" for name, path in named.items() if path is not None and not installation.path(path).is_file()]
 
 
 def _origins(installation: Installation, path: Path | None) -> dict[str, str]:

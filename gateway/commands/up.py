@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import structlog
 
 from config.acl import get_acl
 from config.cli import data_option
@@ -19,6 +20,7 @@ from config.files import write_whole
 from config.folder import DataFolder
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
+from config.manager import tell
 from config.roles import running_role, set_on_signals, starter
 from gateway.catalog import Catalog
 from gateway.commands.signers import make_new_signers
@@ -53,7 +55,8 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
         check_folders(installation.folder)
         make_new_signers(installation.folder)
         commands = role_commands(installation, sftp_host, sftp_port)
-        Catalog.upgrade(installation.folder.catalog)
+        if (copy := Catalog.upgrade(installation.folder.catalog)) is not None:
+            structlog.get_logger().warning("catalog.upgraded", kept_as_it_was_in=str(copy))
         supervisor = Supervisor(installation.folder, commands, installation.settings.gateway.stop_seconds)
         if not sys.stdin.isatty():  # from a terminal it says that the terminal is gone
             signal.signal(signal.SIGHUP, lambda *_: supervisor.reload())
@@ -63,8 +66,11 @@ def up(data: Path | None, sftp_host: str | None, sftp_port: int | None, ready_fi
         try:
             if ready_file and not stop.is_set():
                 write_whole(ready_file.absolute(), json.dumps(ready_facts(announced), indent=2).encode())
+            if not stop.is_set():
+                tell("READY=1")
             supervisor.watch(stop)
         finally:
+            tell("STOPPING=1")
             if ready_file:
                 ready_file.unlink(missing_ok=True)
             supervisor.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from collections.abc import Callable
@@ -12,8 +13,12 @@ import jsonschema
 import pytest
 
 from config.cli import run
+from config.effective import COMMANDS, flat
+from config.errors import SettingsError
 from config.example import render_example
 from config.folder import DataFolder
+from config.loading import parse_settings
+from config.settings import Settings
 from gateway.commands.settings import settings_schema
 from nightsafe import cli
 from tests.integration.conftest import make_installation
@@ -73,6 +78,59 @@ def test_no_secret_is_shown(ask: Callable[..., tuple[int, str]]) -> None:
     for words in (("show",), ("show", "--effective"), ("show", "--effective", "--json")):
         code, text = ask(*words)
         assert code == 0 and "hunter2" not in text and "(hidden)" in text
+
+
+PLANTS = ("https://ops:hunter2@example.com/x", ["https://ops:hunter2@example.com/x"], ["/bin/x", "--token=hunter2"])
+
+
+def test_a_secret_planted_in_any_setting_is_hidden() -> None:
+    """Wherever an address with a password, or the arguments of a command, are accepted at all."""
+    planted = set()
+    for section, model in Settings.model_fields.items():
+        for key in getattr(model.annotation, "model_fields", {}):
+            for plant in PLANTS:
+                if "Path" in str(model.annotation.model_fields[key].annotation):  # type: ignore[union-attr]
+                    continue  # no address
+                with contextlib.suppress(SettingsError):
+                    found = flat(parse_settings(f"[{section}]\n{key} = {json.dumps(plant)}\n", "t", {}))
+                    name = f"{section}.{key}"
+                    if plant is PLANTS[2] and name not in COMMANDS:
+                        continue  # a list of words that are no command
+                    assert "hunter2" not in json.dumps([value.shown for value in found.values()]), name
+                    planted.add(name)
+    rest = '[pings.urls]\nbackup = "https://hc.example.com/hunter2"\n[[checks.rules]]\nforbidden_names = ["https://a:hunter2@b"]\n'
+    assert "hunter2" not in json.dumps([value.shown for value in flat(parse_settings(rest, "t", {})).values()])
+    assert {"s3.endpoint", "keys.kms_endpoint", "keys.master_command", "scan.command", "incident.contacts"} <= planted
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            '[gateway]\nalgorithms = "nist"\n',
+            "gateway.algorithms: there is no host key for the policy 'nist'; make it with: nightsafe host-key --nist",
+        ),
+        ('[s3]\nendpoint = "https://s3.example.com"\n', "s3.credentials_file: is not set"),
+        ('[copies.x]\nurl = "rest:https://h/b"\n', "copies.x.credentials_file: is not set"),
+        ('[web]\ntoken_file = "/none/token"\n', "web.token_file: /none/token is not there; make it"),
+        ('[scan]\nclamd_config = "/none"\n', "scan.clamd_config: /none is not there; make it"),
+        ('[keys]\nmaster_source = "kms"\n', "keys.kms_key is not set; name the key"),
+        ('[keys]\nmaster_source = "command"\n', "keys.master_command is empty; as in"),
+        ('[keys]\nmaster_file = "master.key"\n', "lies inside the data folder; move it elsewhere"),
+        ('[notify.events]\nops = ["*"]\n', "notify: the file of receivers"),
+        ("[gatway]\nport = 1\n", "1: gatway: is not a known setting; did you mean 'gateway'?"),
+        ("[gateway]\nprot = 1\n", "2: gateway.prot: is not a known setting; did you mean 'port'?"),
+        ('[gateway]\nalgorithms = "best"\n', "2: gateway.algorithms: must be 'modern', 'strict' or 'nist'"),
+        ('[incident]\ncontacts = "me"\n', "2: incident.contacts: must be a list"),
+        ("gateway = 3\n", "1: gateway: must be a table"),
+        ("[gateway]\nport = \n", "(at line 2"),
+    ],
+)
+def test_each_kind_of_mistake_says_where_and_what_to_do(ask: Callable[..., tuple[int, str]], tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "new.toml").write_text(text)
+    code, told = ask("check", "--file", str(tmp_path / "new.toml"))
+    assert code == 2 and says in told, told
+    assert "lacking" in told or "docs/reference/settings.md" in told or "mend the line" in told
 
 
 def test_check_names_all_mistakes_and_missing_files(ask: Callable[..., tuple[int, str]], folder: DataFolder, tmp_path: Path) -> None:
