@@ -132,9 +132,8 @@ TO_PEERS = (
     "each sent when the one before was answered, so one session never keeps two processors busy. Memory is that of all processes of a server "
     "(proportional set size), measured on servers that had just been started, with one login before: what {idle} sessions that have logged in and "
     "opened SFTP add, by session; and all that the server has then.\n\n"
-    "The eight clients have one jail, and so are at home with one worker ([why](../adr/0018-a-client-is-at-home-with-one-worker.md)). "
-    "With `--workers 2` another one takes about half of the connections, does their SSH, and passes the requests on: that takes work off the "
-    "processor that has the papers, and adds a little in all."
+    "Eight clients of one jail are at home with one worker ([why](../adr/0018-a-client-is-at-home-with-one-worker.md)). With `--workers 2` eight "
+    "clients with a jail each are at home with either; a connection that comes to the other one has its SSH done there, and its requests passed on."
 )
 ON_DISK = (
     "The same on a disk, with papers of {mib} MiB and {count} small ones. Each CLOSE of Nightsafe's waits for four syncs, while the peers leave it "
@@ -173,7 +172,7 @@ def _to_peers(arguments: argparse.Namespace, works: list[Work], makers: dict[str
     with folder(arguments.folder) as home, ExitStack() as stack:
         bench = Bench(home, size.mib, size.count)
         servers = [stack.enter_context(make(bench)) for make in makers.values()]
-        several = stack.enter_context(nightsafe(bench, WORKERS)) if crowd in [work.measure for work in works] else None
+        several = stack.enter_context(nightsafe(bench, WORKERS, CLIENTS)) if crowd in [work.measure for work in works] else None
         _add_works(table, works, _rounds(bench, servers, works, arguments.rounds, several), size, goals=True)
     if arguments.idle and not arguments.only:
         _say(f"{arguments.idle} idle sessions")
@@ -212,7 +211,7 @@ def _add_works(table: Table, works: list[Work], found: Found, size: Size, *, goa
         rates = {name: work.amount(size) / wall for name, (wall, _) in medians.items()}
         cpus = {name: cpu / work.amount(size) * 1000 for name, (_, cpu) in medians.items()}
         one = f"ms/{work.unit.removesuffix('/s').removesuffix('s')}"
-        for ours, title in (("Nightsafe", work.name), (several_name(WORKERS), f"{work.name}, `--workers {WORKERS}`")):
+        for ours, title in (("Nightsafe", work.name), (several_name(WORKERS), f"{work.name}, a jail each, `--workers {WORKERS}`")):
             if ours in rates or ours == "Nightsafe":
                 _add(table, title, _as_nightsafe(rates, ours), work.unit, work.rate_goals if goals else none, at_least=True)
                 _add(table, f"{title}: server CPU", _as_nightsafe(cpus, ours), one, work.cpu_goals if goals else none, at_least=False)

@@ -224,18 +224,30 @@ def large_paper(house: House, arguments: argparse.Namespace) -> Table:
                 writer.write(pieces[number % len(pieces)])
             writer.commit()
 
+    def warm() -> None:
+        with (house.folder.root / "warm").open("wb", buffering=0) as file:
+            for number in range(count):
+                file.write(pieces[number % len(pieces)])
+        (house.folder.root / "warm").unlink()
+
     alone, ingest = [], []
     for number in range(min(3, arguments.rounds)):
         paper = new_paper_id()
+        warm()
         alone.append(count / take(vault_alone).wall)
         house.vault.remove("bench", paper)
         landed = house.land(f"{number}.bin", (pieces[piece % len(pieces)] for piece in range(count)))
+        warm()
         with house.worker() as worker:
             ingest.append(count / take(worker.work).wall)
         house.check_done(number + 1)
         house.vault.remove(CLIENT, landed)
     ratio = median(ingest) / median(alone)
     table = Table(f"A paper of {count} MiB", ("", "MiB/s", "of the vault's", "goal", "reached"))
+    table.note = (
+        "Both write into memory that was in use a moment ago: what a virtual machine has freed may be with its host, and fetching it back costs "
+        "more than sealing. The vault alone has one core's work; ingest opens and hashes on the other."
+    )
     table.add("vault alone", f"{median(alone):.0f}")
     table.add("landed to receipted", f"{median(ingest):.0f}", f"{ratio:.2f}", "0.60", reached=ratio >= 0.6)
     return table
@@ -326,8 +338,7 @@ def _filled(root: Path, count: int) -> House:
     house = House(root)
     for start in range(0, count, 5000):
         rows = [_row(number) for number in range(start, min(count, start + 5000))]
-        house.catalog.record(rows)
-        house.catalog.mark_receipted(row.id for row in rows)
+        house.catalog.mark_receipted(house.catalog.record(rows))
         print(f"\r{min(count, start + 5000)} papers", end="", file=sys.stderr)
     print(file=sys.stderr)
     house.tree.make_folder(path_of("/inbox/listed"))

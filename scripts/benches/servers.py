@@ -35,6 +35,11 @@ class Server:
     folder: str
     pids: Callable[[], list[int]]
     rest: Callable[[], None]
+    crowd: tuple[str, ...] = ()  # others who may log in, each with a jail of its own
+
+    def user_of(self, turn: int) -> str:
+        """As whom the client of this number logs in."""
+        return self.crowd[turn % len(self.crowd)] if self.crowd else self.user
 
     def cpu(self) -> float:
         """Seconds of CPU that it has used, ended children included."""
@@ -92,21 +97,22 @@ class Bench:
             for i in range(number):
                 (place / f"{i:05}.bin").write_bytes(os.urandom(SMALL))
 
-    def command(self, server: Server) -> list[str]:
+    def command(self, server: Server, user: str) -> list[str]:
         """OpenSSH's client at a server, taking a batch from its standard input."""
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "IdentitiesOnly=yes"]
         flags = [flag for option in options for flag in ("-o", option)]
-        return ["sftp", "-q", "-F", "none", "-i", str(self.key), *flags, "-P", str(server.port), "-b", "-", f"{server.user}@127.0.0.1"]
+        return ["sftp", "-q", "-F", "none", "-i", str(self.key), *flags, "-P", str(server.port), "-b", "-", f"{user}@127.0.0.1"]
 
     def sftp(self, server: Server, *lines: str) -> None:
         """Run a batch. Raises RuntimeError with what the client said when it fails."""
-        done = subprocess.run(self.command(server), input="\n".join(lines), capture_output=True, text=True, check=False)
+        done = subprocess.run(self.command(server, server.user), input="\n".join(lines), capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{server.name}: {done.stderr[-500:]}")
 
     def together(self, server: Server, batches: list[list[str]]) -> None:
         """One client for each batch, all at once."""
-        runs = [subprocess.Popen(self.command(server), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in batches]
+        commands = [self.command(server, server.user_of(turn)) for turn in range(len(batches))]
+        runs = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
         for run, batch in zip(runs, batches, strict=True):
             if run.stdin is not None:
                 run.stdin.write("\n".join(batch).encode())
@@ -125,8 +131,8 @@ def several_name(workers: int) -> str:
 
 
 @contextmanager
-def nightsafe(bench: Bench, workers: int = 1) -> Iterator[Server]:
-    """All roles but the scheduler's work, as `up` runs them."""
+def nightsafe(bench: Bench, workers: int = 1, jails: int = 1) -> Iterator[Server]:
+    """All roles but the scheduler's work, as `up` runs them. With more than one of `jails` so many clients, each with its own, are a crowd."""
     name = several_name(workers)
     home = bench.home / ("nightsafe" if workers == 1 else f"nightsafe-{workers}")
     home.mkdir()
@@ -146,7 +152,9 @@ def nightsafe(bench: Bench, workers: int = 1) -> Iterator[Server]:
     program = [sys.executable, "-m", "nightsafe"]
     run = {"cwd": ROOT, "env": environment, "stdout": subprocess.DEVNULL}
     subprocess.run([*program, "init", "--data", str(data), "--recovery-kit", str(home / "kit")], check=True, **run)  # type: ignore[call-overload]
-    subprocess.run([*program, "client", "add", CLIENT, "--public-key", f"{bench.key}.pub", "--data", str(data)], check=True, **run)  # type: ignore[call-overload]
+    crowd = tuple(f"{CLIENT}-{number}" for number in range(jails)) if jails > 1 else ()
+    for client in (CLIENT, *crowd):
+        subprocess.run([*program, "client", "add", client, "--public-key", f"{bench.key}.pub", "--data", str(data)], check=True, **run)  # type: ignore[call-overload]
     with (home / "log").open("wb") as log:
         up = subprocess.Popen(
             [*program, "up", "--data", str(data), "--sftp-host", "127.0.0.1", "--sftp-port", "0", "--ready-file", str(ready)],
@@ -163,7 +171,7 @@ def nightsafe(bench: Bench, workers: int = 1) -> Iterator[Server]:
             def sealed() -> None:
                 _wait(lambda: not any(os.scandir(data / "spool" / "landed")) and not any(os.scandir(data / "spool" / "partial")), 300)
 
-            yield Server(name, port, CLIENT, "/inbox", lambda: [gateway], sealed)
+            yield Server(name, port, CLIENT, "/inbox", lambda: [gateway], sealed, crowd)
         finally:
             up.send_signal(signal.SIGTERM)
             up.wait(60)
