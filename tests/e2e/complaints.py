@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+from _pytest.mark.structures import ParameterSet
+
 from backup.bucket import list_names
 from backup.repositories.access import access
 from config.loading import open_installation
@@ -106,3 +109,8 @@ def nothing(_: House) -> None:
 def setting(name: str, value: str) -> Callable[[House], object]:
     """Lay a setting over the file."""
     return lambda house: house.environment.update({f"NIGHTSAFE_SET_{name}": value.replace("{home}", str(house.home))})
+
+
+def parameters(cases: list[Case], usual: set[str]) -> list[ParameterSet]:
+    """The cases, those that are not `usual` marked as long."""
+    return [pytest.param(case, id=case.name, marks=[] if case.name in usual else [pytest.mark.long]) for case in cases]

@@ -46,9 +46,9 @@ def contains(path: Path, needles: Iterable[bytes]) -> list[bytes]:
             return [needle for needle in needles if content.find(needle) >= 0]
 
 
-def search_folder(folder: Path, needles: Iterable[bytes], leave_out: Iterable[Path] = (), since: float = 0.0) -> list[Path]:
+def search_folder(folder: Path, needles: Iterable[bytes], leave_out: Iterable[Path] = (), since: float = 0.0, most: int = 1 << 62) -> list[Path]:
     """Files below `folder` that hold one of `needles` and were changed at `since` or later (by ctime, which nobody can set back); the folders in
-    `leave_out` are not entered."""
+    `leave_out` are not entered, and files of more than `most` bytes not read."""
     needles, left_out, found = list(needles), {str(path) for path in leave_out}, []
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if os.path.join(place, name) not in left_out]
@@ -56,7 +56,7 @@ def search_folder(folder: Path, needles: Iterable[bytes], leave_out: Iterable[Pa
             path = Path(place, name)
             try:
                 status = path.lstat()
-                if stat.S_ISREG(status.st_mode) and status.st_ctime >= since and contains(path, needles):
+                if stat.S_ISREG(status.st_mode) and status.st_size <= most and status.st_ctime >= since and contains(path, needles):
                     found.append(path)
             except OSError:  # gone meanwhile, or not ours to read
                 continue

@@ -49,7 +49,7 @@ class Faults:
 
     def lock_catalog(self, seconds: float) -> None:
         """Another process writes into the catalog for long."""
-        with closing(sqlite3.connect(self.house.data / "catalog.sqlite3", timeout=30, isolation_level=None)) as other:
+        with closing(sqlite3.connect(self.house.data / "catalog.sqlite3", timeout=120, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             time.sleep(seconds)
             other.execute("ROLLBACK")

@@ -17,8 +17,11 @@ from typing import Any
 import paramiko
 
 from config.folder import DataFolder
+from config.loading import open_installation
 from config.roles import role_state
 from gateway.catalog import Catalog
+from tests.integration.ready_repositories import prepare
+from tests.ports import quiet_port
 
 ROOT = Path(__file__).parents[2]
 CLIENT = "acme"
@@ -76,19 +79,28 @@ class House:
     def start(self) -> None:
         """All roles; returns once logins work."""
         self.ready_file.unlink(missing_ok=True)
+        self.sftp_port = self.sftp_port or quiet_port()  # kept over restarts
         command = [sys.executable, "-m", "nightsafe", "up", "--data", str(self.data), "--sftp-host", "127.0.0.1", "--sftp-port", str(self.sftp_port)]
         with self.log.open("ab") as log:
             self._up = subprocess.Popen(
                 [*command, "--ready-file", str(self.ready_file)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self.environment, cwd=ROOT
             )
-        self.wait(self.ready_file.exists, 60, "up is not ready")
+        try:
+            self.wait(self.ready_file.exists, 480, "up is not ready")
+        except BaseException:
+            self.stop_hard()
+            raise
         self.sftp_port = json.loads(self.ready_file.read_text())["sftp"]["port"]
+
+    def prepare(self) -> None:
+        """Repositories that cost nothing to open, where tests do not ask how they are made. After `start`."""
+        prepare(open_installation(self.data, self.environment))
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
         if self._up is not None:
             self._up.send_signal(signal.SIGTERM)
-            assert self._up.wait(60) == 0, self.tail()
+            assert self._up.wait(240) == 0, self.tail()
             self._up = None
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -183,7 +195,7 @@ class House:
         finally:
             transport.close()
 
-    def await_papers(self, count: int, seconds: float = 120) -> None:
+    def await_papers(self, count: int, seconds: float = 480) -> None:
         """Until so many papers are accepted and receipted, and the spool is empty."""
 
         catalog = Catalog.open(self.data / "catalog.sqlite3")
@@ -202,8 +214,8 @@ def running_house(home: Path, data: Path | None = None, settings: Mapping[str, s
     house = House(home, data)
     house.environment |= {f"NIGHTSAFE_SET_{name}": value for name, value in (settings or {}).items()}
     house.init()
-    house.start()
     try:
+        house.start()
         yield house
     finally:
         house.stop()

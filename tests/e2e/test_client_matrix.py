@@ -223,7 +223,7 @@ def limit(driver: Driver, speed: int | None) -> None:
         catalog.edit_client(CLIENT, upload_bytes_per_second=speed)
 
 
-def until(holds: Callable[[], object], seconds: float = 30) -> None:
+def until(holds: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come to that"

@@ -17,7 +17,7 @@ from tests.e2e.house import CLIENT, House
 
 MIB = 1 << 20
 RESERVE = 8 * MIB
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(900)
 
 
 def fill(folder: Path, leave: int = 0) -> None:
@@ -41,8 +41,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         house = House(home, disk / "data")
         house.environment["NIGHTSAFE_SET_GATEWAY__RESERVE_BYTES"] = str(RESERVE)
         house.init()
-        house.start()
         try:
+            house.start()
+            house.prepare()
             yield house
         finally:
             house.stop()
@@ -89,7 +90,7 @@ def test_the_disk_of_the_data_folder_runs_full(small: House, tmp_path: Path) -> 
             early.close()
         assert_complains(small.run("backup", "run"), 5, "space")
         os.kill(ingest, signal.SIGCONT)
-        small.wait(lambda: bool(events(small, "ingest.short")), 30, "ingest has not met the full disk")
+        small.wait(lambda: bool(events(small, "ingest.short")), 240, "ingest has not met the full disk")
         listed = client.listdir("/inbox")
         assert {f"{number}.bin" for number in range(6)} <= set(listed)
     assert small.pid("gateway") is not None

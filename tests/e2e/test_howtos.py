@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -11,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import pyzipper
 
 from gateway.catalog import Catalog, Paper
 from gateway.ingest.checks.scanner import PROBE
+from gateway.ingest.receipts import receipt_path
 from tests.e2e.house import CLIENT, ROOT, House
 from tests.integration.scanner_parts import clamd
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300), pytest.mark.xdist_group("howtos")]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.xdist_group("howtos")]
 PAGES = ROOT / "docs" / "how-to"
 SOME_ID = "018f88b0c5e10123456789abcdef0123"  # as the pages write a paper's id
 SECRET = b"agreed-secret"
@@ -94,7 +95,9 @@ class Firm:
         before = {paper.id for paper in self.papers().values()}
         self.house.sftp(*(f'put "{self.desk / name}" inbox/' for name in names))
         self.house.wait(
-            lambda: set(names) <= {path.removeprefix("/inbox/") for path, paper in self.papers().items() if paper.id not in before}, 60, "no verdicts"
+            lambda: set(names) <= {path.removeprefix("/inbox/") for path, paper in self.papers().items() if paper.id not in before},
+            240,
+            "no verdicts",
         )
         return {name: self.papers()[f"/inbox/{name}"].id for name in names}
 
@@ -155,8 +158,8 @@ def test_scan_and_decide_about_refused_papers(firm: Firm) -> None:
     assert papers["two.com"] in told and "Eicar" in told
     firm.follow(release, instead={SOME_ID: papers["one.com"]})
     firm.follow(delete, instead={SOME_ID: papers["two.com"]}, stdin=b"y\n")
-    firm.house.wait(lambda: [firm.state(name) for name in ("one.com", "two.com")] == ["accepted", "refused"], 60, "nothing was decided")
-    firm.house.wait(lambda: any("paper.refused" in told["message"] for told in firm.hook.told), 60, "nobody was told")
+    firm.house.wait(lambda: [firm.state(name) for name in ("one.com", "two.com")] == ["accepted", "refused"], 240, "nothing was decided")
+    firm.house.wait(lambda: any("paper.refused" in told["message"] for told in firm.hook.told), 240, "nobody was told")
 
 
 def test_archives_and_held_papers(firm: Firm) -> None:
@@ -164,14 +167,14 @@ def test_archives_and_held_papers(firm: Firm) -> None:
     assert {firm.state(name) for name in papers} == {"held"}
     (password,) = (block for block in blocks("look-into-archives") if "archive-password" in block)
     firm.follow(password.strip() + " --password-stdin", stdin=SECRET + b"\n")
-    firm.house.wait(lambda: firm.state("a.zip") == "accepted", 60, "the password was not used")
+    firm.house.wait(lambda: firm.state("a.zip") == "accepted", 240, "the password was not used")
     (decide,) = (block for block in blocks("scan-for-viruses") if "held release" in block)
     listing, release, refuse, again = decide.splitlines()
     assert papers["b.zip"] in firm.follow(listing)
     firm.follow(again, instead={"PAPER": papers["b.zip"]})
     firm.follow(release, instead={"PAPER": papers["b.zip"]})
     firm.follow(refuse, instead={"PAPER": papers["c.zip"]})
-    firm.house.wait(lambda: [firm.state(name) for name in ("b.zip", "c.zip")] == ["accepted", "refused"], 60, "nothing was decided")
+    firm.house.wait(lambda: [firm.state(name) for name in ("b.zip", "c.zip")] == ["accepted", "refused"], 240, "nothing was decided")
 
 
 def test_a_manifest_and_receipts(firm: Firm) -> None:
@@ -185,8 +188,8 @@ def test_a_manifest_and_receipts(firm: Firm) -> None:
     (manifest,) = blocks("send-a-manifest")
     firm.follow(manifest, at=place)
     firm.house.sftp(*(f'put "{place / name}" inbox/' for name in ("SHA256SUMS", "invoice.pdf", "second.pdf")))
-    firm.house.wait(lambda: firm.state("second.pdf") == firm.state("invoice.pdf") == "accepted", 60, "not sealed")
-    day = datetime.now(UTC).date().isoformat()
+    firm.house.wait(lambda: firm.state("second.pdf") == firm.state("invoice.pdf") == "accepted", 240, "not sealed")
+    day = receipt_path(firm.papers()["/inbox/invoice.pdf"]).split("/")[2]
     fetch, verify, compare, summary, everything, refused = blocks("check-a-receipt")
     fetched = place / "receipts" / day
 
@@ -196,7 +199,7 @@ def test_a_manifest_and_receipts(firm: Firm) -> None:
         (told,) = (json.loads(path.read_text()) for path in fetched.glob("SHA256SUMS.*.json"))
         return bool(told["manifest"]["matches"] == 2)
 
-    firm.house.wait(all_told, 60, "the manifest was not compared")
+    firm.house.wait(all_told, 240, "the manifest was not compared")
     (receipt,) = (path.name for path in fetched.glob("invoice.pdf.*.json"))
     ours = {"receipts/2024-05-17": f"receipts/{day}", "invoice.pdf.89abcdef0123.json": receipt}
     assert firm.follow(verify, instead=ours, at=place).startswith('Good "receipt@nightsafe" signature')
@@ -205,6 +208,37 @@ def test_a_manifest_and_receipts(firm: Firm) -> None:
     assert firm.follow(everything, at=fetched) == ""
     assert len(firm.follow(refused, at=fetched).split()) >= 1, "some were refused on this day"
     assert re.findall(r"-I receipts -n receipt@nightsafe", summary), "the summary of a day is there when the day is over"
+
+
+def test_coming_from_openssh(firm: Firm) -> None:
+    """The host key, the logins and the papers of an older server."""
+    old = firm.desk / "old"
+    (old / "globex/.ssh").mkdir(parents=True)
+    (old / "globex/inbox/2025").mkdir(parents=True)
+    papers = {f"2025/{number}.txt": os.urandom(1000 + number) for number in range(5)}
+    for name, content in papers.items():
+        (old / "globex/inbox" / name).write_bytes(content)
+    for name in ("ssh_host_ed25519_key", "first", "second"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(firm.desk / name)], check=True)
+    first, second = ((firm.desk / f"{name}.pub").read_text() for name in ("first", "second"))
+    (old / "globex/.ssh/authorized_keys").write_text(f'# from the office\n{first}\ncommand="internal-sftp",restrict {second}')
+    host_key, logins, _, move, look = blocks("come-from-another-server")
+    assert "ssh-ed25519" in firm.follow(host_key, instead={"/etc/ssh/ssh_host_ed25519_key": "ssh_host_ed25519_key"})
+    ours = (firm.house.data / "keys/host/ssh_host_ed25519_key.pub").read_text().split()[1]
+    assert ours == (firm.desk / "ssh_host_ed25519_key.pub").read_text().split()[1]
+    firm.follow(logins, instead={"/srv/sftp": str(old)})
+    assert "Your login to our file exchange" in (firm.desk / "welcome-globex.txt").read_text()
+    assert len(firm.house.json("person", "show", "globex")["keys"]) == 2
+    firm.follow(move, instead={"/srv/sftp/acme": f"{old}/globex", "acme": "globex", "port=2022": f"port={firm.house.sftp_port}"})
+    assert "state     off-boarded" in (firm.desk / "moved-globex.txt").read_text()
+
+    def sealed() -> dict[str, str]:
+        with Catalog.open(firm.house.data / "catalog.sqlite3") as catalog:
+            return {paper.path.removeprefix("/inbox/"): paper.sha256 for paper in catalog.papers("globex") if paper.receipted}
+
+    firm.house.wait(lambda: len(sealed()) == len(papers), 240, "not all of them are sealed")
+    assert sealed() == {name: hashlib.sha256(content).hexdigest() for name, content in papers.items()}
+    assert "2025/3.txt" in firm.follow(look.splitlines()[1], instead={"acme": "globex"})
 
 
 def test_holds_and_suspension(firm: Firm) -> None:

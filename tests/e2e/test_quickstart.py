@@ -17,34 +17,57 @@ from config.folder import DataFolder
 from tests.e2e.house import ROOT, House
 from tests.e2e.trees import make_tree
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 
 
 def environment(home: Path) -> dict[str, str]:
     return {**os.environ, "NIGHTSAFE_HOME": str(home), "COLUMNS": "200"}
 
 
-def test_it_serves_until_it_is_told_to_end_and_uses_what_is_there(tmp_path: Path) -> None:
-    there = make_tree(tmp_path / "my papers")
-    command = [str(ROOT / "scripts" / "quickstart"), "--papers", str(tmp_path / "my papers")]
-    output = tmp_path / "output"
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the quickstart finds papers, and has its home."""
+    return tmp_path_factory.mktemp("quickstart")
+
+
+@pytest.fixture(scope="module")
+def there(place: Path) -> int:
+    """How many papers it finds."""
+    return len(make_tree(place / "my papers"))
+
+
+def command(place: Path) -> list[str]:
+    return [str(ROOT / "scripts" / "quickstart"), "--papers", str(place / "my papers")]
+
+
+def test_it_serves_until_it_is_told_to_end(place: Path, there: int) -> None:
+    output = place / "output"
     with output.open("w") as file:
-        process = subprocess.Popen(command, env=environment(tmp_path / "home"), stdout=file, stderr=file, stdin=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while "Serving until Ctrl-C" not in output.read_text():
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        time.sleep(0.2)
-    check_summary(output.read_text(), len(there), len(there))
-    process.send_signal(signal.SIGINT)
-    process.wait(60)
+        process = subprocess.Popen(command(place), env=environment(place / "home"), stdout=file, stderr=file, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 400
+        while "Serving until Ctrl-C" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.2)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(240)
+    check_summary(output.read_text(), there, there)
     assert "Traceback" not in output.read_text()
-    left = subprocess.run(["pgrep", "-f", str(tmp_path / "home")], capture_output=True, text=True, check=False)
+    left = subprocess.run(["pgrep", "-f", str(place / "home")], capture_output=True, text=True, check=False)
     assert left.stdout == ""
-    again = subprocess.run([*command, "--exit"], env=environment(tmp_path / "home"), capture_output=True, text=True, check=False)
+    assert (place / "home" / "recovery-kit.txt").read_text().count("AGE-SECRET-KEY-1") == 1
+
+
+@pytest.mark.long
+def test_it_uses_what_is_there(place: Path, there: int) -> None:
+    """Run after the one before."""
+    kit = (place / "home" / "recovery-kit.txt").read_text()
+    again = subprocess.run([*command(place), "--exit"], env=environment(place / "home"), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
-    check_summary(again.stdout, len(there), 2 * len(there))
-    assert (tmp_path / "home" / "recovery-kit.txt").read_text().count("AGE-SECRET-KEY-1") == 1
+    check_summary(again.stdout, there, 2 * there)
+    assert (place / "home" / "recovery-kit.txt").read_text() == kit
 
 
 @pytest.mark.long

@@ -29,7 +29,7 @@ POSIX_TOOLS = (
     *("tail", "cut", "grep", "touch", "date", "sort", "test", "expr", "rmdir", "ls", "chmod"),
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 class Road:

@@ -46,6 +46,11 @@ class Uploader(threading.Thread):
         self.uploads: list[Upload] = []
         self.stop = threading.Event()
 
+    @property
+    def acknowledged(self) -> int:
+        """How many came through."""
+        return sum(upload.phase == "acknowledged" for upload in self.uploads)
+
     def run(self) -> None:
         while not self.stop.is_set():
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException), self._session() as client:

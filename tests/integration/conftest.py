@@ -48,16 +48,17 @@ def running_s3(installation: Installation) -> Iterator[subprocess.Popen[bytes]]:
     """The role 's3' in a process of its own, ready."""
     process = subprocess.Popen([sys.executable, "-c", SERVE_S3, str(installation.folder.root)], stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while role_state(installation.folder, "s3") is None:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the S3 server did not start: {process.communicate(timeout=5)[1].decode()}")
+                process.kill()
+                raise AssertionError(f"the S3 server did not start: {process.communicate()[1].decode()}")
             time.sleep(0.02)
         yield process
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(240)
         if process.stderr:
             process.stderr.close()
 

@@ -108,7 +108,7 @@ class Barracks:
             )
         self.until(lambda: role_state(self.installation.folder, words[0] if words[0] != "scheduler" else f"scheduler-{role}") is not None, role)
 
-    def until(self, condition: Callable[[], bool], role: str, seconds: float = 60) -> None:
+    def until(self, condition: Callable[[], bool], role: str, seconds: float = 240) -> None:
         """Wait; fails with the log of `role` when it has ended, or takes too long."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -122,7 +122,7 @@ class Barracks:
     def stop(self) -> None:
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
-        codes = {role: process.wait(30) for role, process in self._running.items()}
+        codes = {role: process.wait(240) for role, process in self._running.items()}
         self._running.clear()
         assert set(codes.values()) <= {0}, codes
 

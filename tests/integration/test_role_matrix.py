@@ -77,7 +77,7 @@ def camp() -> Iterator[Barracks]:
 
 def tried(camp: Barracks, role: str, paths: list[Path]) -> dict[str, Any]:
     command = camp.command(role, sys.executable, "-I", "-S", "-c", PROBE)
-    done = subprocess.run(command, input=json.dumps([str(path) for path in paths]), capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, input=json.dumps([str(path) for path in paths]), capture_output=True, text=True, check=True, timeout=240)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -113,7 +113,7 @@ def test_what_a_role_makes_is_shared_as_the_folder_says(camp: Barracks) -> None:
     """ingest seals: the gateway reads it, drill does not; and what a role must keep for itself it does."""
     vault = camp.installation.folder.vault / "acme"
     script = f"import os; os.umask(0o077); os.mkdir('{vault}', 0o770); os.close(os.open('{vault}/paper', os.O_CREAT | os.O_WRONLY, 0o660))"
-    subprocess.run(camp.command("ingest", sys.executable, "-I", "-S", "-c", script), check=True, timeout=60)
+    subprocess.run(camp.command("ingest", sys.executable, "-I", "-S", "-c", script), check=True, timeout=240)
     found = {role: tried(camp, role, [vault / "paper"])[str(vault / "paper")] for role in ("ingest", "gateway", "backup", "drill")}
     assert found == {"ingest": ["read", "write"], "gateway": ["read"], "backup": ["read"], "drill": []}
     assert list(faults(camp.installation, NUMBERS)) == []
@@ -165,7 +165,7 @@ def test_each_role_reads_its_own_secrets_alone(camp: Barracks) -> None:
     command = camp.nightsafe("root", "credentials", str(shown), "--hold")
     with subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as holding:
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not (shown / "ready").exists():
                 assert holding.poll() is None, holding.communicate()[1]
                 assert time.monotonic() < deadline

@@ -52,7 +52,7 @@ def test_a_paper_travels_through_roles_of_seven_users(s3: S3Server) -> None:
             port = role_state(camp.installation.folder, "web")["port"]  # type: ignore[index]
             for page in ("", "clients", "backups", "quarantine", "sessions"):
                 asking = urllib.request.Request(f"http://127.0.0.1:{port}/{page}", headers={"Authorization": f"Bearer {token}"})
-                with urllib.request.urlopen(asking, timeout=30) as answer:
+                with urllib.request.urlopen(asking, timeout=240) as answer:
                     assert "could not" not in (text := answer.read().decode())
             assert "acme" in text
             client.mkdir("/inbox/2026")

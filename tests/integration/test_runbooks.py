@@ -130,6 +130,7 @@ def test_a_folder_encrypted_by_malware(firm: Firm, ledger: list[bytes]) -> None:
     before = firm.names("acme")
     time.sleep(1.1)  # the page's moments are whole seconds
     good = datetime.now(UTC)
+    time.sleep(1.1)
     for path in (*before, LEDGER + ".locked"):
         firm.house.add_paper("acme", path, b"rubbish" + secrets.token_bytes(20), age=timedelta())
     run_backup(firm.house.installation)
@@ -191,7 +192,7 @@ def test_an_incident(firm: Firm) -> None:
     with AuditLog(firm.base / "data" / "audit", "gateway") as log:
         log.append(Event.PAPER_READ, person="zoe", person_role="staff", client="acme", path="/inbox/a.pdf", paper="1", address="198.51.100.9")
     told = firm.follow("handle-an-incident")
-    assert "person zoe is frozen" in told and "the client acme: touched 1 times" in told and "findings.html: OK" in told
+    assert "person zoe is frozen" in told and "the client acme: touched 1 time" in told and "findings.html: OK" in told
     assert 'Good "audit@nightsafe" signature' in told and "zoe may log in again" in told
     events = {line["event"] for line in read(firm.base / "data" / "audit")}
     assert events >= {"incident.opened", "person.suspended", "address.banned", "hold.set", "incident.closed", "person.resumed"}

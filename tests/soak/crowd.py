@@ -63,7 +63,7 @@ class Crowd:
         for thread in self._threads:
             thread.start()
 
-    def send_home(self, seconds: float = 120) -> None:
+    def send_home(self, seconds: float = 300) -> None:
         """Return once nobody has a session open; they come again after `call_back`."""
         self.pace.pause.set()
         until = time.monotonic() + seconds

@@ -152,6 +152,7 @@ class AsyncsshMember(Member):
                 raise
             deposit.phase = "closing"
             await file.close()
+            await sftp.realpath(".")  # `close` says nothing when the connection broke before CLOSE could even be sent: this does
 
 
 async def _moved(deposit: Deposit, action: str, rename: Callable[[str, str], Awaitable[object]], remove: Callable[[str], Awaitable[object]]) -> None:

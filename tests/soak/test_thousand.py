@@ -35,7 +35,7 @@ MOST_IDLE = 0.0005  # seconds of processor a second, of one that does nothing
 FOLDERS = 2  # descriptors that a client's folders keep once it was there
 SPARE = 64
 TICKS = os.sysconf("SC_CLK_TCK")
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ async def _thousand(server: Server, workers: int) -> None:
     for connection, _ in sessions.values():
         connection.close()
     await asyncio.gather(*(connection.wait_closed() for connection, _ in sessions.values()))
-    until = time.monotonic() + 30
+    until = time.monotonic() + 240
     while (left := Cost.of(server)).descriptors > empty.descriptors + FOLDERS * COUNT + SPARE and time.monotonic() < until:
         await asyncio.sleep(0.5)
     each, idle_each = (worked.memory - empty.memory) / COUNT, (idle.cpu - full.cpu) / seconds / COUNT
@@ -141,10 +141,13 @@ async def _thousand(server: Server, workers: int) -> None:
 
 
 def one_more(server: Server) -> str:
-    """What OpenSSH says to somebody for whom there is no place."""
+    """What OpenSSH says to somebody for whom there is no place; asked again when it was too slow to be told."""
     command = ["sftp", *server.options(), "-P", str(server.port), "-b", "-", f"{NAMES[0]}@127.0.0.1"]
-    done = subprocess.run(command, input="ls\n", capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode
+    for _ in range(5):
+        done = subprocess.run(command, input="ls\n", capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode
+        if "try again" in done.stderr:
+            break
     return done.stderr.strip()
 
 
@@ -172,7 +175,7 @@ async def _few(server: Server) -> None:
             await file.write(PAPER)
     inside[0][0].close()
     await inside[0][0].wait_closed()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 240
     while len(inside) == 64 // EACH and time.monotonic() < until:
         try:
             await come()  # the place of the first

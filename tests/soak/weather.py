@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from tests.e2e.faults import Faults
 
@@ -17,12 +17,13 @@ STEPS = (timedelta(hours=-1), timedelta(hours=1), timedelta(minutes=-7), timedel
 
 
 class Troublemaker:
-    """Does things to a house, and counts them in `done`."""
+    """Does things to a house, and counts them in `done`; when a role was killed last is in `last`."""
 
     def __init__(self, faults: Faults, seed: int) -> None:
         self._faults = faults
         self._chance = random.Random(seed)
         self.done: Counter[str] = Counter()
+        self.last: dict[str, datetime] = {}
 
     def kill_roles(self, seconds: float, apart: float) -> None:
         """For so long: SIGKILL for one role or the other, on average `apart` seconds apart; each has its turn."""
@@ -30,15 +31,16 @@ class Troublemaker:
         while turns or time.monotonic() < until:
             time.sleep(self._chance.uniform(0.3, 1.7) * apart)
             role = turns.pop() if turns else self._chance.choice(ROLES)
-            self._faults.house.wait(lambda role=role: self._faults.house.pid(role) is not None, 90, f"{role} does not come back")
+            self._faults.house.wait(lambda role=role: self._faults.house.pid(role) is not None, 240, f"{role} does not come back")
             self._faults.house.kill(role)
+            self.last[role] = datetime.now(UTC)
             self.done[role] += 1
         self.all_back()
 
     def all_back(self) -> None:
         """Return once every role is ready."""
         house = self._faults.house
-        house.wait(lambda: all(house.pid(role) for role in ROLES), 90, "not all roles came back")
+        house.wait(lambda: all(house.pid(role) for role in ROLES), 240, "not all roles came back")
 
     def trouble(self, seconds: float, apart: float) -> None:
         """For so long: the clock steps for a while, the catalog is locked, the scanner is gone."""

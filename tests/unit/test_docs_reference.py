@@ -11,17 +11,20 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from backup.drill.judge import Cause
 from config.errors import Exit
 from config.folder import DataFolder
+from config.grammar import TABLE, described
 from gateway.audit.events import Event
 from gateway.audit.lines import canonical, decode_line
 from gateway.catalog.rows import Paper
 from gateway.ingest.receipts import receipt_body, receipt_path
 from gateway.jail import pointers
 from gateway.store import format as spool
+from nightsafe import cli
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -44,6 +47,10 @@ def formats() -> str:
 def test_the_generated_pages_are_in_step(generator: ModuleType) -> None:
     for name, text in generator.pages().items():
         assert (REFERENCE / name).read_text("utf-8") == text, f"docs/reference/{name}: run .venv/bin/python scripts/docs"
+
+
+def test_the_table_for_the_tab_key_is_in_step() -> None:
+    assert json.loads(TABLE.read_text("utf-8")) == described(cli, click.Context(cli)), "config/grammar.json: run .venv/bin/python scripts/docs"
 
 
 def test_every_event_is_told_of_and_no_other(generator: ModuleType) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import random
+import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from gateway.catalog.rows import Paper
+from gateway.store.errors import spool_failure, vault_failure
 from tests.soak.accounts import missing_and_strange
 from tests.soak.deposits import Deposit, Ledger
 from tests.soak.explained import Explained, bad_lines, unexplained
-from tests.soak.watch import MIB, Sample, growths, kind_of, leaks, now, slope
+from tests.soak.watch import MIB, Sample, Watch, growths, kind_of, leaks, now, slope
 
 HOUR = 3600
 START = 100.0
@@ -57,7 +63,18 @@ def test_breathing_is_flat_and_a_leak_is_not() -> None:
     assert steady.is_flat
     assert not leaking.is_flat
     assert 15 * MIB < leaking.grown < 25 * MIB
+    assert len(leaking.course) == 8 and leaking.course[0] + 12 * MIB < leaking.course[-1], "how it went is told: growth for ever, or a step"
     assert "+60" in str(leaking) or "+59" in str(leaking) or "+61" in str(leaking)
+
+
+@pytest.mark.parametrize("step_at", [200, 600, 1000])
+def test_a_step_is_no_leak(step_at: int) -> None:
+    stepping = [replace(sample, memory=sample.memory + 30 * MIB * (sample.at > START + step_at)) for sample in series(0)]
+    (found,) = growths(stepping, START, START + 1200)
+    assert found.is_flat, found
+    leaking = [replace(sample, memory=int(sample.memory + 60 * MIB * (sample.at - START) / HOUR)) for sample in stepping]
+    (found,) = growths(leaking, START, START + 1200)
+    assert not found.is_flat, "and it hides none"
 
 
 def test_the_time_before_the_watch_and_short_lives_do_not_count() -> None:
@@ -69,8 +86,20 @@ def test_the_time_before_the_watch_and_short_lives_do_not_count() -> None:
 
 def test_a_descriptor_that_stays_is_a_leak() -> None:
     before = {"gateway": Counter(socket=3, jails=100)}
-    assert leaks(before, {"gateway": Counter(socket=5, jails=102)}, spare=4) == []
-    assert leaks(before, {"gateway": Counter(socket=3, jails=100, spool=5)}, spare=4) == ["gateway: spool: 0 became 5"]
+    assert leaks(before, {"gateway": Counter(socket=5, jails=102)}) == []
+    assert leaks({"gateway": Counter(threads=14)}, {"gateway": Counter(threads=60)}) == ["gateway: threads: 14 became 60"]
+    assert leaks(before, {"gateway": Counter(socket=3, jails=100, spool=5)}) == ["gateway: spool: 0 became 5"]
+
+
+def test_what_a_job_holds_for_a_while_is_no_leak() -> None:
+    """The scheduler's jobs have pipes to restic."""
+    watch = Watch(os.getpid(), seconds=1)
+    before = watch.held(0.5)
+    pipes = [end for _ in range(6) for end in os.pipe()]
+    count = before["up"]["pipe"]
+    assert watch.leaked(before, seconds=0.5) == [f"up: pipe: {count} became {count + 12}"]
+    threading.Timer(0.5, lambda: [os.close(end) for end in pipes]).start()
+    assert watch.leaked(before, seconds=30) == []
 
 
 def test_descriptors_are_named_by_what_they_lead_to() -> None:
@@ -129,6 +158,15 @@ def test_a_line_that_nothing_explains_is_found() -> None:
     assert unexplained([died, died], {"keyd": 1}, table) == [died]
     assert unexplained([space, other], {"full": 1}, table) == [other]
     assert unexplained([space], {"keyd": 1}, table) == [space]  # the disk was never full
+    assert unexplained([space], {}, [Explained("login.not_recorded", ())]) == []
+
+
+@pytest.mark.parametrize("failure", [spool_failure, vault_failure])
+def test_a_disk_that_is_full_is_explained_in_every_word_for_it(failure: Callable[[OSError, str], Exception]) -> None:
+    said = str(failure(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "sealing a paper"))
+    line = json.dumps({"event": "ingest.paper_failed", "level": "error", "error": said})
+    assert unexplained([line], {"full": 1}) == []
+    assert unexplained([line], {"keyd": 1}) == [line]
 
 
 def test_what_is_no_line_of_the_log_at_all_is_bad() -> None:
