@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.audit.follow import NewLine, ends, new_lines
 from gateway.audit.lines import line_hash
-from gateway.notify.notices import Notice, text_of
+from gateway.notify.notices import Notice, plain, text_of
 from gateway.notify.outbox import Outbox
 from gateway.notify.receivers import Receiver
 
@@ -50,4 +50,4 @@ class Collector:
 
 
 def _notice(record: dict[str, Any], line: bytes) -> Notice:
-    return Notice(0, str(record.get("event")), str(record.get("time")), text_of(record), line_hash(line))
+    return Notice(0, plain(record.get("event")), plain(record.get("time")), text_of(record), line_hash(line))

@@ -11,6 +11,7 @@ from config.words import counted
 TOLD = ("client", "person", "paper", "reason", "error", "run", "state", "snapshot", "hold", "generation", "cause", "by", "verdict")
 SIZES = ("free", "reserve")  # bytes
 LONGEST = 300  # characters of a field
+MOST_SIZE = 2**63  # a size beyond is a lie
 TOGETHER = 50  # notices in one message
 MORE = "All of them are in the audit log: nightsafe audit show"
 
@@ -39,10 +40,10 @@ class Bundle:
 
 
 def text_of(record: dict[str, Any]) -> str:
-    """The fields of a line that may leave, one a line."""
+    """The fields of a line that may leave, one a line. Nothing of it is believed: a role that was taken over writes lines, too."""
     known = [(name, record.get(name)) for name in TOLD]
-    known += [(name, human_bytes(record[name])) for name in SIZES if isinstance(record.get(name), int)]
-    return "\n".join(f"{name}: {_plain(value)}" for name, value in known if value not in (None, "", [], {}))
+    known += [(name, human_bytes(size)) for name in SIZES if isinstance(size := record.get(name), int) and abs(size) < MOST_SIZE]
+    return "\n".join(f"{name}: {plain(value)}" for name, value in known if value not in (None, "", [], {}))
 
 
 def message(bundle: Bundle) -> tuple[str, str]:
@@ -59,6 +60,7 @@ def message(bundle: Bundle) -> tuple[str, str]:
     return title, "\n\n".join([*parts, f"audit head: {(bundle.last or notices[-1]).head}"])
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A value in one short line, without anything that steers a mail or a terminal."""
     shown = "".join(letter if letter.isprintable() else " " for letter in str(value))
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + "…"

@@ -118,7 +118,7 @@ class Notifier:
                     for bell in self._bells.values():
                         bell.set()
                 fault.over()
-            except (NightsafeError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: a thread that ended would tell nobody anything any more
                 fault.met(error)
             self._stop.wait(self._every)
 
@@ -132,9 +132,10 @@ class Notifier:
                 if taken := deliver(self._outbox, receiver, pace):
                     self._log.info("notify.sent", receiver=receiver.name, notices=taken)
                 wait = 0.0
-            except (NotTaken, NightsafeError) as error:
+            except Exception as error:  # noqa: BLE001 - see above; the text of a foreign one may quote the address
                 wait = min(wait * 2 or self._first, MOST_SECONDS)
-                self._log.warning("notify.not_sent", receiver=receiver.name, error=str(error), wait_seconds=wait)
+                said = str(error) if isinstance(error, (NotTaken, NightsafeError)) else type(error).__name__
+                self._log.warning("notify.not_sent", receiver=receiver.name, error=said, wait_seconds=wait)
             if pause := max(wait, pace.seconds()):
                 self._stop.wait(pause)
             else:

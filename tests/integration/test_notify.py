@@ -21,6 +21,7 @@ import pytest
 from config.cli import run
 from config.errors import SettingsError
 from gateway.audit.events import Event, near
+from gateway.audit.lines import canonical
 from gateway.audit.log import AuditLog
 from gateway.notify import outbox as outboxes
 from gateway.notify.collecting import Collector
@@ -331,3 +332,27 @@ def test_messages() -> None:
     one = Notice(1, "hold.set", "2026-01-01T00:00:00Z", text_of({"client": "acme\nx: y", "path": "/a", "reason": "r" * 1000, "run": 0}), "ab")
     assert one.text.splitlines()[0] == "client: acme x: y" and len(one.text) < 400 and "run: 0" in one.text
     assert message(Bundle((one,)))[0] == "Nightsafe: hold.set" and message(Bundle((one, one), dropped=3))[0] == "Nightsafe: 5 events"
+
+
+def test_a_line_that_lies_silences_nobody(tmp_path: Path, log: AuditLog, hook: Hook) -> None:
+    """Each role writes its own segment: one that was taken over can write there what it likes."""
+    told = notifier(tmp_path, Receiver("ops", hook.url, ("*",)))
+    told.start()
+    try:
+        segment = next((tmp_path / "audit").glob("drill-*.jsonl"))
+        lies = [
+            {"event": "space.short", "free": 10**400},
+            {"event": "space.short", "free": -(10**400), "reserve": True},
+            {"event": "a\ud800b", "time": "c\ud800d"},
+            {"event": "x\r\nBcc: everybody@example.com", "time": "\r\n\x9b2J" + "y" * 9000},
+        ]
+        with segment.open("ab") as file:
+            file.writelines(canonical({"time": "2026-01-01T00:00:00.000000Z", **lie}) + b"\n" for lie in lies)
+        wait_for(lambda: "Bcc" in hook.text)
+        with AuditLog(tmp_path / "audit", "ingest") as another:
+            another.append(Event.DRILL_FAILED, error="no bucket")
+        wait_for(lambda: "no bucket" in hook.text)
+    finally:
+        told.stop()
+    assert not any(letter in title for title in (one["title"] for one in hook.taken) for letter in "\r\n\x9b")
+    assert "\x9b" not in hook.text and "y" * 400 not in hook.text
