@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from config.settings import IngestSettings
 from gateway.ingest.checking import Changes
-from gateway.ingest.lanes import Lanes
+from gateway.ingest.lanes import LARGE_BYTES, Lanes
 from gateway.ingest.parts import Parts
 from gateway.ingest.pipeline import THREADS, Pipeline
 from gateway.ingest.sealing import peek
@@ -29,7 +29,8 @@ class Crew:
         quick = replace(parts, must_wait=lanes.must_wait, is_slow=lanes.is_slow, hand_over=lanes.set_slow)
         self.workers: list[Worker] = []
         self.bells: list[threading.Event] = []
-        self._add("small", quick, THREADS, lanes.small, settings.batch, self._small_through, lambda: [one.id for one in parts.catalog.unreceipted()])
+        small = replace(quick, quick_bytes=LARGE_BYTES)  # lanes go by what lies in the spool, where gaps take no room
+        self._add("small", small, THREADS, lanes.small, settings.batch, self._small_through, lambda: [one.id for one in parts.catalog.unreceipted()])
         self._add("large", quick, 1, lanes.large, 1, self._others_through)
         for _ in range(SLOW):
             self._add("slow", replace(quick, way="thorough"), 1, lanes.slow, 1, self._others_through)

@@ -60,5 +60,6 @@ class Parts:
     sync_together: Sequence[Path] = ()  # folders whose disks are synced once for a batch; without any, each file is synced by itself
     checks: Checks = field(default_factory=Checks)
     way: Way = "quick"
+    quick_bytes: int = 2**63  # a larger paper is handed over to the slow ones, however small it looked in the spool
     is_slow: Callable[[Arrival], bool] = never  # whether the checks of a paper belong on the thorough way from the start
     hand_over: Callable[[str], None] = ignore  # takes a paper over whose checks are slow

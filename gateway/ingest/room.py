@@ -9,18 +9,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.store.errors import SPACE_HINT, VaultFull
+from config.console import human_bytes
+from gateway.store.errors import SPACE_HINT, VaultFull, VaultTooNarrow
 
 SHARE = 4  # uploads stop at the reserve; sealing, which gives the spool's room back afterwards, may take three quarters of it
 
 
 def room_guard(folder: Path, reserve_bytes: int) -> Callable[[int], None]:
-    """A function that raises VaultFull when a paper of so many bytes would leave less than a quarter of the reserve on the disk of `folder`."""
+    """A function that raises VaultFull when a paper of so many bytes would leave less than a quarter of the reserve on the disk of `folder`;
+    VaultTooNarrow while others still find room."""
     floor = reserve_bytes // SHARE
 
     def check(size: int) -> None:
         state = os.statvfs(folder)
-        if state.f_bavail * state.f_frsize - size < floor:
+        left = state.f_bavail * state.f_frsize - floor
+        if size > left >= floor:
+            raise VaultTooNarrow(f"no room to seal a paper of {human_bytes(size)}; it waits in the spool", SPACE_HINT)
+        if size > left:
             raise VaultFull("no room to seal a paper; it waits in the spool", SPACE_HINT)
 
     return check

@@ -88,7 +88,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
     """Check a landed paper, and seal it to the key of its client that is for new ones. Done twice, the second sealing takes the place of the
     first. Without `durable` the disk of the vault is still to be synced.
 
-    Raises SpoolGone when it has left the spool, Postponed, Slow when its checks belong into another lane, Stopping when the role ends,
+    Raises SpoolGone when it has left the spool, Postponed, Slow when it or its checks belong into another lane, Stopping when the role ends,
     NightsafeError or OSError when a store cannot be used now.
     """
     arrival: Arrival | None = None
@@ -100,7 +100,7 @@ def seal_paper(parts: Parts, book: ClientBook, paper: str, *, durable: bool = Tr
             key = book.key(arrival.client, arrival.path)
             if key is None:
                 return _unfit(parts, book, paper, arrival, UNKNOWN_CLIENT, "the catalog has no such client")
-            if parts.way == "quick" and parts.is_slow(arrival):
+            if parts.way == "quick" and (landed.size > parts.quick_bytes or parts.is_slow(arrival)):
                 raise Slow
             parts.check_room(landed.size)
             passed = _through(parts, landed, key.recipient, durable)

@@ -21,6 +21,7 @@ from config.errors import Busy, NightsafeError, OutOfReach
 from gateway.ingest.backoff import Backoff
 from gateway.ingest.outcome import Outcome, Stopping
 from gateway.jail.refused import Refused
+from gateway.store.errors import VaultTooNarrow
 
 ATTEMPTS = 3
 HELD_SECONDS = 600.0
@@ -32,6 +33,8 @@ def is_shortage(error: BaseException) -> bool:
     """Whether `error` says that a store cannot be used now, rather than that something is wrong with one paper."""
     if isinstance(error, OSError):
         return error.errno in OUT_OF_MEANS
+    if isinstance(error, VaultTooNarrow):  # whoever sends a thousand gaps of a terabyte must not have all others wait for room
+        return False
     if isinstance(error, Refused):
         return error.code == "no_space"
     return isinstance(error, (OutOfReach, Busy, MemoryError))

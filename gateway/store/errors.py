@@ -54,6 +54,10 @@ class VaultFull(StoreFull):
     """No space for a sealed paper."""
 
 
+class VaultTooNarrow(VaultFull):
+    """There is room for others, though not for a paper of this size."""
+
+
 class VaultGone(StoreError):
     """The vault does not have this paper."""
 
