@@ -8,6 +8,7 @@ from pathlib import Path
 from config.errors import UsageError
 from config.files import fsync_folder, make_folder
 from gateway.catalog.names import check_name
+from gateway.keys.pieces import open_plain
 from gateway.store.format import HEADER_SIZE, FormatError, decode_header
 
 SUFFIX = ".damaged"
@@ -26,7 +27,7 @@ def aside_path(quarantine: Path, client: str, paper: str) -> Path:
 def claimed_client(landed: Path, paper: str) -> str | None:
     """The client that the header of a landed spool file names; it is not proven. None when the header cannot be read. Raises OSError."""
     try:
-        with open(landed / paper, "rb") as file:
+        with open(open_plain(landed / paper), "rb") as file:
             return decode_header(file.read(HEADER_SIZE)).client or None
     except (FormatError, FileNotFoundError):
         return None

@@ -17,13 +17,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from config.errors import OutOfReach
 from gateway.store import Arrival
 
 LARGE_BYTES = 64 * 1024 * 1024  # of a spool file: from some tenths of a second of sealing on
 
 
 class Lanes:
-    """Shared by the workers of both lanes; thread-safe. `peek` tells a paper's arrival, or None when it cannot be read (it will be refused)."""
+    """Shared by the workers of both lanes; thread-safe. `peek` tells a paper's arrival, or None when it cannot be read (it will be refused); it may
+    raise OutOfReach."""
 
     def __init__(self, listing: Callable[[], list[str]], landed: Path, peek: Callable[[str], Arrival | None], large_bytes: int = LARGE_BYTES) -> None:
         self._listing = listing
@@ -43,7 +45,7 @@ class Lanes:
         large = [paper for paper in papers if self._is_large(paper)]
         with self._lock:
             known = self._large
-        arrivals = {paper: known[paper] if paper in known else self._peek(paper) for paper in large}
+        arrivals = {paper: known.get(paper) or self._look(paper) for paper in large}
         with self._lock:
             self._large = arrivals
             if self._slow:
@@ -66,7 +68,7 @@ class Lanes:
 
     def set_slow(self, paper: str) -> None:
         """`paper` belongs into the slow lane from now on."""
-        arrival = self._peek(paper)
+        arrival = self._look(paper)
         with self._lock:
             self._slow[paper] = arrival
         for bell in self.slow_bells:
@@ -103,8 +105,14 @@ class Lanes:
             for paper, before in apart.items()
         )
 
+    def _look(self, paper: str) -> Arrival | None:
+        try:
+            return self._peek(paper)
+        except OutOfReach:  # a bad place on the disk, say: whoever seals it will say so, and nobody else is to wait for it
+            return None
+
     def _is_large(self, paper: str) -> bool:
         try:
-            return os.stat(self._landed / paper).st_size > self._large_bytes
+            return os.lstat(self._landed / paper).st_size > self._large_bytes
         except FileNotFoundError:
             return False

@@ -52,7 +52,7 @@ class Pipeline:
     def __init__(self, parts: Parts, *, threads: int = THREADS, after: Callable[[str], None] = nothing, lane: str = "") -> None:
         self._parts = parts
         self._after = after
-        self._claims = Claims(parts.claims, lane, lambda paper: claimed_client(parts.landed, paper))
+        self._claims = Claims(parts.claims, lane, self._client_of)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ingest")
         self._threads = threads
 
@@ -70,6 +70,12 @@ class Pipeline:
     def begin(self) -> None:
         """A new pass over all papers begins, from the oldest on."""
         self._claims.begin()
+
+    def _client_of(self, paper: str) -> str | None:
+        try:
+            return claimed_client(self._parts.landed, paper)
+        except OSError:  # sealing will say so, of this paper alone
+            return None
 
     def handle(self, papers: Sequence[str]) -> Outcome:
         """Take `papers`, oldest first, through all steps. A paper's own failure is in the outcome and does not touch the others.

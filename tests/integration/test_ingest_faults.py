@@ -131,3 +131,13 @@ def test_a_paper_that_the_catalog_never_takes_holds_up_nobody(world: World) -> N
         catalog.never = ""
         run(40)
     world.check_all_safe()
+
+
+def test_a_spool_file_that_cannot_be_read_holds_up_nobody(world: World) -> None:
+    link, pipe = planted = ["0" * 32, "1" * 32]
+    (world.folder.spool_landed / link).symlink_to(world.folder.spool_landed / link)  # as hard to open as a bad sector
+    os.mkfifo(world.folder.spool_landed / pipe)
+    good = [world.land(f"{number}.pdf", b"good") for number in range(3)]
+    with AuditLog(world.folder.audit, "ingest") as audit, Pipeline(world.parts(audit)) as pipeline:
+        outcome = pipeline.handle([*planted, *good])
+    assert sorted(outcome.done) == sorted(good) and sorted(outcome.failed) == planted

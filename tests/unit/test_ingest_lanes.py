@@ -9,6 +9,7 @@ import pytest
 
 from gateway.ingest.lanes import Lanes
 from gateway.store import Arrival
+from gateway.store.errors import StoreFailed
 
 START = datetime(2024, 5, 17, tzinfo=UTC)
 
@@ -100,3 +101,18 @@ def test_without_large_papers_the_other_lane_is_left_asleep(house: House) -> Non
     house.land("1", 10, "/inbox/a", 1)
     house.lanes.small()
     assert not house.lanes.small_is_through()
+
+
+def test_a_large_paper_that_the_disk_does_not_give_holds_up_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.land("1", 200, "/inbox/a", 1)
+    newer = house.land("2", 10, "/inbox/a", 2)
+    peek = house.peek
+
+    def broken(paper: str) -> Arrival | None:
+        raise StoreFailed("the spool's disk failed while reading a paper")
+
+    monkeypatch.setattr(house.lanes, "_peek", broken)
+    assert house.pass_small() == ["2"] and house.large() == ["1"]
+    monkeypatch.setattr(house.lanes, "_peek", peek)
+    assert house.pass_small() == ["2"]
+    assert house.lanes.must_wait(newer), "it is asked again once the disk is well"
