@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pyzipper
 
-from gateway.ingest.checks.pool import WorkerFailed, WorkerPool
+from gateway.ingest.checks.pool import NoWorker, WorkerFailed, WorkerPool
 
 MIB = 1024 * 1024
 MEMORY = 512 * MIB
@@ -304,3 +304,22 @@ def test_any_bytes_end_in_a_verdict(pool: WorkerPool) -> None:
 def test_types_and_endings(pool: WorkerPool, name: str, content: bytes, kind: str, misfit: str) -> None:
     found = pool.look(job(name, archives=False), Bytes(content), 60)
     assert (found["type"], found["misfit"]) == (kind, misfit)
+
+
+def test_a_worker_that_cannot_be_started_is_no_fault_of_the_paper() -> None:
+    missing = WorkerPool(MEMORY, "tests.integration.no_such_worker")
+    for _ in range(2):
+        with pytest.raises(NoWorker):
+            missing.look(job("a.zip"), Bytes(b"x"), 5.0)
+
+
+def test_workers_that_died_while_they_were_idle_are_no_fault_of_the_paper() -> None:
+    made = WorkerPool(MEMORY)
+    for process in [made._take() for _ in range(3)]:
+        made._give_back(process)
+        process.popen.kill()
+        process.popen.wait()
+    try:
+        assert made.look(job("a.txt"), Bytes(b"a text"), 20.0)["type"] == "text"
+    finally:
+        made.close()

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from config.errors import NightsafeError
 from gateway.ingest.checks import wire
 
 PIECES_PER_FRAME = wire.MOST_BYTES
@@ -28,6 +29,10 @@ class WorkerFailed(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class NoWorker(NightsafeError):
+    """No process could be started. That is no fault of the paper, which waits in the spool."""
 
 
 class Readable(Protocol):
@@ -78,7 +83,7 @@ class WorkerPool:
         self._closed = False
 
     def look(self, job: dict[str, Any], paper: Readable, seconds: float, entries: Entries | None = None) -> dict[str, Any]:
-        """What a worker found in `paper`. Raises WorkerFailed; the worker has ended then, and whatever `paper` or `entries` raise."""
+        """What a worker found in `paper`. Raises WorkerFailed; the worker has ended then, NoWorker, and whatever `paper` or `entries` raise."""
         process = self._take()
         try:
             result = _converse(process.popen, {**job, "size": paper.size, "seconds": seconds}, paper, time.monotonic() + seconds, entries)
@@ -101,9 +106,23 @@ class WorkerPool:
             process.kill()
 
     def _take(self) -> _Process:
+        while (idle := self._idle_one()) is not None:
+            if idle.popen.poll() is None:
+                return idle
+            idle.kill()  # somebody ended it meanwhile: the kernel, short of memory
+        try:
+            return self._started()
+        except (OSError, WorkerFailed) as error:
+            raise NoWorker(
+                "the process that looks into papers cannot be started",
+                "its own words are in the journal; is there memory left? was Nightsafe upgraded meanwhile? then restart the role 'ingest'",
+            ) from error
+
+    def _idle_one(self) -> _Process | None:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
+            return self._idle.pop() if self._idle else None
+
+    def _started(self) -> _Process:
         process = _Process(_start(self._module, self._memory_bytes))
         try:
             read = _reader(process.popen, time.monotonic() + START_SECONDS)
