@@ -26,10 +26,14 @@ class Disks:
         self._descriptors: dict[int, int] = {}
         if not _is_to_be_trusted():
             return
-        for folder in folders:
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            if self._descriptors.setdefault(os.fstat(descriptor).st_dev, descriptor) != descriptor:
-                os.close(descriptor)
+        try:
+            for folder in folders:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                if self._descriptors.setdefault(os.fstat(descriptor).st_dev, descriptor) != descriptor:
+                    os.close(descriptor)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def together(self) -> bool:
