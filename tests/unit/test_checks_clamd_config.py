@@ -37,3 +37,12 @@ def test_of_a_clamd_elsewhere_our_own_mounts_tell_nothing(tmp_path: Path, mounts
 )
 def test_which_addresses_are_elsewhere(address: str, elsewhere: bool) -> None:
     assert is_elsewhere(address) is elsewhere
+
+
+@pytest.mark.parametrize(("folder", "told"), [("/tmp/prüf akte", r"/tmp/pr\303\274f\040akte"), ("/tmp/prüf akte", r"/tmp/prüf\040akte")])
+def test_a_disk_is_known_by_whatever_name(tmp_path: Path, folder: str, told: str) -> None:
+    settings = tmp_path / "clamd.conf"
+    settings.write_text(f"TemporaryDirectory {folder}\n")
+    mounts = f"25 1 0:30 / /tmp rw - tmpfs tmpfs rw\n26 25 8:2 / {told} rw - ext4 /dev/sdb1 rw\n"
+    [fault], _ = config_faults(settings, 1000, mounts)
+    assert "on ext4" in fault

@@ -5,6 +5,8 @@ clamd writes each stream to its TemporaryDirectory before it looks at it. A disk
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 IN_MEMORY = frozenset({"tmpfs", "ramfs"})
@@ -12,6 +14,7 @@ TELLS = frozenset({"StreamMaxLength"})  # clamd itself says that a stream is lon
 UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 LIMITS = {"StreamMaxLength": 100 * 1024**2, "MaxFileSize": 100 * 1024**2, "MaxScanSize": 400 * 1024**2}  # clamd's defaults, 1.4
 
+ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")  # how the kernel writes a blank in the name of a mount
 
 UNCHECKED = "clamd's temporary folder was not checked: it must be in memory"
 
@@ -29,7 +32,7 @@ def config_faults(path: Path | None, largest_bytes: int, mounts: str | None = No
     except OSError as error:
         return [f"clamd's settings {path} cannot be read: {error.strerror}"], []
     folder = values.get("TemporaryDirectory", "/tmp")  # noqa: S108 - clamd's default
-    kind = filesystem_of(folder, mounts if mounts is not None else Path("/proc/self/mountinfo").read_text())
+    kind = filesystem_of(folder, mounts if mounts is not None else os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
     faults: list[str] = []
     notes = list(there)
     if not elsewhere and kind not in IN_MEMORY:
@@ -61,12 +64,12 @@ def filesystem_of(folder: str, mounts: str) -> str:
     """The type of the file system that holds `folder`, by a mountinfo; empty when it cannot be told."""
     best, kind = "", ""
     real = str(Path(folder).resolve())
-    for line in mounts.splitlines():
+    for line in mounts.split("\n"):
         left, dash, right = line.partition(" - ")
-        fields = left.split()
+        fields = left.split(" ")
         if not dash or len(fields) < 5:
             continue
-        point = fields[4].encode().decode("unicode_escape")
+        point = os.fsdecode(ESCAPED.sub(lambda found: bytes([int(found[1], 8)]), os.fsencode(fields[4])))
         if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind
