@@ -127,14 +127,14 @@ def _tidy(parts: Parts, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             removed = parts.vault.sweep()
-        except NightsafeError as error:
-            log.warning("ingest.untidy", error=error.message)
+        except (NightsafeError, OSError) as error:
+            log.warning("ingest.untidy", error=str(error))
         else:
             log.info("ingest.tidied", removed=removed)
         try:
             destroyed, _ = retire_ingest_keys(parts.keyring, parts.identities, parts.spool, lambda number: tell_retired(parts.audit, number))
-        except NightsafeError as error:
-            log.warning("ingest.keys_not_retired", error=error.message)
+        except (NightsafeError, OSError) as error:
+            log.warning("ingest.keys_not_retired", error=str(error))
         else:
             if destroyed:
                 log.info("ingest.keys_retired", generations=destroyed)

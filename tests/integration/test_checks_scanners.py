@@ -168,3 +168,24 @@ def test_standby_tells_when_it_is_lost_and_when_it_is_back() -> None:
         assert told == [True, False, True] and standby.readiness().ready
     finally:
         standby.stop()
+
+
+def test_a_scanner_that_cannot_even_be_asked_is_asked_again() -> None:
+    class Odd:
+        asked = 0
+
+        def probe(self) -> Readiness:
+            self.asked += 1
+            if self.asked == 1:
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a mount that nobody can read")
+            return Readiness(True)
+
+    standby = Standby(Odd(), longest_seconds=0.05)  # type: ignore[arg-type]
+    standby.start()
+    try:
+        until = time.monotonic() + 60
+        while not standby.readiness().ready:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        standby.stop()

@@ -38,3 +38,23 @@ def test_what_was_too_young_at_the_start_is_removed_later(tmp_path: Path, monkey
     monkeypatch.setattr(role, "retire_ingest_keys", retire)
     role._tidy(cast(Any, SimpleNamespace(vault=vault, keyring=None, identities=None, spool=None, audit=None)), stop)
     assert not left.exists()
+
+
+def test_a_file_that_cannot_be_removed_ends_no_tidying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, turns = threading.Event(), 0
+
+    def sweep() -> int:
+        raise PermissionError("not ours")
+
+    def retire(*_: object) -> tuple[int, int]:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            stop.set()
+        raise OSError("nor is this")
+
+    monkeypatch.setattr(role, "TIDY_SECONDS", 0.0)
+    monkeypatch.setattr(role, "retire_ingest_keys", retire)
+    parts = SimpleNamespace(vault=SimpleNamespace(sweep=sweep), keyring=None, identities=None, spool=None, audit=None)
+    role._tidy(cast(Any, parts), stop)
+    assert turns == 3

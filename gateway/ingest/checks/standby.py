@@ -55,7 +55,7 @@ class Standby:
     def ask(self) -> Readiness:
         """Ask now: after a session that gave no verdict."""
         with self._ask:
-            found = self.scanner.probe()
+            found = self._probe()
             before, self._known = self._known, found
             self._first.set()
             if before.ready != found.ready or before is UNKNOWN:
@@ -63,6 +63,13 @@ class Standby:
         if not found.ready:
             self._doubt.set()
         return found
+
+    def _probe(self) -> Readiness:
+        try:
+            return self.scanner.probe()
+        except Exception as error:  # noqa: BLE001 - a thread that ended would leave every paper unscanned for good
+            structlog.get_logger().error("scanner.not_asked", exc_info=error)
+            return Readiness(False, f"the scanner could not be asked ({type(error).__name__}): look at the journal of the role 'ingest'")
 
     def _run(self) -> None:
         while not self._stop.is_set():
