@@ -70,6 +70,29 @@ def test_a_ban_grows_is_shared_and_ends(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_what_fails_during_a_ban_makes_it_neither_longer_nor_shorter(tmp_path: Path) -> None:
+    """Two workers see one burst; connections that were open before the ban fail after it."""
+
+    async def work() -> None:
+        clock, told = Clock(), []
+        workers = [defender(tmp_path / "d", clock, told) for _ in range(2)]
+        for one in workers * 2:
+            one.failed("192.0.2.7", 20)
+            await one.sync()
+            clock.now += 0.5
+        assert [(ban.level, round(ban.until - ban.since)) for ban in told] == [(1, 60)]
+        store = BanStore(tmp_path / "d")
+        by_hand = store.ban("192.0.2.8", 7 * 86400.0, RULES, clock.now, "ops:me")
+        workers[0].failed("192.0.2.8", 20)
+        await workers[0].sync()
+        assert store.bans(clock.now)["192.0.2.8"] == by_hand
+        store.close()
+        for one in workers:
+            await one.close()
+
+    asyncio.run(work())
+
+
 def test_a_ban_counts_before_it_is_written_and_slow_failures_are_forgiven(tmp_path: Path) -> None:
     async def work() -> None:
         clock, told = Clock(), []

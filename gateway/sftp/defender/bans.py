@@ -103,10 +103,16 @@ class BanStore:
         return {row[0]: Ban(*row) for row in rows}
 
     def add(self, points: Mapping[str, float], rules: Rules, now: float, reason: str) -> list[Ban]:
-        """Add points to addresses, in one transaction; the bans that this led to."""
+        """Add points to addresses, in one transaction; the bans that this led to.
+
+        None to those that are banned: their connections are of before the ban, and other workers saw the same burst. It would lead to a ban at
+        the next level at once, or put a short one in the place of one that was made by hand.
+        """
         made = []
         with self._writing():
             for address, more in points.items():
+                if self._connection.execute("SELECT 1 FROM bans WHERE address = ? AND until > ?", (address, now)).fetchone():
+                    continue
                 total = self._points(address, rules, now) + more
                 if total >= rules.limit:
                     made.append(self._ban(address, None, rules, now, reason))
