@@ -14,7 +14,7 @@ from backup.drill.job import Job, Kind
 from backup.drill.judge import Cause, Finding
 from backup.drill.sample import digest, state
 from backup.drill.verify import causes
-from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, rfc3339, write_evidence
+from backup.report.evidence import BadPaper, Counts, DrawFacts, Evidence, Recovery, Verdict, YoungFacts, rfc3339, write_evidence
 from backup.report.trends import forecast, history
 from config.errors import OutOfReach
 from config.words import all_of, counted
@@ -85,7 +85,7 @@ def _cause(findings: Findings, obstacle: str) -> str:
 def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, ended_at: datetime) -> Evidence:
     tally, settings = findings.tally, job.installation.settings
     drills = history(job.live.runs("drill", PAST_DRILLS), job.copy)
-    point = (job.started_at - findings.dump_at).total_seconds() if findings.dump_at and findings.dump_at <= job.started_at else None
+    point = point_seconds(findings.dump_at, job.started_at, ended_at)
     return Evidence(
         run=job.run,
         drill=job.kind,
@@ -114,6 +114,7 @@ def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, end
         by_cause=causes(tally),
         draw=_draw_facts(findings),
         coverage=findings.coverage.values() if findings.coverage else None,
+        young=YoungFacts(digest(findings.young), findings.young) if job.kind == "full" and verdict == "passed" else None,
         statement=_statement(findings, verdict, job.kind),
         stages=findings.stages,
         recovery=Recovery(
@@ -128,6 +129,12 @@ def _evidence(job: Job, findings: Findings, verdict: Verdict, obstacle: str, end
         trend=[*drills, _this(job, findings, verdict, point)],
         forecast=forecast(drills, job.live.count_papers(state="accepted")[0]),
     )
+
+
+def point_seconds(dump_at: datetime | None, started_at: datetime, ended_at: datetime) -> float | None:
+    """How much work would have been lost, had the machine burned down when the drill began: none, where a backup was made while its self-test ran.
+    None where that cannot be told: there is no backup, or it is of a time to come."""
+    return max(0.0, (started_at - dump_at).total_seconds()) if dump_at and dump_at <= ended_at else None
 
 
 def _this(job: Job, findings: Findings, verdict: Verdict, point_seconds: float | None) -> dict[str, Any]:

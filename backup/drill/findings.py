@@ -25,6 +25,7 @@ class Findings:
     of: int = 0
     drawn: int = 0
     draw: Draw | None = None
+    young: list[str] = field(default_factory=list)  # of a full drill: what came so shortly before the dump that times alone do not tell it was there
     coverage: Coverage | None = None
     restored_files: int = 0
     restored_bytes: int = 0

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from backup.drill.judge import GRACE
 from backup.drill.sample import digest
@@ -35,19 +35,21 @@ def drilled_before(live: Catalog, evidence: Path, copy: str = "") -> Drilled:
             continue
         if run.detail.get("kind") == "full":
             until = _moment(run.detail.get("catalog_at"))
+            papers.update(listed_by(run, evidence, "young"))
             break
-        papers.update(drawn_by(run, evidence))
+        papers.update(listed_by(run, evidence, "draw"))
     return Drilled(frozenset(papers), None if until is None else until - GRACE)
 
 
-def drawn_by(run: Run, evidence: Path) -> list[str]:
-    """The papers that a sampled drill drew, from its evidence or the list beside it; empty when they cannot be told any more."""
+def listed_by(run: Run, evidence: Path, of: Literal["draw", "young"]) -> list[str]:
+    """The papers that a sampled drill drew, or the young ones that a full drill found, from its evidence or the list beside it; empty when they
+    cannot be told any more."""
     name = run.detail.get("evidence")
     if not isinstance(name, str):
         return []
     path = evidence / Path(name).parent.name / Path(name).name
     try:
-        facts = json.loads(_read(path, MAX_EVIDENCE_BYTES))["draw"]
+        facts = json.loads(_read(path, MAX_EVIDENCE_BYTES))[of]
         papers = facts["papers"] if facts["papers"] is not None else _read(path.with_suffix(".draw"), MAX_DRAW_BYTES).decode("ascii").split()
         return papers if digest(papers) == facts["digest"] else []
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

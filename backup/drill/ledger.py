@@ -182,6 +182,11 @@ class Ledger:
             for (paper,) in self._base.execute(query, moments.values()):
                 yield paper
 
+    def young(self, moments: Moments) -> list[str]:
+        """The ids of the papers that the dump has, though they were sealed so shortly before it that it might not have had them; by id."""
+        with _translated():
+            return [str(paper) for (paper,) in self._base.execute("SELECT id FROM dump WHERE sealed_at > :expected ORDER BY id", moments.values())]
+
     def count_newer(self, moments: Moments) -> int:
         """How many papers are too new for the snapshot."""
         return self._count(f"SELECT COUNT(*) FROM paper WHERE NOT {EXPECTED}", moments.values())  # noqa: S608 - constants only

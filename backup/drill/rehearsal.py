@@ -220,6 +220,7 @@ class Rehearsal:
             find_surplus(self._destroyed.files(vault_files(self._root / "vault")), ledger, found.tally)
             found.of -= found.tally.newer
             found.drawn = found.of
+            found.young = ledger.young(self._moments())
         else:
             found.of, found.drawn = (found.draw.of or found.of, len(found.draw.papers)) if found.draw else (0, 0)
             found.notes.append("A sample does not look for files that no catalog explains; a full drill does.")

@@ -4,7 +4,7 @@
 
     ssh-keygen -Y verify -f allowed_signers -I evidence -n evidence@nightsafe -s RUN.json.sig < RUN.json
 
-checks, and `RUN.html` the same for people. A draw that is too long to be listed lies in `RUN.draw`, one paper id a line.
+checks, and `RUN.html` the same for people. A list of papers that is too long for it lies in `RUN.draw`, one paper id a line.
 
 Form: JSON in UTF-8, keys sorted; "nightsafe_evidence" is its version. Times are RFC 3339 in UTC, durations seconds, sizes bytes, hashes
 lowercase hex.
@@ -86,6 +86,14 @@ class DrawFacts:
 
 
 @dataclass(frozen=True)
+class YoungFacts:
+    """What a full drill that passed proved besides all that is older: papers that were sealed shortly before the backup, and were in it."""
+
+    digest: str
+    papers: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Recovery:
     """Measured against the objectives. Time: how long the restore and its proof took. Point: how much work would have been lost; None if unknown."""
 
@@ -132,10 +140,11 @@ class Evidence:
     trend: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     forecast: Mapping[str, Any] | None = None
     coverage: Mapping[str, Any] | None = None
+    young: YoungFacts | None = None
 
     def values(self) -> dict[str, Any]:
         """As JSON values, lists cut to LISTED entries."""
-        draw = None if self.draw is None else {**asdict(self.draw), "papers": list(self.draw.papers) if len(self.draw.papers) <= LISTED else None}
+        draw = None if self.draw is None else {**asdict(self.draw), "papers": _short(self.draw.papers)}
         return {
             "nightsafe_evidence": FORM,
             "run": self.run,
@@ -160,6 +169,7 @@ class Evidence:
             "trend": [dict(one) for one in self.trend],
             "forecast": dict(self.forecast) if self.forecast else None,
             "coverage": dict(self.coverage) if self.coverage else None,
+            "young": None if self.young is None else {"digest": self.young.digest, "papers": _short(self.young.papers)},
         }
 
 
@@ -173,8 +183,9 @@ def write_evidence(folder: Path, evidence: Evidence, signer: SigningKey) -> Path
         write_whole(target, body)
         write_whole(target.with_name(target.name + ".sig"), sign(signer, EVIDENCE, body).encode())
         write_whole(target.with_suffix(".html"), render(values).encode(errors="backslashreplace"))
-        if evidence.draw is not None and len(evidence.draw.papers) > LISTED:
-            write_whole(target.with_suffix(".draw"), "".join(f"{paper}\n" for paper in evidence.draw.papers).encode("ascii"))
+        listed = evidence.draw or evidence.young
+        if listed is not None and len(listed.papers) > LISTED:
+            write_whole(target.with_suffix(".draw"), "".join(f"{paper}\n" for paper in listed.papers).encode("ascii"))
     except OSError as error:
         raise OutOfReach(f"the evidence could not be written: {error.strerror}", "look at the disk of the data folder, then drill again") from error
     return target
@@ -188,6 +199,10 @@ def encode(values: Mapping[str, Any]) -> bytes:
 def rfc3339(moment: datetime) -> str:
     """`2026-05-17T09:30:00.123456Z`: always UTC, always microseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _short(papers: Sequence[str]) -> list[str] | None:
+    return list(papers) if len(papers) <= LISTED else None
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ GRACE = timedelta(minutes=15)  # between sealing a paper and its row: what is as
 
 @dataclass(frozen=True)
 class Drilled:
-    """A drill that passed: what it proved (all that was sealed by `until`, or the papers that it drew), and where that is written."""
+    """A drill that passed: what it proved (all that was sealed by `until`, and the papers that it drew or names), and where that is written."""
 
     run: Run
     evidence: str
@@ -166,18 +166,19 @@ def _read(root: Path, run: Run, public: str) -> Drilled | None:
         facts: Mapping[str, Any] = json.loads(body)
         if facts["run"] != run.id or facts["verdict"] != "passed":
             return None
-        papers = frozenset(_drawn(path, facts["draw"])) if facts["draw"] else frozenset()
+        listed = facts["draw"] or facts.get("young")  # evidence of earlier versions has no list of the young ones
+        papers = frozenset(_listed(path, listed)) if listed else frozenset()
         at = datetime.fromisoformat(str(run.detail["catalog_at"])) if facts["drill"] == "full" else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return Drilled(run, name, hashlib.sha256(body).hexdigest(), at - GRACE if at else None, papers)
 
 
-def _drawn(path: Path, draw: Mapping[str, Any]) -> list[str]:
-    """The papers that were drawn: in the evidence, or beside it with the digest that the evidence has. Raises ValueError."""
-    papers: list[str] = draw["papers"] if draw["papers"] is not None else _limited(path.with_suffix(".draw")).decode("ascii").split()
-    if hashlib.sha256("".join(f"{paper}\n" for paper in papers).encode()).hexdigest() != draw["digest"]:
-        raise ValueError("not the papers that were drawn")
+def _listed(path: Path, listed: Mapping[str, Any]) -> list[str]:
+    """The papers that were drawn, or the young ones: in the evidence, or beside it with the digest that the evidence has. Raises ValueError."""
+    papers: list[str] = listed["papers"] if listed["papers"] is not None else _limited(path.with_suffix(".draw")).decode("ascii").split()
+    if hashlib.sha256("".join(f"{paper}\n" for paper in papers).encode()).hexdigest() != listed["digest"]:
+        raise ValueError("not the papers that were meant")
     return papers
 
 

@@ -143,6 +143,20 @@ def test_a_sample_passes_says_what_it_shows_and_can_be_drawn_again(house: DrillH
     assert house.evidence(house.drill("sample", sample=COUNT))["statement"]["text"] == f"All {COUNT} papers were checked and none is bad."
 
 
+def test_what_a_full_drill_proved_stays_proven_however_young_it_was(house: DrillHouse) -> None:
+    """Papers that were sealed just before the backup: neither the next drill's coverage nor the client's evidence forgets them."""
+    young = house.add_paper("zeta", "/inbox/just before", b"young", age=timedelta())
+    house.save()
+    full, sampled = house.drill(), house.drill("sample", sample=1)
+    assert (full.state, sampled.state) == ("passed", "passed")
+    assert young.id in house.evidence(full)["young"]["papers"]
+    assert sampled.detail["coverage"]["percent"] == 100.0, sampled.detail["coverage"]["text"]
+    command = [sys.executable, "-m", "nightsafe", "drill", "proof", "zeta", "--data", str(house.folder.root), "--json"]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    values = json.loads(Path(told["evidence"]).read_bytes())
+    assert {one["path"]: one["proven_by"] for one in values["papers"]}[young.path] == full.id
+
+
 def test_a_flipped_bit_in_every_pack_fails_and_names_papers(house: DrillHouse, papers: list[Paper]) -> None:
     with altered_objects(house, "data", flipped):
         run = house.drill()

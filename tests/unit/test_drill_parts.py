@@ -14,7 +14,7 @@ import pytest
 
 from backup.drill.errors import ScratchFailed
 from backup.drill.fetch import MANY, Fetch, Wanted, choose, portions
-from backup.drill.history import Drilled, drawn_by, drilled_before
+from backup.drill.history import Drilled, drilled_before, listed_by
 from backup.drill.judge import GRACE, Cause
 from backup.drill.keycheck import compare_keys, count_keys, read_keys
 from backup.drill.sample import digest
@@ -220,10 +220,10 @@ def test_what_was_drawn_is_read_from_evidence_and_the_list_beside_it(tmp_path: P
     altered = write_draw(tmp_path, 3, ["p9"], ["p1"])
     rubbish = write_draw(tmp_path, 4, None, [])
     rubbish.write_text("[")
-    found = [drawn_by(drill_run(n, path), tmp_path) for n, path in enumerate((short, long, altered, rubbish), 1)]
+    found = [listed_by(drill_run(n, path), tmp_path, "draw") for n, path in enumerate((short, long, altered, rubbish), 1)]
     assert found == [["p1"], ["p2", "p3"], [], []]
-    assert drawn_by(drill_run(5), tmp_path) == []
-    assert drawn_by(drill_run(6, tmp_path / "missing.json"), tmp_path) == []
+    assert listed_by(drill_run(5), tmp_path, "draw") == []
+    assert listed_by(drill_run(6, tmp_path / "missing.json"), tmp_path, "draw") == []
 
 
 def test_a_full_drill_covers_all_that_was_in_its_snapshot(tmp_path: Path) -> None:
@@ -240,6 +240,17 @@ def test_a_full_drill_covers_all_that_was_in_its_snapshot(tmp_path: Path) -> Non
         assert before == Drilled(frozenset(), NOON - GRACE)  # what was drawn before the full drill is no longer needed, and not looked at
         catalog.finish_run(catalog.start_run("drill"), "passed", detail={"kind": "sample", "evidence": "evidence/2026/9.json"})
         assert drilled_before(catalog, tmp_path / "evidence") == Drilled(frozenset({"p1"}), NOON - GRACE)
+
+
+def test_a_full_drill_covers_what_came_just_before_its_snapshot(tmp_path: Path) -> None:
+    """It names them: by their times alone they might have come too late for the snapshot."""
+    path = write_draw(tmp_path / "evidence", 1, None, [])
+    path.write_text(json.dumps({"draw": None, "young": {"papers": None, "digest": digest(["p7", "p8"])}}))
+    path.with_suffix(".draw").write_text("p7\np8\n")
+    with Catalog.create(tmp_path / "c") as catalog:
+        detail = {"kind": "full", "catalog_at": NOON.isoformat(), "evidence": "evidence/2026/1.json"}
+        catalog.finish_run(catalog.start_run("drill"), "passed", detail=detail)
+        assert drilled_before(catalog, tmp_path / "evidence") == Drilled(frozenset({"p7", "p8"}), NOON - GRACE)
 
 
 # scratch

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backup.report.evidence import LISTED, BadPaper, Counts, DrawFacts, Evidence, Recovery, RepositoryFacts, Stage, write_evidence
+from backup.drill.conclusion import point_seconds
+from backup.report.evidence import LISTED, BadPaper, Counts, DrawFacts, Evidence, Recovery, RepositoryFacts, Stage, YoungFacts, write_evidence
 from backup.report.page import render, render_client
 from backup.status.line import human_seconds
 from config.errors import OutOfReach
@@ -85,6 +86,23 @@ def test_an_unknown_recovery_point_is_not_met() -> None:
     assert not Recovery(1.0, 2.0, None, 3.0).point_met
     assert Recovery(2.0, 2.0, 3.0, 3.0).point_met
     assert not Recovery(2.1, 2.0, 3.1, 3.0).time_met
+    page = render(replace(GOOD, recovery=Recovery(1.0, 2.0, None, 86400.0)).values())
+    assert "<b>unknown</b> how old the backup was (the objective is 24 h)" in page and "(over" not in page
+
+
+def test_a_backup_that_was_made_while_the_drill_tested_itself_lost_nothing() -> None:
+    assert point_seconds(START - timedelta(hours=1), START, START + timedelta(minutes=1)) == 3600
+    assert point_seconds(START + timedelta(seconds=9), START, START + timedelta(minutes=1)) == 0
+    assert point_seconds(START + timedelta(minutes=2), START, START + timedelta(minutes=1)) is None
+    assert point_seconds(None, START, START) is None
+
+
+def test_young_papers_are_listed_or_lie_beside_it(tmp_path: Path) -> None:
+    full = replace(GOOD, drill="full", draw=None, young=YoungFacts("d" * 64, ["1" * 32]))
+    assert full.values()["young"] == {"digest": "d" * 64, "papers": ["1" * 32]}
+    path = write_evidence(tmp_path, replace(full, young=YoungFacts("d" * 64, ["1" * 32] * (LISTED + 1))), SigningKey.generate("e"))
+    assert json.loads(path.read_bytes())["young"]["papers"] is None
+    assert len(path.with_suffix(".draw").read_text().split()) == LISTED + 1
 
 
 class Page(HTMLParser):
