@@ -10,6 +10,7 @@ import click
 
 from backup.commands.facts import from_option, moment, operator, run_facts
 from backup.commands.status import print_lines
+from backup.repositories.places import from_words
 from backup.status.line import worst
 from backup.status.overview import backup_lines
 from config.cli import Group, data_option, json_option
@@ -109,9 +110,7 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
     What only a removed pack held, and what is not on this machine any more, is lost in this place; look first whether another copy has it. Exit
     code 1: there is damage, and nothing was changed.
 
-    Examples: nightsafe backup repair; nightsafe backup repair --remove
-
-    Example: nightsafe backup repair
+    Example: nightsafe backup repair --remove
     """
     from backup.run import run_backup
     from backup.upkeep.repair import repair as mend
@@ -134,8 +133,9 @@ def repair(remove: bool, copy: str, data: Path | None, as_json: bool) -> int:
             say(f"{name}: {fault}; {counted(len(bad), 'pack')} {'removed' if remove else 'damaged'}{gone}")
             for pack in [*bad, *missing][:20]:
                 say(f"  {pack}{' (missing)' if pack in missing else ''}")
-        nothing = "Nothing was changed. Mend it with: nightsafe backup repair --remove"
-        say("Saved again. Prove it: nightsafe drill run --full; nightsafe backup check --whole" if remove else nothing)
+        at = from_words(copy)
+        nothing = f"Nothing was changed. Mend it with: nightsafe backup repair --remove{at}"
+        say(f"Saved again. Prove it: nightsafe drill run --full{at}; nightsafe backup check --whole{at}" if remove else nothing)
     if found.is_clean:
         return Exit.DONE
     return Exit.BAD if not remove else Exit.DONE if saved and saved.state == "passed" else Exit.PARTLY
@@ -164,7 +164,9 @@ def check(whole: bool, copy: str, data: Path | None, as_json: bool) -> None:
         read = "every pack" if whole else f"part {done.detail['part']} of {done.detail['parts']}"
         facts({"check": f"{done.id} ({done.state})", "read": read})
     if done.state == "failed":
-        raise CheckFailed(f"check {done.id} failed: {done.detail.get('cause')}", "learn which papers are concerned with: nightsafe drill run --full")
+        drill = f"learn which papers are concerned with: nightsafe drill run --full{from_words(copy)}"
+        older = "when that passes, only an older backup is damaged: docs/how-to/keep-backups-in-order.md#the-check"
+        raise CheckFailed(f"check {done.id} failed: {done.detail.get('cause')}", f"{drill}; {older}")
     if done.state == "inconclusive":
         raise OutOfReach(f"check {done.id} showed nothing: {done.detail.get('cause')}", "mend that and run it again")
 

@@ -58,6 +58,7 @@ def run(
     Example: nightsafe drill run --clean-room --kit part-a.txt --kit part-b.txt
     """
     from backup.drill.run import run_drill
+    from backup.repositories.places import save_words
 
     if sum([full, sample is not None, clean_room, escrow, self_test]) > 1:
         raise UsageError("--full, --sample, --clean-room, --escrow and --self-test exclude each other", "name one of them")
@@ -81,7 +82,7 @@ def run(
         nothing_yet = done.detail.get("cause") == "there is no backup yet"
         raise CheckFailed(
             f"drill {done.id} failed: {done.detail.get('cause')}",
-            "make one with: nightsafe backup run" if nothing_yet else f"what is bad is named by: nightsafe drill show {done.id}",
+            f"make one with: {save_words(copy)}" if nothing_yet else f"what is bad is named by: nightsafe drill show {done.id}",
         )
     if done.state == "inconclusive":
         raise OutOfReach(

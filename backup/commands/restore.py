@@ -72,6 +72,7 @@ def restore(
 
     Example: nightsafe restore acme /inbox/2026 --to back
     """
+    from backup.repositories.places import recorded_name, save_words
     from backup.restic import RepositoryMissing
 
     if (target is None) != in_place:
@@ -89,8 +90,8 @@ def restore(
                 report = _in_place(installation, str(client), paths, at, overwrite, watched, as_json, copy)
     except RepositoryMissing as error:
         with Catalog.open(installation.folder.catalog) as catalog:
-            if catalog.repository("papers") is None:
-                raise UsageError("there is no backup yet", "make one with: nightsafe backup run") from error
+            if catalog.repository(recorded_name("papers", copy)) is None:
+                raise UsageError("there is no backup yet", f"make one with: {save_words(copy)}") from error
         raise
     _tell(report, as_json)
     return report.exit_code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backup.repositories.locks import still_place
-from backup.repositories.places import recorded_name
+from backup.repositories.places import recorded_name, save_words
 from backup.repositories.repository import PASSWORDS, Writer
 from backup.restic import RepositoryMissing, WrongPassword
 from config.errors import UsageError
@@ -37,7 +37,7 @@ def give_up(installation: Installation, copy: str, reason: str, person: str) -> 
             except (RepositoryMissing, WrongPassword):
                 continue
         if there:
-            raise UsageError(f"the repository of the {there[0]} is there: nothing is lost", "back up as ever: nightsafe backup run")
+            raise UsageError(f"the repository of the {there[0]} is there: nothing is lost", f"back up as ever: {save_words(copy)}")
         for name, recorded in known:
             facts = {"repository": recorded_name(name, copy), "url": recorded.url, "restic_id": recorded.restic_id}
             audit.append(Event.REPOSITORY_GIVEN_UP, durable=True, person=person, reason=reason, **facts)

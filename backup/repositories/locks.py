@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from backup.repositories.places import recorded_name
+from backup.repositories.places import recorded_name, save_words
 from config.errors import UsageError
 from config.folder import DataFolder
 from config.loading import Installation
@@ -58,4 +58,4 @@ def still_repositories(installation: Installation, copy: str, role: str, hint: s
 def check_made(catalog: Catalog, copy: str) -> None:
     """Raises UsageError when there never was a backup to this place."""
     if catalog.repository(recorded_name("papers", copy)) is None:
-        raise UsageError("there is no backup yet", f"make one with: nightsafe backup copy {copy}" if copy else "make one with: nightsafe backup run")
+        raise UsageError("there is no backup yet", f"make one with: {save_words(copy)}")

@@ -281,3 +281,13 @@ def of_this_repository(catalog: Catalog, runs: Iterable[Run], copy: str = "") ->
 def recorded_name(repository: RepositoryName, copy: str = "") -> str:
     """Under which name the catalog knows a repository."""
     return f"{repository}@{copy}" if copy else repository
+
+
+def from_words(copy: str) -> str:
+    """What is put behind a command in an advice, so that it means this place: advice for another one may do harm there."""
+    return f" --from {copy}" if copy else ""
+
+
+def save_words(copy: str) -> str:
+    """The command that backs up to this place."""
+    return f"nightsafe backup copy {copy}" if copy else "nightsafe backup run"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from backup.drill.fetch import choose
 from backup.drill.lineage import fault_of, same_snapshot
-from backup.repositories.places import of_this_repository
+from backup.repositories.places import from_words, of_this_repository
 from backup.restic import Snapshot
 from config.errors import CheckFailed, UsageError
 from gateway.catalog import Catalog, Run
@@ -65,7 +65,8 @@ def refusal(why: str, live: Catalog, there: Sequence[Snapshot], copy: str) -> Do
     time = (match.time if match is not None and run is not None else there[-1].time) + timedelta(seconds=1)
     ask = f"--at {time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     which = "the newest that is known here" if run is not None else "it nevertheless"
-    return DoubtfulSnapshot(why, f"look first: nightsafe backup snapshots, nightsafe drill run; to take {which}: {ask}")
+    look = f"nightsafe backup snapshots{from_words(copy)}, nightsafe drill run{from_words(copy)}"
+    return DoubtfulSnapshot(why, f"look first: {look}; to take {which}: {ask}")
 
 
 def _fault(live: Catalog, chosen: Snapshot, copy: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from backup.repositories.places import recorded_name
+from backup.repositories.places import from_words, recorded_name
 from backup.status import premises
 from backup.status.backups import NOT_OFFSITE, CopyStatus, backup_status, copies_status
 from backup.status.line import Colour, Line, age_words, human_seconds
@@ -95,7 +95,7 @@ def _upkeep(installation: Installation, now: datetime) -> Iterator[Line]:
             repository = catalog.repository(recorded_name("papers", copy))
             if repository is None:
                 continue
-            suffix, option = (f" {copy}", f" --from {copy}") if copy else ("", "")
+            suffix, option = f" {copy}" if copy else "", from_words(copy)
             checks = checks_of(catalog, copy)
             covered = coverage(checks, installation.settings.check.parts)
             whole = f"each check reads a part; all at once: nightsafe backup check --whole{option}"

@@ -14,7 +14,7 @@ from typing import Any
 from backup.processes import own_folder
 from backup.repositories.access import RepositoryName
 from backup.repositories.locks import still_repositories
-from backup.repositories.places import place
+from backup.repositories.places import from_words, place
 from backup.repositories.repository import PASSWORDS
 from backup.restic import Interrupted, Limits, Restic
 from backup.restic.arguments import Repository
@@ -64,7 +64,7 @@ def run_forget(
                 more = f" (and {len(odd) - _NAMED} more)" if len(odd) > _NAMED else ""
                 raise ForgettingStopped(
                     f"nothing was forgotten: {'; '.join(odd[:_NAMED])}{more}",
-                    "look into it; when all is well, say so: nightsafe backup forget --confirm 'REASON'",
+                    f"look into it; when all is well, say so: nightsafe backup forget{from_words(copy)} --confirm 'REASON'",
                 )
             facts |= _forget(installation, secrets, cancel, copy, progress or Silent())
         except BaseException as error:

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from backup.scheduler import usual_jobs
 from backup.status.overview import backup_lines
 from backup.upkeep.check import run_check
 from backup.upkeep.forget import run_forget
-from config.errors import Busy, CheckFailed, NightsafeError, OutOfReach, SettingsError
+from config.errors import Busy, CheckFailed, Exit, NightsafeError, OutOfReach, SettingsError
 from config.loading import Installation, parse_settings
 from config.settings import CopySettings
 from gateway.audit.checkpoint import sign_checkpoint
@@ -301,3 +302,26 @@ def test_a_look_at_the_locks_of_a_folder_does_not_go_through_its_packs(tmp_path:
     assert where.names("papers", "locks/none/") == []
     assert [Path(top).name for top in walked] == ["locks", "snapshots", "none"]
     assert where.names("papers") == ["config", "data/00/ff", "locks/aa", "locks/ab", "snapshots/aabb"]
+
+
+def test_advice_about_a_copy_names_the_copy(house: DrillHouse) -> None:
+    """Whoever follows it word by word must not mend, or forget in, another place."""
+    cellar = house.folder.root.parent / "cellar"
+    assert run_backup(house.installation, copy="cellar").state == "passed"
+    pack = max((cellar / "papers" / "data").glob("*/*"), key=lambda path: path.stat().st_size)
+    data = pack.read_bytes()
+    pack.chmod(0o600)
+    pack.write_bytes(data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    said = {}
+    try:
+        for words in ("check --whole", "forget", "repair"):
+            command = [sys.executable, "-m", "nightsafe", "backup", *words.split(), "--from", "cellar", "--data", str(house.folder.root)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == Exit.BAD, done.stderr
+            said[words] = done.stdout + done.stderr
+    finally:
+        pack.write_bytes(data)
+    assert "nightsafe drill run --full --from cellar; " in said["check --whole"]
+    assert "nightsafe backup forget --from cellar --confirm" in said["forget"]
+    assert "nightsafe backup repair --remove --from cellar" in said["repair"]
+    assert run_check(house.installation, copy="cellar", whole=True).state == "passed"
