@@ -46,8 +46,8 @@ class Plan:
 
 PAPERS = Plan(
     "papers",
-    ("VERSION", "audit", DUMP, "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "vault"),
-    ("evidence", "keys/totp", "quarantine"),
+    ("VERSION", "audit", DUMP, "jails", "keys/allowed_signers", "keys/host", "keys/secrets", "nightsafe.toml", "quarantine", "vault"),
+    ("evidence", "keys/totp"),
 )
 KEYS = Plan("keys", ("keys/master.recipient", "keys/recovery.recipients"), ("keys/clients",))
 

@@ -40,8 +40,8 @@ class House:
     def __init__(self, root: Path, clients: int = 1) -> None:
         self.root = root
         self.folder = DataFolder(root / "data")
-        made = (self.folder.jails, self.folder.vault, self.folder.audit, self.folder.evidence, self.folder.keys / "host", root / "offsite")
-        for path in made:
+        inner = (self.folder.jails, self.folder.vault, self.folder.quarantine, self.folder.audit, self.folder.evidence)
+        for path in (*inner, self.folder.keys / "host", root / "offsite"):
             path.mkdir(parents=True)
         self.folder.settings.write_text("")
         self.folder.version_file.write_text("1\n")

@@ -104,8 +104,9 @@ def test_restic_missing_and_too_old(fresh: House, tmp_path: Path) -> None:
     failed(fresh.change(backup={"restic": str(old)}), SettingsError, Exit.USAGE)
 
 
-def test_a_source_that_is_missing_is_named(fresh: House) -> None:
-    fresh.installation.folder.vault.rmdir()
+@pytest.mark.parametrize("source", ["vault", "quarantine"])
+def test_a_source_that_is_missing_is_named(fresh: House, source: str) -> None:
+    (fresh.installation.folder.root / source).rmdir()
     error = failed(fresh, SourceMissing, Exit.BAD)
-    assert "vault" in error.message
+    assert source in error.message
     assert fresh.objects() == 0, "nothing was made for it"

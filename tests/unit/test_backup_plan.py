@@ -17,9 +17,9 @@ def make(root: Path, *names: str) -> None:
 
 
 def test_all_required_sources_and_the_optional_ones_that_exist(tmp_path: Path) -> None:
-    make(tmp_path, *plan.PAPERS.required, "quarantine")
+    make(tmp_path, *plan.PAPERS.required, "evidence")
     found = plan.sources(plan.PAPERS, tmp_path)
-    assert set(found) == {*plan.PAPERS.required, "quarantine"} - {plan.DUMP} | {"dump/catalog.sqlite3"}
+    assert set(found) == {*plan.PAPERS.required, "evidence"} - {plan.DUMP} | {"dump/catalog.sqlite3"}
     assert not any(name.startswith("/") or ".." in name for name in found)
 
 
