@@ -12,7 +12,6 @@ lowercase hex.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from backup.report.page import render
 from config.errors import OutOfReach
 from config.files import make_folder, write_whole
+from config.printable import json_line
 from gateway.audit.signatures import EVIDENCE, SigningKey, sign
 
 FORM = 1
@@ -193,7 +193,7 @@ def write_evidence(folder: Path, evidence: Evidence, signer: SigningKey) -> Path
 
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes that are signed."""
-    return (json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode(errors="backslashreplace")
+    return (json_line(values, indent=2, sort_keys=True) + "\n").encode()
 
 
 def rfc3339(moment: datetime) -> str:

@@ -9,7 +9,6 @@ The folder appears whole, under its name, or not at all. Files are written as st
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from config.errors import OutOfReach, UsageError
 from config.files import TEMPORARY_PREFIX, fsync_folder, write_whole
+from config.printable import json_line
 from gateway.audit.signatures import AUDIT, SigningKey, sign
 
 FORM = 1
@@ -108,4 +108,4 @@ def bundling(target: Path) -> Iterator[Bundle]:
 
 def encode(values: Mapping[str, Any]) -> bytes:
     """The bytes that are signed: JSON in UTF-8, keys sorted, two spaces, a newline at the end."""
-    return (json.dumps(values, ensure_ascii=False, indent=2, sort_keys=True) + "\n").encode(errors="backslashreplace")
+    return (json_line(values, indent=2, sort_keys=True) + "\n").encode()

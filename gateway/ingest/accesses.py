@@ -6,13 +6,13 @@ alone. `keys` counts what keyd opened, by name: keyd writes a log of its own, so
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+from config.printable import json_line
 from gateway.audit.events import Event
 from gateway.ingest.receipts import FOLDER
 
@@ -103,7 +103,7 @@ def list_body(client: str, through: date, complete: bool, found: Accesses, audit
         "keys": dict(sorted(found.keys.items())),
         "audit_head": audit_head,
     }
-    return (json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode(errors="backslashreplace")
+    return (json_line(facts, indent=1, sort_keys=True) + "\n").encode()
 
 
 def collect(records: Iterable[Mapping[str, Any]], clients: Iterable[str]) -> dict[str, Accesses]:

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from config.errors import NightsafeError
+from config.printable import json_line
 from gateway.audit.events import Event
 from gateway.audit.signatures import RECEIPT, sign
 from gateway.catalog.rows import Paper
@@ -75,7 +76,7 @@ def summary_body(client: str, day: date, papers: Papers, audit_head: str) -> byt
         "listed": [_listed(paper) for paper in papers.first()],
         "audit_head": audit_head,
     }
-    return (json.dumps(facts, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+    return (json_line(facts, indent=1, sort_keys=True) + "\n").encode()
 
 
 Seen = dict[date, object]  # how the papers of a day stood when all its summaries were as they should be

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from gateway.catalog.names import ID_DIGITS
 from gateway.catalog.rows import Paper
+from gateway.ingest.accesses import collect, list_body
 from gateway.ingest.receipts import SIGNATURE_SUFFIX, is_receipt_of, receipt_body, receipt_path, rfc3339
+from gateway.ingest.summaries import Papers, summary_body
 from gateway.jail.paths import path_of
 
 HEAD = "ab" * 32
@@ -130,3 +132,15 @@ def test_anything_else_is_not(body: bytes) -> None:
 
 def test_times_are_utc_with_microseconds() -> None:
     assert rfc3339(datetime(2024, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1)))) == "2024-01-02T02:04:05.000000Z"
+
+
+def test_nor_of_whoever_reads_a_summary_or_a_list_of_accesses() -> None:
+    hostile = row(path="/inbox/a\x9b31m\u202efdp.exe\x7f")
+    papers = Papers()
+    papers.take(hostile)
+    summary = summary_body("acme", hostile.received_at.date(), papers, "0" * 64)
+    record = {"event": "paper.read", "time": "2026-01-01T00:00:00.000000Z", "role": "gateway", "person": "ann", "path": hostile.path}
+    accesses = list_body("acme", hostile.received_at.date(), False, collect([record | {"client": "acme"}], ["acme"])["acme"], "0" * 64)
+    for body in (summary, accesses):
+        assert not {"\x9b", "\u202e", "\x7f"} & set(body.decode())
+    assert json.loads(summary)["listed"][0]["path"] == json.loads(accesses)["others"][0]["path"] == hostile.path
