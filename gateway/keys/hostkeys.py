@@ -35,9 +35,13 @@ def host_keys(keyring: Keyring) -> list[HostKey]:
 
 
 def make_nist_host_key(keyring: Keyring) -> HostKey:
-    """Make the host key on the curve P-256, with a sealed copy as of the other one. Raises UsageError when there is one, Busy."""
+    """Make the host key on the curve P-256, with a sealed copy as of the other one; broken off, the same command goes on. Raises UsageError when
+    there is one, Busy."""
     path = keyring.folder.nist_host_key
     with keyring.changing():
+        if path.exists() and not keyring.has_secret(NIST_HOST_KEY):
+            keyring.seal_secret(NIST_HOST_KEY, read_piece(path))
+            return _public(path)
         if path.exists():
             raise UsageError("there is a host key on a NIST curve already", "see it with: nightsafe host-key")
         if keyring.has_secret(NIST_HOST_KEY):

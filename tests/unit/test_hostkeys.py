@@ -13,7 +13,7 @@ from config.errors import UsageError
 from config.folder import DataFolder
 from gateway.age import Identity
 from gateway.keys import hostkeys
-from gateway.keys.hostkeys import NIST_HOST_KEY, host_keys, take_over_host_key
+from gateway.keys.hostkeys import NIST_HOST_KEY, host_keys, make_nist_host_key, take_over_host_key
 from gateway.keys.keyring import HOST_KEY, Keyring
 
 MASTER, RECOVERY = Identity.generate(), Identity.generate()
@@ -81,3 +81,20 @@ def test_killed_anywhere_the_same_command_mends_it(keyring: Keyring, tmp_path: P
     monkeypatch.undo()
     assert take_over_host_key(keyring, file).fingerprint == known
     assert keyring.open_secret(HOST_KEY, MASTER) == keyring.folder.host_key.read_bytes()
+
+
+def test_a_key_whose_making_was_broken_off_gets_its_sealed_copy(keyring: Keyring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the key is in no backup, and after a disaster every client is warned."""
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Keyring, "seal_secret", dying)
+    with pytest.raises(Killed):
+        make_nist_host_key(keyring)
+    monkeypatch.undo()
+    known = make_nist_host_key(keyring)
+    assert keyring.open_secret(NIST_HOST_KEY, MASTER) == keyring.folder.nist_host_key.read_bytes()
+    assert known in host_keys(keyring)
+    with pytest.raises(UsageError):
+        make_nist_host_key(keyring)
