@@ -66,11 +66,11 @@ class Detector:
     def take(self, record: Mapping[str, Any]) -> list[Anomaly]:
         """One record; what is odd about it."""
         person, event = record.get("person"), record.get("event")
-        if event not in WATCHED or not isinstance(person, str) or record.get("role") != "gateway":
+        if event not in WATCHED or not isinstance(person, str) or not person.isprintable() or record.get("role") != "gateway":
             return []
         try:
             moment = datetime.fromisoformat(str(record.get("time"))).astimezone(self._zone)
-        except ValueError:
+        except (ValueError, OverflowError):
             return []
         habits = self._habits(person)
         habits.begin(moment.date())

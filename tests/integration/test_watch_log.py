@@ -13,6 +13,7 @@ import pytest
 
 from config.loading import Installation
 from gateway.audit import AuditLog, Event
+from gateway.audit.lines import canonical
 from gateway.audit.read import read
 from gateway.catalog import Catalog
 from gateway.notify.notices import text_of
@@ -113,3 +114,16 @@ def test_the_thread_outlives_what_fails(installation: Installation, monkeypatch:
         stop.set()
         thread.join(240)
     assert not thread.is_alive() and not is_active(installation, "bob")
+
+
+def test_a_line_that_lies_blinds_nobody(installation: Installation, store: Store) -> None:
+    watcher = Watcher(installation, store)
+    watcher.learn()
+    download(installation, "ann", 1)
+    segment = next(installation.folder.audit.glob("gateway-*.jsonl"))
+    lie = {"event": "paper.read", "role": "gateway", "person": "ann", "time": "2026-01-01T00:00:00.000000Z"}
+    with segment.open("ab") as file:
+        file.writelines(canonical(lie | change) + b"\n" for change in ({"person": "a\ud800"}, {"time": "9999-12-31T23:59:59-12:00"}))
+    assert watcher.watch() == []
+    download(installation, "bob", 21)
+    assert [one.person for one in watcher.watch()] == ["bob"]
