@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SUFFIX = ".age"
+MOST_SHARDS = 4096  # folders that are known to be there; a house of a thousand clients has a quarter of a million
 SWEEP_SECONDS = 60.0  # a temporary file younger than this may not have been locked yet
 
 
@@ -62,6 +63,8 @@ class Vault:
         try:
             if target.parent not in self._shards:
                 make_folder(target.parent)
+                if len(self._shards) >= MOST_SHARDS:
+                    self._shards = set()
                 self._shards.add(target.parent)
             return VaultWriter(target, recipient)
         except OSError as error:

@@ -14,6 +14,7 @@ import pytest
 from config.errors import UsageError
 from gateway.age import Identity, NoMatchError, header_mac, unwrap
 from gateway.store import SealedPaper, Vault, VaultGone, new_paper_id
+from gateway.store import vault as vaults
 
 IDENTITY = Identity.generate()
 SIZES = [0, 1, 20_000, 65_535, 65_536, 65_537, 3_000_000]
@@ -164,3 +165,11 @@ def test_a_commit_is_durable_before_it_returns(vault: Vault, monkeypatch: pytest
     assert taken[-3].startswith(shard + "/.tmp-")
     assert taken[-2:] == ["rename", shard]
     assert str(vault.root / "acme") in taken  # the new shard's own entry
+
+
+def test_what_it_remembers_of_its_folders_is_bounded(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vaults, "MOST_SHARDS", 4)
+    papers = [f"{number:032x}" for number in range(20)]
+    for paper in papers:
+        keep(vault, paper, b"x")
+    assert [paper for _, paper, _ in vault.papers()] == papers and len(vault._shards) <= 4
