@@ -41,3 +41,18 @@ def test_nothing_is_purged_without_the_folders_name() -> None:
         done = subprocess.run([UNINSTALL, "--purge"], input=typed, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert "nothing was removed" in done.stderr or "only root" in done.stderr
+
+
+def test_a_role_that_cannot_start_is_told_of_and_not_waited_for_without_end() -> None:
+    """The waiting alone, with a service manager whose gateway never starts."""
+    waiting = re.search(r"^await\(\) \{.*?^\}", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+    fail = re.search(r"^fail\(\) .*$", INSTALL.read_text(), re.MULTILINE)
+    assert waiting is not None and fail is not None
+    fakes = 'systemctl() { [ "$3" != nightsafe-gateway ]; }; journalctl() { echo "port 2022 is taken"; }'
+    for units, code, words in (
+        ("nightsafe-keyd", 0, ""),
+        ("nightsafe-keyd nightsafe-gateway", 5, "nightsafe-gateway does not run:\nport 2022 is taken\n"),
+    ):
+        script = f"set -euo pipefail\n{fail[0]}\n{waiting[0]}\n{fakes}\nawait 1 {units}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr[: len(words)]) == (code, words), done.stderr
