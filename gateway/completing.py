@@ -1,19 +1,22 @@
 """Names for the Tab key: what the data folder knows that begins so. Whoever may not read it is offered nothing, and told nothing.
 
-Nothing heavy is imported here, nobody is asked but files on this machine, and what a shell could take for more than a name is not offered:
-clients choose the names of their papers, and an operator's shell is the last place where those may mean something.
+Nothing heavy is imported here, nobody is asked but files on this machine and the gateway that runs on it, and what a shell could take for more
+than a name is not offered: clients choose the names of their papers, and an operator's shell is the last place where those may mean something.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import sqlite3
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from heapq import nlargest
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -26,14 +29,16 @@ from config.folder import DataFolder
 
 Kind = Literal[
     "address", "certificate", "client", "clients", "copy", "drill", "held", "hold", "incident", "key-id", "month", "moment", "path", "person",
-    "quarantined", "receiver", "version",
+    "quarantined", "receiver", "session", "version",
 ]  # fmt: skip
 MOST = 200  # names that are offered at once
 BUSY_SECONDS = 0.2  # somebody waits at a prompt
 LARGEST_SETTINGS = 1024 * 1024
+LARGEST_ANSWER = 4 * 1024 * 1024
 MONTHS = 36
 PLAIN = re.compile(r"[\w./@%+,=~-]+")  # nothing here is special to a shell, and a colon would split a word in bash
 LAST = "\U0010ffff"
+_NO_ANSWER = (OSError, ValueError, TypeError, KeyError)
 _QUERIES = MappingProxyType(
     {
         "client": "SELECT name, '' FROM clients ORDER BY name",
@@ -124,9 +129,30 @@ def _months(folder: DataFolder, kind: str, _params: Mapping[str, Any], _incomple
         month = (month - timedelta(days=1)).replace(day=1)
 
 
-def _quarantined(folder: DataFolder, _kind: str, _params: Mapping[str, Any], _incomplete: str) -> Iterator[tuple[str, str]]:
+def _quarantined(folder: DataFolder, _kind: str, _params: Mapping[str, Any], incomplete: str) -> Iterator[tuple[str, str]]:
+    """The newest first: ids begin with the time. Sealed papers lie in folders by the end of their ids, those that could not be sealed above them."""
     for home in sorted(folder.quarantine.iterdir()):
-        yield from ((path.stem, home.name) for path in sorted(home.glob("*.age"), reverse=True)[:MOST])
+        names = (name for top in os.scandir(home) for name in ([top.name] if top.name.endswith(".damaged") else _entries(top.path)))
+        found = (name.partition(".")[0] for name in names if name.startswith(incomplete) and name.endswith((".age", ".damaged")))
+        yield from ((paper, home.name) for paper in nlargest(MOST, found))
+
+
+def _entries(folder: str) -> list[str]:
+    with suppress(NotADirectoryError):
+        return os.listdir(folder)
+    return []
+
+
+def _sessions(folder: DataFolder, _kind: str, _params: Mapping[str, Any], _incomplete: str) -> Iterator[tuple[str, str]]:
+    """Who is logged in, asked of each process of the gateway; one that does not answer at once is passed over (gateway/sftp/workers/control.py)."""
+    run = os.open(folder.run, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # a socket's address has room for 108 bytes; gone with this process
+    for path in sorted(folder.run.glob("gateway-*.sock")):
+        with suppress(*_NO_ANSWER), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+            asking.settimeout(BUSY_SECONDS)
+            asking.connect(f"/proc/self/fd/{run}/{path.name}")
+            asking.sendall(b'{"op": "list"}\n')
+            answer = json.loads(asking.makefile("rb").readline(LARGEST_ANSWER))
+            yield from ((one["id"], f"{one['person']} from {one['address']}") for one in answer["logins"])
 
 
 def _incidents(folder: DataFolder, _kind: str, _params: Mapping[str, Any], _incomplete: str) -> Found:
@@ -157,6 +183,7 @@ _FINDERS: Mapping[str, Callable[[DataFolder, str, Mapping[str, Any], str], Found
         "month": _months,
         "quarantined": _quarantined,
         "incident": _incidents,
+        "session": _sessions,
         "address": _addresses,
         "copy": _in_settings,
         "receiver": _in_settings,

@@ -14,6 +14,7 @@ from config.folder import DataFolder
 from config.loading import open_installation
 from config.roles import role_state, starter
 from gateway.commands.operators import operator
+from gateway.completing import named
 from gateway.sftp.workers.control import ask_all
 
 
@@ -42,7 +43,7 @@ def list_(data: Path | None, as_json: bool) -> None:
 
 
 @sessions.command()
-@click.argument("login", metavar="ID")
+@click.argument("login", metavar="ID", shell_complete=named("session"))
 @data_option
 @json_option
 def kill(login: str, data: Path | None, as_json: bool) -> None:

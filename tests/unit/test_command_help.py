@@ -19,7 +19,8 @@ from config.folder import DataFolder
 from config.grammar import built
 from gateway.catalog import Catalog
 from gateway.completing import named
-from gateway.store import SealedPaper
+from gateway.ingest.aside import aside_path
+from gateway.store import SealedPaper, Vault
 from nightsafe import COMMANDS, cli
 from tests.integration.catalog_rows import accepted_row
 
@@ -161,11 +162,13 @@ def test_what_lies_in_the_data_folder_is_completed(tmp_path: Path, monkeypatch: 
     assert f"{datetime.now(UTC):%Y-%m-01}" in offered("audit", "export", "--from", "")
     assert offered("person", "add", "zoe", "--staff", "acme,") == ["acme,zeta"]
     (folder.evidence / "incidents" / "12").mkdir(parents=True)
-    (folder.quarantine / "acme").mkdir(parents=True)
-    (folder.quarantine / "acme" / f"{7:032x}.age").touch()
+    sealed = [Vault(folder.quarantine).path("acme", f"{number:032x}") for number in (7, 8)]
+    for path in (*sealed, aside_path(folder.quarantine, "acme", f"{9:032x}")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     folder.settings.write_text('[copies.cellar]\nurl = "x"\n[notify.events]\nops = ["drill.*"]\n')
     assert offered("incident", "show", "") == ["12"]
-    assert offered("quarantine", "show", "") == [f"{7:032x}"]
+    assert offered("quarantine", "show", "") == [f"{number:032x}" for number in (9, 8, 7)]
     assert offered("backup", "copy", "") == offered("restore", "acme", "--from", "") == ["cellar"]
     assert offered("notify", "test", "") == ["ops"]
     folder.settings.write_text("no = [settings")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import BashComplete
 
 from config.folder import DataFolder
+from config.grammar import built
+from gateway import completing
+from gateway.completing import named
 from gateway.sftp.workers.control import EVERYTHING, Control, ask_all
 
 LIST: dict[str, Any] = {"op": "list"}
@@ -55,3 +60,31 @@ def test_the_page_may_look_alone(tmp_path: Path) -> None:
 
 def test_nobody_else_is_answered(tmp_path: Path) -> None:
     assert asked(tmp_path, {}) == ([], [], [])
+
+
+def test_the_tab_key_offers_who_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one process that went away without a word, and one that answers nonsense."""
+    monkeypatch.setattr(completing, "BUSY_SECONDS", 60.0)
+    folder = DataFolder(tmp_path)
+
+    def offered() -> list[tuple[Any, str | None]]:
+        command = ["sessions", "kill", "--data", str(tmp_path)]
+        found = BashComplete(built(named), {}, "nightsafe", "_NIGHTSAFE_COMPLETE").get_completions(command, "")
+        return [(item.value, item.help) for item in found]
+
+    async def converse() -> list[tuple[Any, str | None]]:
+        one = {"id": "1f0c9a2b77d4", "person": "acme", "address": "192.0.2.7"}
+        controls = [Control(folder.gateway_socket(number), lambda found=found: found, lambda *_: True) for number, found in ((1, [one]), (2, ["no"]))]
+        for control in controls:
+            await control.start()
+        try:
+            return await asyncio.to_thread(offered)
+        finally:
+            for control in controls:
+                control.close()
+
+    folder.run.mkdir()
+    assert offered() == []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(str(folder.gateway_socket(3)))
+    assert asyncio.run(converse()) == [("1f0c9a2b77d4", "acme from 192.0.2.7")]
