@@ -22,6 +22,7 @@ from backup.web.visits import Visits
 from config.console import human_bytes
 from config.errors import NightsafeError
 from config.loading import Installation
+from config.words import noun
 
 LOGIN_HOURS = 12
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -56,7 +57,7 @@ def make_application(installation: Installation, token: str | None, visits: Visi
     )
     app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(__file__).parent / "templates"), FileSystemLoader(TEMPLATES)])
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when, ago=_ago)
+    app.jinja_env.filters.update(size=human_bytes, noun=noun, span=human_seconds, shown=shown, when=_when, ago=_ago)
     app.jinja_env.globals.update(WORDS=WORDS, evidence_names=facts.evidence_names, root=str(installation.folder.root), asks=token is not None)
     _guard(app, installation, token, visits)
     _add_pages(app, installation, visits)
@@ -118,8 +119,8 @@ def _add_pages(app: Flask, installation: Installation, visits: Visits) -> None:
 
         def show() -> str:
             moment, found = reading.now()
-            if isinstance(found, list) and name == "quarantine":
-                visits.looked_at_quarantine(str(request.remote_addr), len(found))
+            if isinstance(found, facts.Refused):
+                visits.looked_at_quarantine(str(request.remote_addr), len(found.papers))
             return render_template(template, page=name, now=moment, found=found)
 
         app.add_url_rule(path, name, show)

@@ -16,7 +16,7 @@ from backup.status.overview import overview
 from backup.web.months import Month, by_month
 from config.loading import Installation
 from gateway.catalog import Catalog, Paper, Run
-from gateway.catalog.rows import RunKind
+from gateway.catalog.rows import DELETED, RunKind
 from gateway.catalog.search import Search
 from gateway.sftp.workers.control import ask_all
 
@@ -95,10 +95,19 @@ def read_backups(installation: Installation) -> Backups:
     return Backups(runs, drawn, list(by_month([*backups, *drills]))[:MOST_MONTHS])
 
 
-def read_quarantine(installation: Installation) -> list[Paper]:
-    """The newest refused papers. Raises CatalogError."""
+@dataclass(frozen=True)
+class Refused:
+    """The newest refused papers that nobody has decided about, and how many there are in all."""
+
+    papers: list[Paper]
+    count: int
+
+
+def read_quarantine(installation: Installation) -> Refused:
+    """Raises CatalogError."""
     with Catalog.open(installation.folder.catalog) as catalog:
-        return catalog.find(Search(state="refused"), MOST_QUARANTINED)
+        count, _ = catalog.count_papers(state="refused", without_code=DELETED)
+        return Refused(catalog.find(Search(state="refused", without_code=DELETED), MOST_QUARANTINED) if count else [], count)
 
 
 def read_sessions(installation: Installation) -> list[dict[str, Any]] | None:

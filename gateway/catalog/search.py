@@ -41,6 +41,7 @@ class Search:
 
     `name`: a piece of the path, or, with * and ?, the whole name (the whole path when it begins with /); case does not count.
     `since` is counted in, `until` is not, by time of receipt. `ending` is a name's extension, without its dot. `sha256` in hex, whole.
+    A verdict with the code `without_code` is left out.
     """
 
     client: str | None = None
@@ -53,6 +54,7 @@ class Search:
     ending: str | None = None
     person: str | None = None
     state: Verdict | None = None
+    without_code: str | None = None
 
 
 class SearchQueries:
@@ -162,4 +164,6 @@ def _conditions(wanted: Search) -> list[ColumnElement[bool]]:
         (papers.person, wanted.person),
         (papers.state, wanted.state),
     )
+    if wanted.without_code is not None:
+        found.append(papers.code != wanted.without_code)
     return found + [column == value for column, value in exact if value is not None]

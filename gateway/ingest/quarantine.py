@@ -29,6 +29,7 @@ from gateway.store.ids import is_paper_id
 from gateway.store.vault import SUFFIX as SEALED
 
 PIECE_BYTES = 1024 * 1024
+AT_ONCE = 500  # papers that are looked up together
 RELEASED = "released"  # code of a verdict
 
 Kind = Literal["sealed", "damaged", "gone"]
@@ -60,10 +61,13 @@ class Quarantine:
         """What lies there, by client and time of arrival."""
         found = [(name, paper, path) for name, paper, path in self._sealed.papers()]
         found += [(path.parent.name, path.stem, path) for path in self._root.glob(f"*/*{SUFFIX}")]
-        for name, paper, path in sorted(found):
-            if client in (None, name):
+        found = sorted(one for one in found if client in (None, one[0]))
+        for start in range(0, len(found), AT_ONCE):
+            portion = found[start : start + AT_ONCE]
+            rows = self._catalog.known(paper for _, paper, _ in portion)
+            for name, paper, path in portion:
                 with suppress(FileNotFoundError):
-                    yield Quarantined(paper, name, _kind(path), path.stat().st_size, self._catalog.paper(paper))
+                    yield Quarantined(paper, name, _kind(path), path.stat().st_size, rows.get(paper))
 
     def paper(self, paper: str) -> Quarantined:
         """One refused paper. Raises UsageError when there is none of this id."""

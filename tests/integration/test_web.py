@@ -124,11 +124,31 @@ def test_what_is_shown(installation: Installation, client: FlaskClient) -> None:
 def test_names_from_hell_are_harmless(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     papers = [paper for paper in _papers(installation) if paper.path.endswith(".txt") and "script" in paper.path]
     assert papers
-    monkeypatch.setattr(facts, "read_quarantine", lambda _: papers)
+    monkeypatch.setattr(facts, "read_quarantine", lambda _: facts.Refused(papers, len(papers)))
     text = make_application(installation, None).test_client().get("/quarantine").text
     assert "<script" not in text
     assert "\u202e" not in text
     assert "&lt;script src=x&gt;\\u202e.txt" in text
+
+
+def test_a_full_quarantine_is_no_huge_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest are shown, all that wait are counted, and what a person deleted is neither."""
+    monkeypatch.setattr(facts, "MOST_QUARANTINED", 3)
+    world = World(tmp_path)
+    papers = [world.land(f"{number}.txt", b"x") for number in range(6)]
+    world.ingest()
+    page = make_application(open_installation(world.folder.root), None).test_client()
+    monkeypatch.setattr("backup.web.readings.SHORTEST", 0.0)
+    monkeypatch.setattr("backup.web.readings.SHARE", 0)
+    assert "It is empty" in page.get("/quarantine").text
+    for number, paper in enumerate(papers):
+        world.catalog.change_verdict(paper, "refused", "A virus was found.", "deleted" if number == 5 else "virus")
+    text = page.get("/quarantine").text
+    assert re.findall(r"/inbox/(\d).txt", text) == ["4", "3", "2"]
+    assert "The newest 3 of 5. All of them: <code>nightsafe quarantine list</code>" in text
+    for paper in papers:
+        world.catalog.change_verdict(paper, "refused", "It was deleted.", "deleted")
+    assert "It is empty" in page.get("/quarantine").text
 
 
 def _papers(installation: Installation) -> list[Any]:
@@ -218,7 +238,7 @@ def test_a_token_is_asked_for(installation: Installation) -> None:
 
 def test_visitors_leave_their_lines(installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     papers = _papers(installation)
-    monkeypatch.setattr(facts, "read_quarantine", lambda _: papers)
+    monkeypatch.setattr(facts, "read_quarantine", lambda _: facts.Refused(papers, len(papers)))
     clock = [0.0]
     with contextlib.closing(Visits(tmp_path / "audit", clock=lambda: clock[0])) as visits:
         app = make_application(installation, TOKEN, visits)
