@@ -34,6 +34,7 @@ from config.console import Progress, Silent
 from config.errors import NightsafeError, OutOfReach
 from config.files import make_folder
 from config.loading import Installation
+from config.words import counted
 from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -211,7 +212,7 @@ def _dump(catalog: Catalog, target: Path) -> dict[str, Any]:
 
 def _save(restic: Restic, sources: list[str], root: Path, progress: Progress, **means: Any) -> BackupResult:
     def report(status: Status) -> None:
-        progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {status.total_files} files")
+        progress.update(status.bytes_done, status.total_bytes, f"{status.files_done} of {counted(status.total_files, 'file')}")
 
     excused = partial(plan.is_excused, root=root)
     done = restic.backup(sources, cwd=root, excludes=plan.excludes(root), excused=excused, on_status=report, **means)

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from config.words import counted
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as datetime counts them, from 0
 CRON_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")  # as cron does; 7 is Sunday, too
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -37,7 +39,7 @@ def cron_fields(text: str) -> list[str]:
     """
     fields = text.split()
     if len(fields) != 5:
-        raise ValueError(f"it has {len(fields)} fields, not five")
+        raise ValueError(f"it has {counted(len(fields), 'field')}, not five")
     fields[4] = _weekdays(fields[4])
     return fields
 

@@ -24,6 +24,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from config.words import counted, noun
+
 ROOT = Path(__file__).resolve().parent.parent
 CLIENT = "demo"
 BIG_BYTES = 64 * 1024 * 1024
@@ -205,7 +207,7 @@ def _main_job(place: Place, given: Path | None, sftp: dict[str, Any], console: C
         raise QuickstartError(f"{papers} holds no files")
     size = sum(path.stat().st_size for path in files)
     before = _nightsafe(place, "client", "show", CLIENT)["papers"]
-    console.print(f"Depositing {len(files)} papers ({size / 2**20:.0f} MiB) over SFTP …")
+    console.print(f"Depositing {counted(len(files), 'paper')} ({size / 2**20:.0f} MiB) over SFTP …")
     started = time.monotonic()
     _sftp(place, sftp, f'put -r "{_quoted(papers.resolve())}" inbox/')
     deposited = time.monotonic() - started
@@ -277,7 +279,8 @@ def _await_papers(place: Place, count: int) -> None:
     deadline = time.monotonic() + RECEIPT_SECONDS
     while (there := _nightsafe(place, "client", "show", CLIENT)["papers"]) < count:
         if time.monotonic() > deadline:
-            raise QuickstartError(f"only {there} of {count} papers were sealed after {RECEIPT_SECONDS} seconds; see {place.log}")
+            sealed = f"{there} of {counted(count, 'paper')} {noun(there, 'was', 'were')} sealed"
+            raise QuickstartError(f"only {sealed} after {RECEIPT_SECONDS} seconds; see {place.log}")
         time.sleep(1)
 
 
@@ -292,7 +295,7 @@ def _check_receipts(place: Place, sftp: dict[str, Any], count: int) -> int:
         if len(found) >= count and all(path.with_name(path.name + ".sig").exists() for path in found):
             break
         if time.monotonic() > deadline:
-            raise QuickstartError(f"only {len(found)} of {count} receipts came; see {place.log}")
+            raise QuickstartError(f"only {len(found)} of {counted(count, 'receipt')} came; see {place.log}")
         time.sleep(0.3)
     signers = place.data / "keys" / "allowed_signers"
     for receipt in found[-count:]:
@@ -311,7 +314,7 @@ def _print_summary(console: Console, place: Place, server: dict[str, Any], summa
         ("papers", f"{summary['papers']} deposited over SFTP, {summary['bytes']:,} bytes in {summary['seconds']:.1f} s ({rate:.0f} MiB/s)"),
         ("receipts", f"{summary['receipts']} fetched over SFTP, every signature checked with ssh-keygen"),
         ("snapshot", f"{backup['snapshot'][:8]} (keys {backup['keys_snapshot'][:8]}) in {server['s3']['endpoint'] if server['s3'] else 'your S3'}"),
-        ("drill", f"{drill['state']}: {drill['detail']['drawn']} of {drill['detail']['of']} papers restored, decrypted, compared"),
+        ("drill", f"{drill['state']}: {drill['detail']['drawn']} of {counted(drill['detail']['of'], 'paper')} restored, decrypted, compared"),
         ("recovery time", f"{drill['detail']['recovery_seconds']:.1f} s"),
         ("evidence", drill["detail"]["evidence"]),
         ("virus scan", "off"),

@@ -13,6 +13,7 @@ from config.cli import data_option, json_option
 from config.console import emit, say
 from config.errors import Exit
 from config.loading import open_installation
+from config.words import counted
 
 MARKS = {"bad": "BAD    ", "warning": "warning", "note": "note   ", "good": "ok     "}
 COLOURS = {"bad": "red", "warning": "yellow", "note": "cyan", "good": "green"}
@@ -34,8 +35,8 @@ def doctor(everything: bool, data: Path | None, as_json: bool) -> int:
         emit([finding.as_dict() for finding in found], as_json)
     else:
         _print([finding for finding in found if everything or finding.severity != "good"])
-        counted = {severity: sum(finding.severity == severity for finding in found) for severity in MARKS}
-        say(f"{counted['bad']} bad, {counted['warning']} warnings, {counted['note']} notes, {counted['good']} good")
+        counts = {severity: sum(finding.severity == severity for finding in found) for severity in MARKS}
+        say(f"{counts['bad']} bad, {counted(counts['warning'], 'warning')}, {counted(counts['note'], 'note')}, {counts['good']} good")
     return Exit.BAD if any(finding.severity == "bad" for finding in found) else Exit.DONE
 
 

@@ -26,6 +26,7 @@ from config.console import human_bytes
 from config.errors import OutOfReach
 from config.files import make_folder, write_whole
 from config.folder import DataFolder
+from config.words import noun
 from gateway.audit.signatures import DESTRUCTION, SigningKey, sign
 from gateway.catalog import Client, Destruction, Paper
 
@@ -116,5 +117,5 @@ def _page(values: Mapping[str, Any], name: str) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(size=human_bytes, shown=shown)
+    environment.filters.update(size=human_bytes, noun=noun, shown=shown)
     return environment.get_template("certificate.html").render(c=values, name=name, papers=values["papers"][:PAGE_PAPERS])

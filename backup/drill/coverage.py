@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from config.words import all_of
+from config.words import all_of, counted, noun
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Coverage:
         if self.oldest_at is None:
             return f"{all_of(self.papers, 'paper was', 'papers were')} proven to come back at least once."
         waits = f"the oldest that never was drilled is of {self.oldest_at:%Y-%m-%d}"
-        return f"{self.proven} of {self.papers} papers ({self.percent:g} %) were proven to come back at least once; {waits}."
+        share = f"{self.proven} of {counted(self.papers, 'paper')} ({self.percent:g} %) {noun(self.proven, 'was', 'were')}"
+        return f"{share} proven to come back at least once; {waits}."
 
     def values(self) -> dict[str, Any]:
         """As JSON values."""

@@ -12,6 +12,7 @@ from backup.report.trends import charts
 from backup.status.line import human_seconds
 from config.console import human_bytes
 from config.printable import printable
+from config.words import noun
 
 WORDS = {
     "passed": ("✓", "Passed", "What was restored from the backup is what arrived."),
@@ -53,7 +54,7 @@ def render_client(evidence: Mapping[str, Any], name: str) -> str:
 
 def _environment() -> Environment:
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(size=human_bytes, span=human_seconds, shown=shown, when=_when)
+    environment.filters.update(size=human_bytes, noun=noun, span=human_seconds, shown=shown, when=_when)
     return environment
 
 

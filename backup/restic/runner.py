@@ -23,6 +23,7 @@ from backup.processes import Tail, bytes_moved, memory_file, stop, tied_to_us
 from backup.restic.errors import DiskFull, Interrupted, TimedOut
 from backup.restic.messages import MAX_LINE_BYTES
 from config.errors import OutOfReach
+from config.words import counted
 
 _INHERITED = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "TZ")
 _LOOK_SECONDS = 0.5  # how often limits are checked
@@ -201,7 +202,7 @@ class _Watch:
             raise Interrupted(f"{self._doing}: stopped, because this program was asked to stop", "", self._tail.text)
         if now - self._started > self._limits.total_seconds:
             raise TimedOut(
-                f"{self._doing}: restic was stopped after {self._limits.total_seconds:.0f} seconds",
+                f"{self._doing}: restic was stopped after {counted(round(self._limits.total_seconds), 'second')}",
                 "raise backup.timeout_seconds, or look at what is slow",
                 self._tail.text,
             )
@@ -210,7 +211,7 @@ class _Watch:
             self._moved, self._moved_at = (moved or 0) - self._heard, now
         if now - self._moved_at > self._limits.stall_seconds:
             raise TimedOut(
-                f"{self._doing}: nothing moved for {self._limits.stall_seconds:.0f} seconds; the S3 service does not answer",
+                f"{self._doing}: nothing moved for {counted(round(self._limits.stall_seconds), 'second')}; the S3 service does not answer",
                 "check the endpoint in the settings and the network, then try again",
                 self._tail.text,
             )

@@ -170,9 +170,9 @@ def disk(installation: Installation) -> Line:
     if free < reserve:
         return Line("disk", "red", f"{text}, less than the reserve of {human_bytes(reserve)}: uploads are refused", FREE_SPACE)
     if lacks_inodes(space):
-        return Line("disk", "red", f"{text}, but only {space.f_favail} inodes: uploads are refused", MORE_INODES)
+        return Line("disk", "red", f"{text}, but only {counted(space.f_favail, 'inode')}: uploads are refused", MORE_INODES)
     if space.f_favail < space.f_files * FEW_INODES:
-        return Line("disk", "yellow", f"{text}, and {space.f_favail} inodes of {space.f_files}", MORE_INODES)
+        return Line("disk", "yellow", f"{text}, and {counted(space.f_favail, 'inode')} of {space.f_files}", MORE_INODES)
     if free < 4 * reserve:
         return Line("disk", "yellow", f"{text}; uploads are refused below {human_bytes(reserve)}", FREE_SPACE)
     return Line("disk", "green", text)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from backup.restic import Snapshot
 from config.settings import ForgetSettings
+from config.words import counted
 from gateway.catalog import Run
 
 CLOCK_SLACK = timedelta(minutes=5)
@@ -98,6 +99,6 @@ def _anomalies(backups: Sequence[Run], policy: ForgetSettings, since: datetime) 
         if had and papers < had * (1 - policy.most_papers_gone_percent / 100):
             yield f"papers went en masse before {at}: {had} became {papers}"
         if was and size < was * (1 - policy.most_shrinkage_percent / 100):
-            yield f"the data shrank before {at}: {was} bytes became {size}"
+            yield f"the data shrank before {at}: {counted(was, 'byte')} became {size}"
         if was >= policy.changes_from_bytes and run.detail.get("added_bytes", 0) > was * policy.most_change_percent / 100:
-            yield f"much changed before {at}: {run.detail.get('added_bytes', 0)} bytes were new, of {was}"
+            yield f"much changed before {at}: {counted(run.detail.get('added_bytes', 0), 'byte was', 'bytes were')} new, of {was}"

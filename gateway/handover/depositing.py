@@ -15,6 +15,7 @@ from pathlib import Path
 
 from config.errors import OutOfReach, UsageError
 from config.folder import DataFolder
+from config.words import counted
 from gateway.jail import Pointer, Refused, Tree, VirtualPath
 from gateway.jail.paths import INBOX, OUTBOX
 from gateway.store import Arrival, Spool
@@ -101,7 +102,7 @@ def make_way(tree: Tree, path: VirtualPath) -> None:
 def _check_room(folder: DataFolder, size: int) -> None:
     space = os.statvfs(folder.spool_partial)
     if size * 2 > space.f_bavail * space.f_frsize:  # once in the spool, once in the vault
-        raise OutOfReach(f"the disk of the data folder has no room for {size} bytes", "make space, then put it again")
+        raise OutOfReach(f"the disk of the data folder has no room for {counted(size, 'byte')}", "make space, then put it again")
 
 
 def _open(path: Path) -> tuple[int, os.stat_result]:

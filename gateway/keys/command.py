@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from config.errors import OutOfReach, SettingsError
+from config.words import counted
 from gateway.age import Identity
 from gateway.keys.identities import parse_identity
 from gateway.keys.master import MAX_BYTES, not_ours
@@ -81,5 +82,6 @@ class MasterCommand:
 
     def _late(self) -> OutOfReach:
         return OutOfReach(
-            f"the command '{self._words[0]}' did not end within {self._seconds:.0f} seconds", "does it ask for something? see keys.master_command"
+            f"the command '{self._words[0]}' did not end within {counted(round(self._seconds), 'second')}",
+            "does it ask for something? see keys.master_command",
         )

@@ -21,7 +21,7 @@ from config.hiding import HIDDEN, hide_secrets
 from config.loading import line_of, open_installation, parse_settings
 from config.section import Section
 from config.settings import CopySettings, Settings
-from config.words import all_of, counted
+from config.words import all_of, counted, noun
 
 FAULTY = """\
 [gateway]
@@ -174,4 +174,5 @@ def test_the_environment_knows_no_types_and_is_read_by_the_key() -> None:
 def test_counts_are_written_as_people_do() -> None:
     assert (counted(0, "paper"), counted(1, "paper"), counted(2, "paper")) == ("0 papers", "1 paper", "2 papers")
     assert (counted(1, "entry is", "entries are"), counted(2, "entry is", "entries are")) == ("1 entry is", "2 entries are")
+    assert (noun(0, "paper"), noun(1, "paper"), noun(1, "was", "were"), noun(2, "was", "were")) == ("papers", "paper", "was", "were")
     assert (all_of(1, "paper was", "papers were"), all_of(3, "paper was", "papers were")) == ("The only paper was", "All 3 papers were")

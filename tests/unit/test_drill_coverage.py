@@ -53,6 +53,9 @@ def test_what_the_snapshot_cannot_have_yet_is_not_expected(ledger: Ledger) -> No
 
 def test_all_and_none() -> None:
     assert Coverage(1, 1).text == "The only paper was proven to come back at least once."
+    one = Coverage(1, 0, "a" * 32, NOON).text
+    assert one == "0 of 1 paper (0 %) were proven to come back at least once; the oldest that never was drilled is of 2026-05-04."
+    assert Coverage(2, 1, "a" * 32, NOON).text.startswith("1 of 2 papers (50 %) was proven")
     assert Coverage(0, 0).text == "There are no papers yet."
 
 

@@ -103,7 +103,7 @@ def test_a_lock_of_somebody_else(script: Callable[[str], Path], tmp_path: Path) 
 def test_the_total_time_is_limited_and_sigint_comes_first(script: Callable[[str], Path], tmp_path: Path) -> None:
     program = script(f"trap 'echo interrupted > {tmp_path}/seen; exit 130' INT\ntouch {tmp_path}/ready\nwhile :; do sleep 0.05; done")
     for seconds in BUSY:
-        with pytest.raises(TimedOut, match=f"after {seconds} seconds"):
+        with pytest.raises(TimedOut, match=f"after {seconds} second"):
             runner(program, tmp_path, Limits(seconds, 600)).run([], Secrets(b""), lambda line: True)
         if (tmp_path / "ready").exists():
             break

@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 
 import pyzipper
 
+from config.words import counted
 from gateway.ingest.checks.zip_end import IN_DIRECTORY, LARGE_BYTES, TAIL_BYTES, directory_of, end_in, is_ambiguous, is_zip
 
 PIECE_BYTES = 256 * 1024
@@ -81,12 +82,12 @@ class _Budget:
     def take_bytes(self, count: int) -> None:
         self._bytes -= count
         if self._bytes < 0:
-            raise _Found("archive-too-large", f"it unpacks to more than {self.limits.largest_bytes} bytes")
+            raise _Found("archive-too-large", f"it unpacks to more than {counted(self.limits.largest_bytes, 'byte')}")
 
     def take_entries(self, count: int) -> None:
         self.entries -= count
         if self.entries < 0:
-            raise _Found("archive-too-many", f"it has more than {self.limits.entries} entries")
+            raise _Found("archive-too-many", f"it has more than {counted(self.limits.entries, 'entry', 'entries')}")
 
 
 def look_into(
@@ -213,7 +214,7 @@ class _Looker:
 
     def _keep(self, inner: io.BytesIO, piece: bytes) -> None:
         if inner.tell() + len(piece) > self._budget.limits.inner_bytes:
-            raise _Found("archive-too-large", f"an archive inside of it is larger than {self._budget.limits.inner_bytes} bytes")
+            raise _Found("archive-too-large", f"an archive inside of it is larger than {counted(self._budget.limits.inner_bytes, 'byte')}")
         inner.write(piece)
 
 
@@ -262,7 +263,7 @@ def _check_directory(file: BinaryIO, size: int, budget: _Budget) -> None:
     if directory.told != directory.start and file.read(len(IN_DIRECTORY)) == IN_DIRECTORY:
         raise _Found("archive-damaged", "it has two directories, and readers differ about which one counts")
     if directory.count > budget.entries or directory.size > (budget.entries + 16) * DIRECTORY_BYTES:
-        raise _Found("archive-too-many", f"it has more than {budget.limits.entries} entries, or very long names")
+        raise _Found("archive-too-many", f"it has more than {counted(budget.limits.entries, 'entry', 'entries')}, or very long names")
 
 
 def _check_overlap(file: BinaryIO, entries: Sequence[pyzipper.ZipInfo], directory: int) -> None:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from config.checks import ScanSettings
+from config.words import counted
 from gateway.ingest.checks.clamd_config import config_faults
 from gateway.ingest.checks.scanner import Outcome, Readiness, ScanResult, finds_probe
 
@@ -154,7 +155,7 @@ def age_fault(engine: str, hours: float, now: datetime) -> str:
     except ValueError:
         return "clamd does not tell how old its signatures are: does freshclam run? (scan.signatures_hours = 0 does not ask)"
     age = (now - made).total_seconds() / 3600
-    return f"clamd's signatures are {age:.0f} hours old; the limit is {hours:.0f}: does freshclam run?" if age > hours else ""
+    return f"clamd's signatures are {counted(round(age), 'hour')} old; the limit is {hours:.0f}: does freshclam run?" if age > hours else ""
 
 
 def _too_deep() -> bytes:

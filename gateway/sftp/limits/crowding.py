@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from config.words import counted
 from gateway.jail import Refused, VirtualPath
 
 MOST_FOLDERS = 256  # of one client whose number is kept
@@ -45,7 +46,7 @@ class Crowding:
         """Raise Refused when there is no place for one more name beside `path`, as far as is known."""
         names, _ = self._known.get(path.parts[:-1], (0, 0.0))
         if names >= self._most():
-            raise Refused("failure", f"this folder holds {names} names, and may hold no more; make another folder, or remove some")
+            raise Refused("failure", f"this folder holds {counted(names, 'name')}, and may hold no more; make another folder, or remove some")
 
     def add(self, path: VirtualPath, more: int = 1) -> None:
         """The name has come, or (-1) gone."""
