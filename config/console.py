@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from config.errors import NightsafeError
 from config.printable import json_line, printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def human_bytes(count: int) -> str:
@@ -34,7 +37,7 @@ def say(line: str = "") -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on a terminal; tab-separated lines without a heading elsewhere."""
+    """A table on a terminal, or labelled values where that is too narrow for whole words; tab-separated lines without a heading elsewhere."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cells:
@@ -43,12 +46,54 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, highlight=False)
+    widths = _widths(columns, cells, console.width - 3 * len(columns) - 1)
+    if widths is None:
+        console.print(title, style="italic")
+        for row in cells:
+            console.print(_labelled(columns, row, console.width), soft_wrap=True)
+        return
     drawn = Table(title=title, title_justify="left")
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    for column, width in zip(columns, widths, strict=True):
+        drawn.add_column(column, width=width)
     for row in cells:
         drawn.add_row(*row)
-    Console(markup=False, highlight=False).print(drawn)
+    console.print(drawn)
+
+
+def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """How wide each column is when no word is broken, since ids and times are there to be copied; None when there is not enough room."""
+    from rich.cells import cell_len
+
+    texts = [[name, *(row[number] for row in cells)] for number, name in enumerate(columns)]
+    widths = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in texts]
+    wanted = [max(cell_len(text) for text in column) for column in texts]
+    spare = room - sum(widths)
+    if spare < 0:
+        return None
+    while spare and (short := [number for number, width in enumerate(widths) if width < wanted[number]]):
+        widths[min(short, key=widths.__getitem__)] += 1
+        spare -= 1
+    return widths
+
+
+def _labelled(columns: Sequence[str], row: Sequence[str], width: int) -> Text:
+    """One row as `name: value` pairs, as many in a line as go in whole; empty cells are left out."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    shown, used = Text(), 0
+    for name, value in zip(columns, row, strict=True):
+        if not value:
+            continue
+        needs = cell_len(f"{name}: {value}")
+        if used and used + 2 + needs > width:
+            shown.append("\n")
+            used = 0
+        lead = "" if not shown else "  "
+        shown.append(f"{lead}{name}: ", style="dim").append(value)
+        used += len(lead) + needs
+    return shown
 
 
 def facts(values: Mapping[str, object]) -> None:
