@@ -16,7 +16,7 @@ COMMANDS = {
     "doctor": ("backup.commands.doctor:doctor", "What should be mended: each finding with why and how."),
     "config": ("gateway.commands.settings:config", "The settings: check, show, schema."),
     "client": ("gateway.commands.client:client", "Clients: add, list, show, edit, suspend, resume, destroy."),
-    "person": ("gateway.commands.person:person", "People who may log in: add, list, show, edit, suspend, resume, off-board."),
+    "person": ("gateway.commands.person:person", "People who may log in: add, list, show, sheet, edit, suspend, resume, off-board."),
     "ca": ("gateway.commands.ca:ca", "Certificates for logins: show, sign, list, revoke."),
     "access-review": ("gateway.commands.access_review:access_review", "Who can reach what, and what changed since the last review: done."),
     "incident": ("gateway.commands.incident:incident", "Incidents: open (freeze at once), collect, list, show, close."),

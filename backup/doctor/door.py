@@ -37,7 +37,7 @@ def check_algorithms(installation: Installation) -> Iterator[Finding]:
     if warned:
         yield Finding(
             "note", "algorithms", f"ssh-audit warns of: {named(warned)}", "older clients need them: docs/reference/algorithms.md says which",
-            f"{setting('gateway', 'algorithms', 'strict')}; when all clients are of today; then {restart(installation.folder, 'gateway')}",
+            f"{setting('gateway', 'algorithms', 'strict')}; once all clients are up to date; then {restart(installation.folder, 'gateway')}",
         )  # fmt: skip
     if not failing and not warned:
         yield Finding("good", "algorithms", "ssh-audit has nothing to say")

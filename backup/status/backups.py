@@ -120,7 +120,8 @@ def _ended(runs: Sequence[Run]) -> list[Run]:
 def _backup_faults(ended: list[Run], saved: Run | None, now: datetime, limit: timedelta) -> list[str]:
     faults = []
     if ended and ended[0].state != "passed":
-        faults.append(f"the newest backup ended {ended[0].state}: {ended[0].detail.get('error', 'cause unknown')}")
+        how = "failed" if ended[0].state == "failed" else f"ended {ended[0].state}"
+        faults.append(f"the newest backup {how}: {ended[0].detail.get('error', 'cause unknown')}")
     if saved is None:
         faults.append("there is no backup yet")
     elif now - saved.started_at > limit:

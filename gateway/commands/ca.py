@@ -24,6 +24,7 @@ from gateway.catalog.networks import parse_networks
 from gateway.catalog.sshkeys import fingerprint
 from gateway.commands.logins import read_public_key
 from gateway.commands.operators import operator
+from gateway.commands.times import moment
 from gateway.completing import named
 from gateway.keys.certificates import Certified, sign_certificate
 from gateway.keys.keyring import USER_CA, Keyring
@@ -127,7 +128,7 @@ def sign(person: str, public_key: Path, valid: timedelta, networks: str, key_id:
     elif out is None:
         sys.stdout.write(f"{line}\n")
     else:
-        say(f"Certificate {issued.serial} for {person} until {issued.valid_before.isoformat()} is in {out}.")
+        say(f"Certificate {issued.serial} for {person} until {moment(issued.valid_before)} is in {out}.")
 
 
 @ca.command("list")
@@ -145,7 +146,7 @@ def list_(person: str | None, data: Path | None, as_json: bool) -> None:
         emit([{**_facts(one), "person": one.person, "revoked": one.revoked} for one in found], as_json)
         return
     now = datetime.now(UTC)
-    rows = [(one.serial, one.person, one.key_id, one.fingerprint, one.valid_before.isoformat(), _state(one, now)) for one in found]
+    rows = [(one.serial, one.person, one.key_id, one.fingerprint, moment(one.valid_before), _state(one, now)) for one in found]
     table("Certificates", ("serial", "person", "id", "key", "until", "state"), rows)
     if not found:
         say("no certificates were signed; see: nightsafe ca sign --help")

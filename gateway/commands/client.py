@@ -26,6 +26,7 @@ from gateway.commands.client_keys import NewKeys, custody_options, key_facts, ma
 from gateway.commands.limits import limit_changes, limit_facts, limit_options, of_limit
 from gateway.commands.logins import facts_added, person_facts, read_public_keys
 from gateway.commands.operators import operator
+from gateway.commands.times import moment
 from gateway.commands.welcome import Language, not_ready, welcome_sheet
 from gateway.completing import named
 from gateway.jail.tree import Tree
@@ -180,7 +181,7 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
             "client": found.name,
             "state": state + (f", certificate {destruction.certificate}" if destruction else ""),
             "custody": found.custody,
-            "since": found.created_at.isoformat(),
+            "since": moment(found.created_at),
             "papers": papers,
             "bytes": human_bytes(size),
             **_room_facts(found, taken),
@@ -226,7 +227,7 @@ def suspend(name: str, reason: str, data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=False)
     _record(folder, Event.CLIENT_SUSPENDED, client=name, reason=reason)
-    _tell(folder, changed, as_json, "is suspended: nobody of it can log in")
+    _tell(folder, changed, as_json, "is suspended: none of its people can log in")
 
 
 @client.command()
@@ -241,7 +242,7 @@ def resume(name: str, data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     changed = _changed(folder, name, active=True)
     _record(folder, Event.CLIENT_RESUMED, client=name)
-    _tell(folder, changed, as_json, "is active: its people can log in")
+    _tell(folder, changed, as_json, "is active: its people can log in again")
 
 
 def _changed(folder: DataFolder, name: str, **values: Any) -> Client:
@@ -280,7 +281,7 @@ def _told(installation: Installation, client: Client, person: Person | None, lan
     lines = [f"Client {client.name} was added. Custody: {client.custody}.", ""]
     if person is None:
         return [*lines, f"Nobody can log in yet. Add somebody: nightsafe person add NAME --client {client.name} --public-key FILE"]
-    return [*lines, *not_ready(installation), "What to send to the client:", "", *welcome_sheet(installation, person, language)]
+    return [*lines, *not_ready(installation, person.name), "What to send to the client:", "", *welcome_sheet(installation, person, language)]
 
 
 def _client_facts(client: Client, keyring: Keyring) -> dict[str, Any]:

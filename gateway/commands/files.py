@@ -51,7 +51,7 @@ files.add_command(handover.put)
 @data_option
 @json_option
 def list_(client: str, data: Path | None, as_json: bool) -> None:
-    """The names in a client's jail now, with size and state.
+    """The names in a client's jail now, by path, with size and state.
 
     Example: nightsafe files list acme
     """
@@ -59,7 +59,7 @@ def list_(client: str, data: Path | None, as_json: bool) -> None:
     with Catalog.open(installation.folder.catalog) as catalog:
         known(catalog, client)
         catalog.check_not_destroyed(client)
-        rows = list(_names(installation, catalog, client))
+        rows = sorted(_names(installation, catalog, client), key=lambda row: str(row["path"]))
     _record(installation, Event.FILES_SEARCHED, client=client, found=len(rows))
     if as_json:
         emit(rows, as_json)

@@ -68,14 +68,13 @@ def export(client: str, paths: Sequence[str], target: Path, passphrase_stdin: bo
     with AuditLog(installation.folder.audit, "ops") as log:
         told = {"papers": done.papers, "bytes": done.plain_bytes, "missed": done.not_exported, "file": target.name, "sha256": done.sha256}
         log.append(Event.FILES_EXPORTED, durable=True, person=operator(), client=client, paths=list(paths)[:SHOWN], **told)
+    made = {} if passphrase_stdin else {"passphrase": passphrase}
     if as_json:
-        made = {} if passphrase_stdin else {"passphrase": passphrase}
         emit({"client": client, "zip": str(target.absolute()), **told, "not_exported": done.missed, **made}, as_json)
     else:
-        facts({"zip": target, "papers": done.papers, "bytes": human_bytes(done.size), "sha256": done.sha256})
+        facts({"zip": target, "papers": done.papers, "bytes": human_bytes(done.size), "sha256": done.sha256, **made})
         if not passphrase_stdin:
-            say(f"passphrase  {passphrase}")
-            say("It is shown this once and kept nowhere. Tell it to the receiver by another way than the zip.")
+            say("The passphrase is shown this once and kept nowhere. Give it to the recipient by another way than the zip.")
         for line in done.missed[:SHOWN]:
             say(f"not exported: {line}")
     return Exit.PARTLY if done.not_exported else Exit.DONE

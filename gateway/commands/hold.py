@@ -73,7 +73,7 @@ def release(number: int, reason: str, ordered_by: str, data: Path | None, as_jso
     if as_json:
         emit(hold_facts(lifted), as_json)
     else:
-        others = counted(left, f"other hold on {lifted.client} goes on", f"other holds on {lifted.client} go on")
+        others = counted(left, f"other hold on {lifted.client} remains", f"other holds on {lifted.client} remain")
         say(f"Hold {number} is released: {lifted.subject}. {others}.")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from config.cli import data_option, json_option
-from config.console import emit, table
+from config.console import emit, say, table
 from config.errors import UsageError
 from config.loading import open_installation
 from gateway.audit.events import Event
@@ -53,3 +54,5 @@ def host_key(nist: bool, taken_over: Path | None, data: Path | None, as_json: bo
         emit([{"kind": key.kind, "fingerprint": key.fingerprint, "public_key": key.line} for key in found], as_json)
         return
     table("Host keys", ("kind", "fingerprint"), [(key.kind, key.fingerprint) for key in found])
+    if sys.stdout.isatty() and (nist or taken_over is not None):
+        say("A running gateway shows it after its next reload. Then: nightsafe backup run, and nightsafe kit show, which names it.")

@@ -36,7 +36,7 @@ def incident() -> None:
 @incident.command("open")
 @click.option("--person", metavar="P", shell_complete=named("person"), help="Freeze this person.")
 @click.option(
-    "--client", metavar="C", shell_complete=named("client"), help="Freeze this client: nobody of it may log in, and nobody sees its papers."
+    "--client", metavar="C", shell_complete=named("client"), help="Freeze this client: none of its people may log in, and nobody sees its papers."
 )
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it stands in the audit log.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Collect events since then, instead of the days of the settings.")

@@ -1,9 +1,8 @@
-"""`nightsafe person add | list | show | edit | suspend | resume | off-board`."""
+"""`nightsafe person add | list | show | sheet | edit | suspend | resume | off-board`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from config.loading import open_installation
 from gateway.audit.events import Event
 from gateway.catalog import Catalog, Person, check_name
 from gateway.catalog.rows import Role
+from gateway.commands.client import state_word
 from gateway.commands.logins import (
     Enrolment,
     check_can_log_in,
@@ -31,6 +31,7 @@ from gateway.commands.logins import (
     record,
     state_of,
 )
+from gateway.commands.times import moment
 from gateway.commands.traces import Traces, traces_of
 from gateway.commands.welcome import Language, not_ready, welcome_sheet
 from gateway.completing import named
@@ -97,12 +98,13 @@ def add(name: str, client: str | None, staff: str | None, auditor: bool, languag
             totp=seed is not None,
         )
     record(installation.folder, Event.PERSON_ADDED, added, **facts_added(added))
-    _tell(added, seed, as_json, f"{name} may log in: {realm(added)}.")
+    _tell(added, seed, as_json, f"{name} may log in, and sees: {realm(added)}.")
     if as_json:
         return
     if not added.keys and added.password_hash is None:
-        say(f"{name} has no key yet. Give a certificate: nightsafe ca sign {name} --public-key FILE")
-    for line in not_ready(installation):
+        say(f"{name} has no key yet. Add one: nightsafe person edit {name} --public-key FILE")
+        say(f"Or give a certificate: nightsafe ca sign {name} --public-key FILE")
+    for line in not_ready(installation, name):
         say(line)
     say("What to send:")
     for line in ["", *welcome_sheet(installation, added, language)]:
@@ -120,11 +122,12 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
     """
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = [one for one in catalog.people() if client is None or one.sees(client)]
+        clients = _client_states(catalog)
     if as_json:
         emit([person_facts(one) for one in found], as_json)
         return
     now = datetime.now(UTC)
-    rows = [(one.name, one.role, realm(one), state_of(one, now), " ".join(key.fingerprint for key in one.keys)) for one in found]
+    rows = [(one.name, one.role, realm(one), _state(one, now, clients), " ".join(key.fingerprint for key in one.keys)) for one in found]
     table("People", ("name", "role", "sees", "state", "keys"), rows)
     if not found:
         say("nobody can log in yet; add somebody with: nightsafe person add NAME --client C --public-key FILE")
@@ -142,13 +145,34 @@ def show(name: str, data: Path | None, as_json: bool) -> None:
     with Catalog.open(open_installation(data).folder.catalog) as catalog:
         found = catalog.existing_person(name)
         certificates = catalog.certificates(name)
+        clients = _client_states(catalog)
     if as_json:
         issued = [{"serial": one.serial, "key_id": one.key_id, "valid_before": one.valid_before, "revoked": one.revoked} for one in certificates]
         emit({**person_facts(found), "certificates": issued}, as_json)
         return
-    _show(found)
+    _show(found, _state(found, datetime.now(UTC), clients))
     for one in certificates:
-        say(f"certificate {one.serial}: {one.key_id}, until {one.valid_before.isoformat()}{', revoked' if one.revoked else ''}")
+        say(f"certificate {one.serial}: {one.key_id}, until {moment(one.valid_before)}{', revoked' if one.revoked else ''}")
+
+
+@person.command()
+@click.argument("name", shell_complete=named("person"))
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of the welcome sheet.")
+@data_option
+def sheet(name: str, language: Language, data: Path | None) -> None:
+    """The welcome sheet once more, and nothing else: for a file, or after a change of the server's name, the port or a key.
+
+    Example: nightsafe person sheet zoe > welcome-zoe.txt
+    """
+    installation = open_installation(data)
+    with Catalog.open(installation.folder.catalog) as catalog:
+        found = catalog.existing_person(name)
+    if found.off_boarded_at is not None:
+        raise UsageError(f"'{name}' was off-boarded", "add a person of another name")
+    for line in not_ready(installation, name):
+        click.echo(line, err=True)
+    for line in welcome_sheet(installation, found, language):
+        say(line)
 
 
 @person.command()
@@ -241,8 +265,8 @@ def off_board(name: str, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit({"person": person_facts(before), **traces.as_json()}, as_json)
         return
-    say(f"{name} can log in no more.")
-    _show(replace(before, off_boarded_at=before.off_boarded_at or datetime.now(UTC)))  # with the keys that there were
+    say(f"{name} can no longer log in.")
+    _show(before, "off-boarded")  # with the keys that there were
     _show_traces(traces)
 
 
@@ -320,23 +344,33 @@ def _tell(person: Person, seed: Enrolment | None, as_json: bool, line: str) -> N
         say(f"  address  {seed.address}")
 
 
-def _show(person: Person) -> None:
+def _show(person: Person, state: str) -> None:
     factors = [*(["key"] if person.keys else []), *(["password"] if person.password_hash else []), *(["second factor"] if person.totp else [])]
     facts(
         {
             "person": person.name,
             "role": person.role,
             "sees": realm(person),
-            "state": state_of(person, datetime.now(UTC)),
+            "state": state,
             "has": ", ".join(factors) or "nothing to log in with",
-            "requires": " or ".join(person.require) or "what the role's setting says",
+            "requires": " or ".join(person.require) or "whatever the settings require of this role",
             "from": ", ".join(person.allow_from) or "anywhere",
-            "until": person.expires_at.isoformat() if person.expires_at else "no end",
+            "until": moment(person.expires_at) or "no end",
         }
     )
     for key in person.keys:
-        bounds = [*(["from " + ",".join(key.allow_from)] if key.allow_from else []), *([f"until {key.expires_at}"] if key.expires_at else [])]
+        bounds = [*(["from " + ",".join(key.allow_from)] if key.allow_from else []), *([f"until {moment(key.expires_at)}"] if key.expires_at else [])]
         say(f"key {key.fingerprint} {key.comment}{' (' + '; '.join(bounds) + ')' if bounds else ''}".rstrip())
+
+
+def _client_states(catalog: Catalog) -> dict[str, str]:
+    return {client.name: state_word(client, catalog.destruction(client.name)) for client in catalog.clients()}
+
+
+def _state(person: Person, now: datetime, clients: Mapping[str, str]) -> str:
+    """One word, or what keeps the person out although nothing was done to the login itself. `clients` are the states of all clients."""
+    state, of_client = state_of(person, now), clients.get(person.client or "", "active")
+    return state if state != "active" or of_client == "active" else f"client {of_client}"
 
 
 def _show_traces(traces: Traces) -> None:

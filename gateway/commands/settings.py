@@ -51,7 +51,7 @@ def check(path: Path | None, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit({"ok": True, "changed": changed}, as_json)
     else:
-        say(f"The settings hold; {counted(changed, 'is not the default', 'are not the defaults')}.")
+        say(f"The settings are valid; {counted(changed, 'differs from the default', 'differ from the defaults')}.")
 
 
 @config.command()

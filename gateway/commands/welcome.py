@@ -21,11 +21,14 @@ Language = Literal["en", "zh"]
 RECEIPTS = {"client": "/receipts", "staff": "/CLIENT/receipts", "auditor": "/clients/CLIENT/receipts"}
 
 
-def not_ready(installation: Installation) -> list[str]:
+def not_ready(installation: Installation, name: str) -> list[str]:
     """What whoever sends the sheet should do before, line by line."""
     if installation.settings.gateway.public_host:
         return []
-    return ["The sheet does not name your server yet: set public_host in the section [gateway] of nightsafe.toml."]
+    return [
+        "The sheet does not name your server yet: set public_host in the section [gateway] of nightsafe.toml,",
+        f"then print it again: nightsafe person sheet {name}",
+    ]
 
 
 def welcome_sheet(installation: Installation, person: Person, language: Language = "en") -> list[str]:

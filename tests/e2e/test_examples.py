@@ -234,6 +234,7 @@ PLAN = [
     Typed("client archive-password", instead=lambda _: {"password acme": "password acme --password-stdin"}, stdin="agreed\n"),
     Typed("incident open"), Typed("incident list"), Typed("incident show", instead=lambda _: {" 3": " 1"}),
     Typed("incident collect", instead=lambda _: {" 3": " 1"}), Typed("incident close", instead=lambda _: {" 3": " 1"}),
+    Typed("person sheet"),
     Typed("person off-board"),
     Typed("retention report"), Typed("retention run"), Typed("notify list"), Typed("notify test", code=2, shows="notify"),
     Typed("backup run", instead=here), Typed("backup copy", before=cellar), Typed("backup check"), Typed("backup forget"), Typed("backup repair"),

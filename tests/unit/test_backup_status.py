@@ -52,7 +52,7 @@ def test_the_embedded_server_is_never_green() -> None:
         ([], [], "no backup yet"),
         ([GOOD], [], "no drill has passed yet"),
         ([run("backup", "passed", 27)], [PROVEN], "27 hours old; the limit is 26 hours"),
-        ([run("backup", "failed", 0.5, error="S3 away"), GOOD], [PROVEN], "ended failed: S3 away"),
+        ([run("backup", "failed", 0.5, error="S3 away"), GOOD], [PROVEN], "the newest backup failed: S3 away"),
         ([run("backup", "partial", 0.5, error="x"), GOOD], [PROVEN], "ended partial"),
         ([run("backup", "interrupted", 0.5), GOOD], [PROVEN], "ended interrupted"),
         ([run("backup", "passed", 1, files=0)], [PROVEN], "no backup yet"),

@@ -236,6 +236,9 @@ def test_the_welcome_sheet_can_be_sent_as_it_is(desk: Desk, new_key: Callable[..
         ):
             assert part in sheets[language]
         assert (Keyring(desk.server.folder).allowed_signers.read_text().splitlines()[0]) in sheets[language]
+        again = CliRunner().invoke(cli, ["person", "sheet", f"sheet-{language}", "--language", language, "--data", root])
+        assert again.stdout == sheets[language].partition("What to send:\n\n")[2]
+        assert f"nightsafe person sheet sheet-{language}" in again.stderr  # the server's name is not set
     assert "set public_host" in sheets["en"].partition("What to send:")[0]
     assert sheets["zh"].isascii() is False
     assert sheets["en"].isascii()
