@@ -61,7 +61,7 @@ def set_(client: str, path: str | None, paper: str | None, reason: str, ordered_
 @data_option
 @json_option
 def release(number: int, reason: str, ordered_by: str, data: Path | None, as_json: bool) -> None:
-    """Lift one hold. Others on the same papers go on.
+    """Lift one hold. Others on the same papers remain.
 
     Example: nightsafe hold release 3 --reason "the trial is over" --by "Ms Keller"
     """
