@@ -5,6 +5,7 @@ Every function here returns only after the disk has been told (fsync of file and
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
+PIECE_BYTES = 1024 * 1024
 
 # What files and folders of the data folder are made with. It is the most that any installation allows: the umask of our processes (077) takes
 # the group's part away, or, where each role has its own user, the list of rights that the folder hands down decides (config.owners).
@@ -75,6 +77,26 @@ def write_whole_pieces(path: Path, pieces: Iterable[bytes], mode: int = FILE_MOD
         temporary.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Replace `target` by a copy of the regular file `source`, which is no link."""
+    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        write_whole_pieces(target, iter(lambda: file.read(PIECE_BYTES), b""))
+
+
+def carry(source: Path, target: Path) -> None:
+    """Move the file `source` to `target`, on whatever disk that lies. Raises OSError: FileNotFoundError when it is not there."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy_whole(source, target)
+        os.unlink(source)
+        return
+    fsync_folder(target.parent)
 
 
 def make_folder(path: Path, mode: int = FOLDER_MODE) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from config.errors import UsageError
-from config.files import fsync_folder, make_folder
+from config.files import carry, fsync_folder, make_folder
 from gateway.catalog.names import check_name
 from gateway.keys.pieces import open_plain
 from gateway.store.format import HEADER_SIZE, FormatError, decode_header
@@ -38,8 +37,7 @@ def move_aside(landed: Path, quarantine: Path, client: str, paper: str) -> None:
     target = aside_path(quarantine, client, paper)
     make_folder(target.parent)
     try:
-        os.rename(landed / paper, target)
+        carry(landed / paper, target)
     except FileNotFoundError:
         return
-    fsync_folder(target.parent)
     fsync_folder(landed)

@@ -8,6 +8,7 @@ Ingest then writes the new receipt, as for every paper whose receipt is due. Wha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from config.errors import CheckFailed, UsageError
-from config.files import fsync_folder, make_folder
+from config.files import copy_whole, fsync_folder, make_folder
 from config.folder import DataFolder
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -134,8 +135,14 @@ class Quarantine:
         """The same file under its name in the vault, durably."""
         target = self._vault.path(row.client, row.id)
         make_folder(target.parent)
-        with suppress(FileExistsError):
+        try:
             os.link(source, target)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copy_whole(source, target)
         fsync_folder(target.parent)
 
 

@@ -98,7 +98,7 @@ def opened_parts(installation: Installation, role: RunningRole) -> Iterator[tupl
             identities=identities,
             signing=SigningKey.parse(secrets[RECEIPT_SIGNING]),
             between_pieces=between_pieces,
-            check_room=room_guard(folder.root, installation.settings.gateway.reserve_bytes),
+            check_room=room_guard(folder.vault if folder.vault.is_dir() else folder.root, installation.settings.gateway.reserve_bytes),
             sync_together=(folder.vault, folder.quarantine, folder.jails),
             checks=checks,
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from config.errors import UsageError
-from config.files import FILE_MODE, TEMPORARY_PREFIX, fsync_folder, make_folder, write_all
+from config.files import FILE_MODE, TEMPORARY_PREFIX, carry, fsync_folder, make_folder, write_all
 from gateway.age import Identity, Recipient, SealedReader, header_mac, open_payload, open_sealed, read_header, seal
 from gateway.store import locks
 from gateway.store.errors import VaultGone, vault_failure
@@ -174,7 +174,7 @@ class VaultWriter:
 
     def commit(self, *, durable: bool = True, into: Path | None = None) -> SealedPaper:
         """The paper is in the vault when this returns; with `durable` for good, without once its disk was synced (config.disks). One that was
-        there under the same id is replaced: ingest does its work again after a crash. `into` is a path of another vault on the same disk, always
+        there under the same id is replaced: ingest does its work again after a crash. `into` is a path of another vault, always
         for good. Raises VaultFull, StoreFailed; nothing is left behind then."""
         target, durable = into or self._target, durable or into is not None
         try:
@@ -184,9 +184,11 @@ class VaultWriter:
                 os.fsync(self._descriptor)
             if into is not None:
                 make_folder(target.parent)
-            os.rename(self._temporary, target)
-            if durable:
-                fsync_folder(target.parent)
+                carry(self._temporary, target)
+            else:
+                os.rename(self._temporary, target)
+                if durable:
+                    fsync_folder(target.parent)
         except OSError as error:
             self.abandon()
             raise vault_failure(error, "sealing a paper") from error

@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from config.checks import ChecksSettings, Rule
 from gateway.audit.log import AuditLog
 from gateway.catalog.errors import CatalogError
 from gateway.catalog.rows import NewPaper, Paper
+from gateway.ingest.checks.services import Checks
 from gateway.ingest.pipeline import Pipeline
+from gateway.ingest.quarantine import Quarantine
 from gateway.ingest.worker import Sources, Worker
 from tests.integration.ingest_world import World
 
@@ -141,3 +144,34 @@ def test_a_spool_file_that_cannot_be_read_holds_up_nobody(world: World) -> None:
     with AuditLog(world.folder.audit, "ingest") as audit, Pipeline(world.parts(audit)) as pipeline:
         outcome = pipeline.handle([*planted, *good])
     assert sorted(outcome.done) == sorted(good) and sorted(outcome.failed) == planted
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[World]:
+    """A world whose quarantine lies on a disk of its own."""
+    folder = tmp_path / "data" / "quarantine"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    try:
+        made = World(tmp_path)
+        yield made
+        made.catalog.close()
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_quarantine_on_a_disk_of_its_own(apart: World) -> None:
+    refused = apart.land("large.bin", os.urandom(300_000))
+    damaged = apart.land("damaged.pdf", b"x")
+    os.truncate(apart.folder.spool_landed / damaged, 5000)
+    checks = Checks(settings=ChecksSettings(rules=(Rule(largest_bytes=1000, breach="refuse"),)))
+    apart.ingest(checks=checks)
+    assert apart.spool.landed_papers() == []
+    assert {row.state for row in apart.catalog.papers()} == {"refused"}
+    assert (apart.folder.quarantine / "acme" / f"{damaged}.damaged").stat().st_size == 5000
+    with AuditLog(apart.folder.audit, "ops") as audit:
+        Quarantine(apart.folder, apart.catalog, audit).release(refused, person="ops:root", reason="it is harmless")
+    with apart.vault.open("acme", refused, identities=apart.keyring.client_identities("acme", apart.master)) as sealed:
+        assert sealed.read() == apart.contents[refused]
+    left = [path for root in (apart.folder.vault, apart.folder.quarantine, apart.folder.spool_landed) for path in root.rglob("*") if path.is_file()]
+    assert sorted(path.name for path in left) == sorted([f"{refused}.age", f"{damaged}.damaged"])
