@@ -11,10 +11,12 @@ from config.errors import UsageError
 
 _PAPER = re.compile(r"[0-9a-f]{32}")
 _CLIENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
+BACK_MILLISECONDS = 60_000
 
 
 class _PaperIds:
-    """Ids of one process. Two of the same millisecond sort as they were made: the later one is the older one's number, and a random step more."""
+    """Ids of one process. Two of the same millisecond sort as they were made: the later one is the older one's number, and a random step more.
+    A clock that is set back by less than BACK_MILLISECONDS counts as one that stands still."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,7 +26,8 @@ class _PaperIds:
     def take(self) -> str:
         millisecond = time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF
         with self._lock:
-            if millisecond == self._millisecond:
+            if 0 <= self._millisecond - millisecond < BACK_MILLISECONDS:
+                millisecond = self._millisecond
                 self._number += 1 + secrets.randbits(48)
             else:
                 # The highest bit stays free: room for more steps than a millisecond can see.
