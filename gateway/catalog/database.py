@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from config.rights import share_logs
@@ -65,6 +66,8 @@ class Database:
             if type(error.orig) is sqlite3.DatabaseError:  # damaged: a connection remembers the pages that it met, and would not see them mended
                 self._engine.dispose()
             raise CatalogError(f"the catalog {self.path.name} cannot be used: {error.orig}", _hint(str(error.orig))) from error
+        except PoolTimeout as error:  # nobody gave a connection back
+            raise CatalogError(f"the catalog {self.path.name} cannot be used: all connections to it are taken", _hint("busy")) from error
 
     def close(self) -> None:
         """Close all connections."""

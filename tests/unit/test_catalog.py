@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -191,3 +191,12 @@ def test_a_catalog_that_was_damaged_and_is_mended_is_read_again_without_a_restar
         assert [client.name for client in catalog.clients()] == ["acme"]
         assert changes.happened(), "nobody knows what was committed meanwhile"
         assert not changes.happened()
+
+
+def test_too_many_at_once_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Catalog.create(tmp_path / "catalog.sqlite3")) as made, ExitStack() as stack:
+        monkeypatch.setattr(made._database._engine.pool, "_timeout", 0.01)
+        with pytest.raises(CatalogError) as refused:
+            for _ in range(100):
+                stack.enter_context(made._database.reading())
+        assert "connections" in str(refused.value)
