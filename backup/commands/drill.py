@@ -180,11 +180,13 @@ def proof(client: str, data: Path | None, as_json: bool) -> None:
 
 def _print(run: Run, folder: DataFolder) -> None:
     detail = run_facts(run, folder)["detail"]
+    drawn, sound = detail.get("drawn"), detail.get("verified")
     told: dict[str, object] = {
         "drill": f"{run.id} ({detail.get('kind')})",
         "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
         "snapshot": run.snapshot,
-        "papers": f"{detail.get('drawn')} of {detail.get('of')} compared",
+        "papers": f"{drawn} of {detail.get('of')} compared" + (f", {sound} of them sound" if sound != drawn else ""),
+        "this shows": detail.get("statement") or None if detail.get("kind") == "sample" else None,
         "coverage": (detail.get("coverage") or {}).get("text"),
         "bad": len(detail.get("bad", [])),
         "missing": len(detail.get("missing", [])),

@@ -6,6 +6,7 @@ The tests share one installation with one snapshot. Each spoils something, drill
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import sqlite3
 import subprocess
@@ -141,6 +142,24 @@ def test_a_sample_passes_says_what_it_shows_and_can_be_drawn_again(house: DrillH
     assert len(evidence["draw"]["papers"]) == 5
     assert "papers" in evidence["coverage"]["text"]
     assert house.evidence(house.drill("sample", sample=COUNT))["statement"]["text"] == f"All {COUNT} papers were checked and none is bad."
+
+
+def test_the_command_says_what_a_sample_shows_and_how_many_papers_are_sound(house: DrillHouse, papers: list[Paper]) -> None:
+    command = [sys.executable, "-m", "nightsafe", "drill", "run", "--sample", "5", "--data", str(house.folder.root)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "5 of 12 papers were drawn and none is bad: with 95 % confidence at most " in told and "sound" not in told
+    gone = house.vault_file(papers[0])
+    kept = gone.read_bytes()
+    gone.unlink()
+    try:
+        house.save()
+        command[5:7] = ["--full"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        gone.write_bytes(kept)
+        house.save()
+    assert done.returncode == Exit.BAD
+    assert re.search(r"\b(\d+) of \1 compared, (\d+) of them sound", done.stdout), done.stdout
 
 
 def test_what_a_full_drill_proved_stays_proven_however_young_it_was(house: DrillHouse) -> None:
