@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 from sqlalchemy import insert, select, update
 
@@ -17,6 +17,13 @@ from gateway.catalog.rows import NewPaper, Paper
 
 Decision = Literal["release", "refuse", "again"]
 STAY = ("id", "client", "path", "person", "received_at")  # of a held paper: the name under which its version was numbered
+
+
+class Decided(NamedTuple):
+    """What a person said about a held paper, and when: the same word said again is another one."""
+
+    decision: Decision
+    at: datetime
 
 
 class CheckQueries:
@@ -61,13 +68,11 @@ class CheckQueries:
             connection.execute(insert(t.decisions).values(**values))
             return paper_of(row)
 
-    def decisions(self) -> dict[str, Decision]:
+    def decisions(self) -> dict[str, Decided]:
         """What was decided about the papers that are held still."""
-        query = (
-            select(t.decisions.c.paper, t.decisions.c.decision).join(t.papers, t.papers.c.id == t.decisions.c.paper).where(t.papers.c.state == "held")
-        )
+        query = select(t.decisions).join(t.papers, t.papers.c.id == t.decisions.c.paper).where(t.papers.c.state == "held")
         with self._database.reading() as connection:
-            return {row.paper: cast(Decision, row.decision) for row in connection.execute(query)}
+            return {row.paper: Decided(cast(Decision, row.decision), row.decided_at) for row in connection.execute(query)}
 
     def ids_from(self, client: str, first_id: str, most: int) -> set[str]:
         """The papers of a client that have `first_id` or a later id, `most` of them: ids begin with the time."""

@@ -41,7 +41,7 @@ def list_(client: str | None, data: Path | None, as_json: bool) -> None:
         if client is not None and catalog.client(client) is None:
             raise unknown_client(client)
         found = catalog.held(client)
-        decided = catalog.decisions()
+        decided = {paper: one.decision for paper, one in catalog.decisions().items()}
     with AuditLog(folder.audit, "ops") as log:
         log.append(Event.FILES_SEARCHED, durable=True, person=operator(), state="held", found=len(found), **({"client": client} if client else {}))
     if as_json:

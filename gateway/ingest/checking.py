@@ -16,6 +16,7 @@ from config.loading import Installation
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
+from gateway.catalog.checked import Decided
 from gateway.ingest.checks.clamd import Clamd
 from gateway.ingest.checks.command import CommandScanner
 from gateway.ingest.checks.pool import WorkerPool
@@ -54,7 +55,7 @@ class Decisions:
     def __init__(self, catalog: Catalog, changed: Callable[[], None]) -> None:
         self._catalog = catalog
         self._changed = changed
-        self._known: dict[str, Decision] = {}
+        self._known: dict[str, Decided] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ingest-decisions", daemon=True)
 
@@ -69,7 +70,8 @@ class Decisions:
 
     def of(self, paper: str) -> Decision | None:
         """The newest word about a paper."""
-        return self._known.get(paper)
+        decided = self._known.get(paper)
+        return decided and decided.decision
 
     def look(self) -> None:
         """Read them now."""

@@ -361,6 +361,18 @@ def test_a_person_refuses_and_asks_again(world: World) -> None:
         world.catalog.decide(other, "release", person="ops:x", reason="too late")
 
 
+def test_a_person_who_asks_again_a_second_time_is_heard(world: World) -> None:
+    paper = world.land("a.exe", b"one")
+    world.ingest(checks=Checks(rules({"extensions": ["pdf"], "breach": "hold"})))
+    heard: list[str] = []
+    decisions = Decisions(world.catalog, lambda: heard.append(paper))
+    for times in (1, 2):
+        world.catalog.decide(paper, "again", person="ops:x", reason="the rule was changed")
+        decisions.look()
+        decisions.look()
+        assert len(heard) == times
+
+
 def test_what_is_held_and_then_infected_is_refused_even_when_released(world: World) -> None:
     paper = world.land("a.exe", PROBE)
     with scanning(command_settings(FINDS), settings=rules({"extensions": ["pdf"], "breach": "hold"}), decided=lambda _: "release") as checks:
