@@ -77,9 +77,10 @@ class AccessQueries:
         with self._database.writing() as connection:
             existing_person(connection, person)
             highest = connection.execute(select(func.max(t.certificates.c.serial))).scalar_one_or_none()
-            issued = Certificate(
-                (highest or FIRST_SERIAL - 1) + 1, person, key_id, fingerprint, tuple(source_address), valid_after, valid_before, datetime.now(UTC)
-            )
+            serial = (highest or FIRST_SERIAL - 1) + 1
+            while _is_in(connection, "serial", str(serial)):  # given out before the catalog was rebuilt
+                serial += 1
+            issued = Certificate(serial, person, key_id, fingerprint, tuple(source_address), valid_after, valid_before, datetime.now(UTC))
             connection.execute(
                 insert(t.certificates).values(
                     serial=issued.serial,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from config.console import Progress
 from config.errors import Busy, NightsafeError, UsageError
@@ -17,6 +18,7 @@ from config.folder import DataFolder
 from config.roles import SCHEDULERS, instance_names, role_state, scheduler_name
 from gateway.audit.events import Event
 from gateway.catalog import Catalog, Client, ClientKey
+from gateway.catalog.access import RevocationKind
 from gateway.catalog.rows import Hold
 from gateway.jail.refused import Refused
 from gateway.jail.tree import Tree
@@ -32,6 +34,9 @@ NEVER = (
     "quotas and limits of clients: set them again",
     "backup, drill and restore runs, and which repositories are ours: the next backup takes them over",
     "records of destroyed clients: their certificates are in the evidence",
+    "which certificates for logins were issued; those that were revoked stay so",
+    "what manifests wait for: their receipts stay as they are, until a client sends one again",
+    "what people decided about papers that are held still: decide again",
 )
 
 
@@ -65,7 +70,9 @@ def rebuild(folder: DataFolder, progress: Progress, *, over: bool) -> Rebuilt:
 
 def _fill(folder: DataFolder, catalog: Catalog, result: Rebuilt, progress: Progress) -> None:
     told = told_by(folder.audit)
-    result.people = sorted(told.people)
+    result.people = [name if active else f"{name} (suspended)" for name, active in sorted(told.people.items())]
+    for kind, value in sorted(told.revoked):
+        catalog.revoke_certificate(cast(RevocationKind, kind), value)
     keyring = Keyring(folder)
     vault, quarantine = (_by_client(Vault(root), result) for root in (folder.vault, folder.quarantine))
     names = sorted({*told.clients, *vault, *(path.name for path in folder.jails.glob("*") if path.is_dir())})

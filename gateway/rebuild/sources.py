@@ -42,7 +42,8 @@ class Told:
     sealed: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     expired: dict[str, dict[str, Any]] = field(default_factory=dict)
     holds: dict[int, dict[str, Any]] = field(default_factory=dict)
-    people: set[str] = field(default_factory=set)
+    people: dict[str, bool] = field(default_factory=dict)  # whether somebody may log in, without those who were off-boarded
+    revoked: set[tuple[str, str]] = field(default_factory=set)  # kind and value
 
 
 def told_by(audit: Path) -> Told:
@@ -61,7 +62,13 @@ def told_by(audit: Path) -> Told:
         elif event == Event.PAPER_EXPIRED and isinstance(paper, str):
             told.expired[paper] = line
         elif event == Event.PERSON_ADDED and isinstance(line.get("person"), str):
-            told.people.add(line["person"])
+            told.people[line["person"]] = True
+        elif event in (Event.PERSON_SUSPENDED, Event.PERSON_RESUMED) and line.get("person") in told.people:
+            told.people[line["person"]] = event == Event.PERSON_RESUMED
+        elif event == Event.PERSON_OFF_BOARDED:
+            told.people.pop(str(line.get("person")), None)
+        elif event == Event.CERTIFICATE_REVOKED and isinstance(line.get("kind"), str) and isinstance(line.get("value"), str):
+            told.revoked.add((line["kind"], line["value"]))
         elif event in (Event.HOLD_SET, Event.HOLD_RELEASED) and isinstance(line.get("hold"), int):
             told.holds.setdefault(line["hold"], {})[str(event)] = line
     return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,27 @@ def test_a_paper_without_a_receipt_comes_back_and_gets_one(world: World, rebuild
     world.ingest()
     assert world.receipts()[second]["version"] == 2
     world.catalog.close()
+
+
+def test_who_was_shut_out_stays_so(world: World, rebuild: Any) -> None:
+    with AuditLog(world.folder.audit, "ops") as log:
+        for name in ("leaver", "back", "idle"):
+            log.append(Event.PERSON_ADDED, person=name, client="acme")
+        log.append(Event.PERSON_OFF_BOARDED, person="leaver")
+        log.append(Event.PERSON_SUSPENDED, person="back")
+        log.append(Event.PERSON_RESUMED, person="back")
+        log.append(Event.PERSON_SUSPENDED, person="idle")
+        log.append(Event.CERTIFICATE_REVOKED, kind="serial", value="1", by="ops")
+        log.append(Event.CERTIFICATE_REVOKED, kind="key", value="SHA256:x", by="ops")
+    lose(world)
+    code, told = rebuild()
+    assert code == 0 and told["people"] == ["ann", "back", "idle (suspended)"]
+    with Catalog.open(world.folder.catalog) as catalog:
+        assert catalog.is_revoked(1, "ann", "SHA256:y") and catalog.is_revoked(7, "ann", "SHA256:x") and not catalog.is_revoked(7, "ann", "SHA256:y")
+        catalog.add_person("ann", client="acme")
+        moment = datetime.now(UTC)
+        issued = catalog.issue_certificate("ann", key_id="ann", fingerprint="SHA256:z", source_address=(), valid_after=moment, valid_before=moment)
+        assert not catalog.is_revoked(issued.serial, "ann", "SHA256:z"), "a number that was revoked is not given out again"
 
 
 def test_a_catalog_that_is_there_is_set_aside_only_when_asked(world: World, rebuild: Any) -> None:
