@@ -95,6 +95,8 @@ class Quarantine:
             self._finish(row)  # an earlier release was broken off behind its last step but one
             return row
         found = self.paper(paper)
+        if found.kind == "gone":
+            raise UsageError(f"the paper {paper} cannot be released: it was deleted", "ask the client to send it again")
         if found.kind != "sealed" or found.row is None:
             raise UsageError(f"the paper {paper} cannot be released: it could not be sealed", "ask the client to send it again")
         source = self._sealed.path(found.client, paper)

@@ -159,6 +159,11 @@ def test_names_that_lead_out_are_found(pool: WorkerPool, name: str) -> None:
     assert fault(pool, zipped((name, b"x"), packed=False)) == "archive-path"
 
 
+def test_a_name_with_control_characters_is_told_as_such(pool: WorkerPool) -> None:
+    found = pool.look(job("a.zip"), Bytes(zipped(("a\x01b", b"x"))), 60)["fault"]
+    assert found["code"] == "archive-path" and "control characters" in found["detail"]
+
+
 def test_links_are_found(pool: WorkerPool) -> None:
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:

@@ -155,8 +155,10 @@ class _Looker:
     def _name(self, entry: pyzipper.ZipInfo) -> None:
         name = entry.orig_filename
         parts = re.split(r"[/\\]", name)
-        if name.startswith(("/", "\\")) or DRIVE.match(name) or ".." in parts or any(ord(letter) < 32 for letter in name):
+        if name.startswith(("/", "\\")) or DRIVE.match(name) or ".." in parts:
             raise _Found("archive-path", f"the entry {_shown(name)} has a name that leads out of its folder")
+        if any(ord(letter) < 32 for letter in name):
+            raise _Found("archive-path", f"the entry {_shown(name)} has a name with control characters")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise _Found("archive-path", f"the entry {_shown(name)} is a link")
         last = parts[-1].lower()
