@@ -127,8 +127,8 @@ def test_papers_wait_while_clamd_is_dead_and_go_on_by_themselves(faults: Faults)
     await_verdict(faults, "/inbox/letter.txt", "accepted", "")
 
 
-def test_twenty_faults(faults: Faults) -> None:
-    strike_and_count(faults, count=20, seed=50)
+def test_fifty_faults(faults: Faults) -> None:
+    strike_and_count(faults, count=50, seed=50)
 
 
 @pytest.mark.long
