@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.folder import DataFolder
 from config.settings import GatewaySettings
@@ -18,6 +19,7 @@ from gateway.jail import Refused, Tree, parse
 from gateway.sftp.defender.tallies import OwnTally
 from gateway.sftp.papers.book import MOST_DRAFTS
 from gateway.sftp.papers.clients import Clients
+from gateway.sftp.papers.publish import stale_by_client
 from gateway.sftp.papers.stores import Stores
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.session.sessions import Sessions
@@ -239,6 +241,23 @@ def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path
         assert not desk.folder.jail("aaa").exists()
         await clients.expire()
         assert desk.partials() == ["0" * 32]
+
+    run(work, tmp_path)
+
+
+def test_what_another_worker_removed_meanwhile_is_not_told_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers that start look through the same leftovers."""
+
+    async def work(desk: Desk) -> None:
+        damaged, gone = "1" * 32, "2" * 32
+        (desk.folder.spool_partial / damaged).write_bytes(b"no header" * 1000)
+        os.utime(desk.folder.spool_partial / damaged, (1, 1))
+        listing, found = [[damaged, gone]], desk.spool.stale
+        monkeypatch.setattr(desk.spool, "stale", lambda limit: listing.pop() if listing else found(limit))
+        with capture_logs() as logs:
+            assert stale_by_client(desk.spool, 1e-9) == {}
+        assert {(entry["event"], entry["paper"]) for entry in logs} == {("partial.unreadable", damaged), ("partial.unreadable_removed", damaged)}
+        assert desk.partials() == []
 
     run(work, tmp_path)
 

@@ -19,6 +19,7 @@ from gateway.sftp.papers.book import Book
 from gateway.sftp.papers.closing import Closing
 from gateway.sftp.papers.drafts import Draft, Stage
 from gateway.sftp.papers.papers import Papers
+from gateway.store.errors import SpoolGone
 from gateway.store.spool import Spool
 
 log = structlog.get_logger()
@@ -138,6 +139,8 @@ def _by_client(spool: Spool, papers: Iterable[str]) -> dict[str, set[str]]:
     for paper in papers:
         try:
             found[spool.describe(paper)[1].client].add(paper)
+        except SpoolGone:
+            continue  # another worker removed it meanwhile, or there is nothing of it but its name
         except NightsafeError as error:
             log.info("partial.unreadable", paper=paper, error=error.message)
     return found
@@ -154,9 +157,11 @@ def _mend_names(tree: Tree, spool: Spool, finished: set[str], broken: set[str]) 
 
 def stale_by_client(spool: Spool, days: float, now: datetime | None = None) -> dict[str, set[str]]:
     """Blocking: broken uploads of more than `days` ago. Those that cannot even be read are removed at once: nothing was promised for them."""
-    stale = spool.stale((now or datetime.now(UTC)) - timedelta(days=days))
+    limit = (now or datetime.now(UTC)) - timedelta(days=days)
+    stale = spool.stale(limit)
     found = _by_client(spool, stale)
-    for paper in set(stale).difference(*found.values()):
+    unknown = set(stale).difference(*found.values())
+    for paper in unknown.intersection(spool.stale(limit) if unknown else ()):  # but those that another worker removed meanwhile
         log.info("partial.unreadable_removed", paper=paper)
         spool.remove_partial(paper)
     return found
