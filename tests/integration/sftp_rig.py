@@ -330,6 +330,7 @@ class Server:
         self.installation: Installation = make_installation(home, f'[gateway]\nhost = "127.0.0.1"\nport = 0\nreserve_bytes = 0\n{settings}')
         self.folder = self.installation.folder
         self.port = 0
+        self.before = ""  # Python that a role's process runs first
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._add_client()
 
@@ -344,7 +345,7 @@ class Server:
 
     def start(self, role: str) -> None:
         log = (self.home / f"{role}.log").open("ab")
-        command = [sys.executable, "-c", SERVE, str(self.folder.root), role]
+        command = [sys.executable, "-c", self.before + SERVE, str(self.folder.root), role]
         self._processes[role] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         log.close()
         deadline = time.monotonic() + 240
