@@ -38,11 +38,11 @@ def say(line: str = "") -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on a terminal, or labelled values where that is too narrow for whole words; tab-separated lines without a heading elsewhere."""
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        for row in cells:
-            sys.stdout.write("\t".join(row) + "\n")
+        for row in rows:
+            tabbed(row)
         return
+    cells = [_printable(row) for row in rows]
     from rich.console import Console
     from rich.table import Table
 
@@ -59,6 +59,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     for row in cells:
         drawn.add_row(*row)
     console.print(drawn)
+
+
+def tabbed(row: Sequence[object]) -> None:
+    """One line with a tab between its cells; one in a cell is escaped."""
+    sys.stdout.write("\t".join(_printable(row)) + "\n")
+
+
+def _printable(row: Sequence[object]) -> list[str]:
+    return [printable(str(cell)) for cell in row]
 
 
 def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], room: int) -> list[int] | None:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from config.cli import F, Group, Moment, data_option, json_option
-from config.console import emit, facts, say, table
+from config.console import emit, facts, say, tabbed, table
 from config.errors import OutOfReach, UsageError
 from config.loading import open_installation
 from gateway.audit.bundle import CHECK, bundling
@@ -79,10 +79,10 @@ def show(limit: int, follow: bool, data: Path | None, as_json: bool, **asked: An
             table("Audit", COLUMNS, [cells(record) for record in found])
         return
     for record in found:
-        _print(record, as_json)
+        show_record(record, as_json)
     for record in _follow(folder.audit, places):
         if wanted.fits(record):
-            _print(record, as_json)
+            show_record(record, as_json)
 
 
 @audit.command()
@@ -162,9 +162,10 @@ def _follow(folder: Path, places: dict[str, int]) -> Iterator[Record]:
         time.sleep(FOLLOW_SECONDS)
 
 
-def _print(record: Record, as_json: bool) -> None:
+def show_record(record: Record, as_json: bool) -> None:
+    """One line at once, as the others of a listing, or as JSON."""
     if as_json:
         sys.stdout.write(canonical(record).decode() + "\n")
     else:
-        say("\t".join(str(cell) for cell in cells(record)))
+        tabbed(cells(record))
     sys.stdout.flush()

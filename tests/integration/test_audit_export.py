@@ -23,6 +23,7 @@ from gateway.audit.bundle import bundling
 from gateway.audit.export import write_events
 from gateway.audit.lines import canonical, line_hash
 from gateway.audit.read import Filter, read
+from gateway.commands.audit import show_record
 from gateway.keys.keyring import Keyring
 from nightsafe import cli
 from tests.integration.conftest import make_installation
@@ -122,6 +123,12 @@ def test_following_prints_what_is_written_from_now_on(house: House) -> None:
             writer.join()
     assert [line["event"] for line in lines] == ["kit.shown"] * 3
     assert [later["seq"] - earlier["seq"] for earlier, later in pairwise(lines)] == [2, 2], "each once, in order"
+
+
+def test_a_line_that_follows_has_the_columns_of_those_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    record = {"time": "2026-01-31T08:00:00.000000Z", "role": "ops", "event": "kit.shown", "person": "a\tb", "client": "acme"}
+    show_record(record, as_json=False)
+    assert capsys.readouterr().out == "2026-01-31T08:00:00.000\tops\tkit.shown\ta\\x09b\tacme\t\n"
 
 
 def verified(bundle: Path, signers: Path) -> bool:
