@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -200,6 +201,8 @@ def _type_at(keys: Sequence[str]) -> Any:
     for key in keys:
         if get_origin(expected) is dict:  # the names are the user's
             expected = get_args(expected)[1]
+        elif get_origin(expected) is tuple:  # one of a list
+            expected = get_args(expected)[0]
         else:
             field = getattr(expected, "model_fields", {}).get(key)
             expected = field.annotation if field else None
@@ -207,15 +210,22 @@ def _type_at(keys: Sequence[str]) -> Any:
 
 
 def line_of(text: str, keys: Sequence[str]) -> int | None:
-    """The line (from 1) on which a dotted key, or else its table, is written; None when it cannot be told."""
+    """The line (from 1) on which a dotted key, or else its table, is written; None when it cannot be told. One of a list of tables has its number
+    among the keys."""
     table: list[str] = []
     table_line: int | None = None
+    lists: Counter[str] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip()
-        if header := re.match(r"\[\s*([^\[\]]+?)\s*\]", stripped):
-            table = [part.strip().strip("\"'") for part in header[1].split(".")]
+        if header := re.match(r"(\[\[?)\s*([^\[\]]+?)\s*\]", stripped):
+            table = [part.strip().strip("\"'") for part in header[2].split(".")]
             if table == list(keys):
-                table_line = number
+                table_line = table_line or number
+            if header[1] == "[[":
+                lists[header[2]] += 1
+                table.append(str(lists[header[2]] - 1))
+                if table == list(keys):
+                    table_line = number
         elif assignment := re.match(r"([A-Za-z0-9_.\"'-]+)\s*=", stripped):
             written = [part.strip("\"'") for part in assignment[1].split(".")]
             if table + written == list(keys):

@@ -120,6 +120,11 @@ def test_a_secret_planted_in_any_setting_is_hidden() -> None:
         ('[notify.events]\nops = ["*"]\n', "notify: the file of receivers"),
         ("[gatway]\nport = 1\n", "1: gatway: is not a known setting; did you mean 'gateway'?"),
         ("[gateway]\nprot = 1\n", "2: gateway.prot: is not a known setting; did you mean 'port'?"),
+        (
+            '[checks]\n[[checks.rules]]\nname = "*"\n[[checks.rules]]\nclients = "acme"\n',
+            "5: checks.rules.1.clients: is not a known setting; did you mean 'client'?",
+        ),
+        ('[checks]\n[[rules]]\nclient = "acme"\n', "2: rules: is not a known setting"),
         ('[gateway]\nalgorithms = "best"\n', "2: gateway.algorithms: must be 'modern', 'strict' or 'nist'"),
         ('[incident]\ncontacts = "me"\n', "2: incident.contacts: must be a list"),
         ("gateway = 3\n", "1: gateway: must be a table"),
@@ -135,7 +140,7 @@ def test_each_kind_of_mistake_says_where_and_what_to_do(ask: Callable[..., tuple
 
 def test_check_names_all_mistakes_and_missing_files(ask: Callable[..., tuple[int, str]], folder: DataFolder, tmp_path: Path) -> None:
     code, text = ask("check")
-    assert code == 0 and "hold" in text
+    assert code == 0 and "are valid" in text
     (tmp_path / "new.toml").write_text('[gateway]\nport = "x"\ncolour = 1\n')
     code, text = ask("check", "--file", str(tmp_path / "new.toml"))
     assert code == 2 and "new.toml:2: gateway.port" in text and "new.toml:3: gateway.colour: is not a known setting" in text

@@ -82,6 +82,8 @@ def test_lines_of_dotted_keys_and_tables() -> None:
     assert line_of("a.b = 1\n[c]\nd = 2\n", ("a", "b")) == 1
     assert line_of("a.b = 1\n[c]\nd = 2\n", ("c", "d")) == 3
     assert line_of("[c]\n", ("x",)) is None
+    rules = '[c]\n[[c.rules]]\nname = "a"\n[[c.rules]]\nname = "b"\n[d]\nname = "c"\n'
+    assert [line_of(rules, keys) for keys in (("c", "rules"), ("c", "rules", "1"), ("c", "rules", "1", "name"), ("d", "name"))] == [2, 4, 5, 7]
 
 
 @pytest.mark.parametrize(
