@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -317,5 +319,41 @@ def test_a_resume_that_fails_half_way_holds_nothing(tmp_path: Path, monkeypatch:
                 await again.open("/inbox/a", RESUME)
         assert (desk.partials(), len(os.listdir("/proc/self/fd"))) == before
         await again.close(await again.open("/inbox/a", RESUME))
+
+    run(work, tmp_path)
+
+
+def test_an_upload_that_goes_on_while_broken_ones_expire_is_not_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(desk: Desk) -> None:
+        first = desk.session()
+        await first.write(await first.open("/inbox/a", WRITE), 0, b"broken off")
+        await first.lost()
+        stores = Stores(desk.folder, cast(Any, None), desk.spool, desk.vault, cast(Any, desk.keys), desk.recorder)
+        clients = Clients(lambda: GatewaySettings(partial_days=1e-9), stores, desk.papers.book.parts, lambda _: True)
+        listed, looked, pointers = threading.Event(), threading.Event(), Tree.pointers
+
+        def slowly(tree: Tree) -> Iterator[Any]:
+            yield from pointers(tree)
+            listed.set()
+            looked.wait(60)
+
+        monkeypatch.setattr(Tree, "pointers", slowly)
+        expiring = asyncio.create_task(clients.expire())
+        assert await asyncio.to_thread(listed.wait, 60)
+        monkeypatch.undo()
+        mine = desk.papers
+        desk.papers = clients.papers_of(cast(Any, SimpleNamespace(name="acme", limits=Limits(), custody="managed")), 0.0)
+        try:
+            session = desk.session()
+            upload = asyncio.create_task(session.put("/inbox/a", b"went on, and was acknowledged", RESUME))
+            await asyncio.wait([upload], timeout=1)
+            looked.set()
+            await expiring
+            await upload
+            assert await session.get("/inbox/a") == b"went on, and was acknowledged"
+        finally:
+            looked.set()
+            desk.papers = mine
+            clients.close()
 
     run(work, tmp_path)

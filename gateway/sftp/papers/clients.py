@@ -57,14 +57,19 @@ class Clients:
 
         `client` is what the catalog said at `known_at`: at a login perhaps, long before its session.
         """
-        papers = self._papers.pop(client.name, None)
-        if papers is None:
-            tree = self._open_tree(client.name)
-            papers = Papers(client.name, tree, self._parts, self._handles_of_one(), self._rooms.of(client.name, tree))
-            self._tidy()
-        self._papers[client.name] = papers
+        papers = self._of(client.name)
         papers.take_limits(client.limits if known_at > self._read_at else self._limits.get(client.name, client.limits))
         papers.book.deposit_only = client.custody == "deposit-only"
+        return papers
+
+    def _of(self, client: str) -> Papers:
+        """The one Papers of a client that there is here: two would not know of each other what they do."""
+        papers = self._papers.pop(client, None)
+        if papers is None:
+            tree = self._open_tree(client)
+            papers = Papers(client, tree, self._parts, self._handles_of_one(), self._rooms.of(client, tree))
+            self._tidy()
+        self._papers[client] = papers
         return papers
 
     async def land_all(self) -> None:
@@ -163,12 +168,10 @@ class Clients:
                 log.warning("partials.not_expired", client=client, error=error.message)
 
     async def _expire_of(self, client: str, papers: set[str]) -> None:
-        known = self._papers.get(client) or Papers(client, self._open_tree(client), self._parts)
+        known = self._of(client)
         known.users.add(self)
         try:
             count = await known.names.expire(papers)
             log.info("partials.expired", client=client, count=count)
         finally:
             known.users.discard(self)
-            if self._papers.get(client) is not known:
-                known.tree.close()
