@@ -73,7 +73,7 @@ def verdict(code: str, otherwise: Otherwise, detail: str = "") -> Verdict:
 
 def released(found: Verdict) -> Verdict:
     """What a verdict becomes when a person has let the paper pass: it says what had been found."""
-    return replace(RELEASED, reason=f"{RELEASED.reason} What was found: {found.reason}") if found.code else ACCEPTED
+    return replace(RELEASED, reason=f"{RELEASED.reason} What was found: {found.reason.removesuffix(ENDS['hold'])}") if found.code else ACCEPTED
 
 
 def worst(found: Sequence[Verdict]) -> Verdict:

@@ -342,6 +342,7 @@ def test_stopped_at_any_step_a_held_paper_is_held_once_and_settled_once(world: W
     world.ingest(checks=decided)
     found = row(world, paper)
     assert (found.state, found.code, found.version, found.receipted) == ("accepted", "released", 1, True)
+    assert "waits" not in found.reason, "it does not wait any more"
     assert world.receipts()[paper]["verdict"] == "accepted" and world.spool.landed_papers() == []
     assert world.vault.exists("acme", paper) and not Vault(world.folder.quarantine).exists("acme", paper)
 
