@@ -43,6 +43,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
             tabbed(row)
         return
     cells = [_printable(row) for row in rows]
+    if not cells:  # the command says in words that there is nothing
+        return
     from rich.console import Console
     from rich.table import Table
 

@@ -327,6 +327,7 @@ def _print_summary(console: Console, place: Place, server: dict[str, Any], summa
     options = " ".join(_ssh_options(place))
     console.print(f"\nLog in as the client:\n  sftp {options} -P {server['sftp']['port']} {CLIENT}@{server['sftp']['host']}", soft_wrap=True)
     console.print(f"One screen:\n  .venv/bin/nightsafe status --data {place.data}", soft_wrap=True)
+    console.print("Go on step by step:\n  docs/tutorial/first-night.md", soft_wrap=True)
 
 
 def _wait_for_end(process: subprocess.Popen[bytes], place: Place) -> int:

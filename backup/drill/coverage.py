@@ -30,7 +30,7 @@ class Coverage:
             return "There are no papers yet."
         if self.oldest_at is None:
             return f"{all_of(self.papers, 'paper was', 'papers were')} proven to come back at least once."
-        waits = f"the oldest that never was drilled is of {self.oldest_at:%Y-%m-%d}"
+        waits = f"the oldest never drilled dates from {self.oldest_at:%Y-%m-%d}"
         share = f"{self.proven} of {counted(self.papers, 'paper')} ({self.percent:g} %) {noun(self.proven, 'was', 'were')}"
         return f"{share} proven to come back at least once; {waits}."
 

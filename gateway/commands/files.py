@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import click
 
 from config.cli import Group, data_option, json_option
-from config.console import emit, human_bytes, table
+from config.console import emit, human_bytes, say, table
 from config.errors import CheckFailed, UsageError
 from config.files import TEMPORARY_PREFIX
 from config.loading import Installation, open_installation
@@ -69,6 +69,8 @@ def list_(client: str, data: Path | None, as_json: bool) -> None:
         ("path", "size", "state", "modified", "paper"),
         [(row["path"], human_bytes(row["size"]), row["state"], row["modified_at"], row["paper"]) for row in rows],
     )
+    if not rows and sys.stdout.isatty():
+        say(f"{client} has no papers in its folders now")
 
 
 @files.command()

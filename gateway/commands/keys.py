@@ -264,7 +264,7 @@ def to_kms(data: Path | None, as_json: bool) -> None:
 
 def _tell_new_master(recipient: Recipient, files: int) -> None:
     sealed = counted(files, "file was", "files were")
-    say(f"The master is {recipient} now; {sealed} sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
+    say(f"The master is now {recipient}; {sealed} sealed to it. Start Nightsafe again, and save the keys: nightsafe backup run")
 
 
 @contextmanager

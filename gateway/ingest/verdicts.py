@@ -35,10 +35,10 @@ CHECK_FAILED = Verdict("refused", "The paper could not be checked: a check of it
 Otherwise = Literal["hold", "accept", "refuse"]
 
 SENTENCES: Mapping[str, str] = {
-    "too-small": "The paper is smaller than what is taken here.",
-    "too-large": "The paper is larger than what is taken here.",
-    "ending": "Papers with this ending are not taken here.",
-    "name": "Papers with this name are not taken here.",
+    "too-small": "The paper is smaller than what is accepted here.",
+    "too-large": "The paper is larger than what is accepted here.",
+    "ending": "Papers with this ending are not accepted here.",
+    "name": "Papers with this name are not accepted here.",
     "too-many": "More papers came in one day than were agreed.",
     "wrong-type": "The content is not what the ending of the name says",
     "virus": "A virus was found in the paper",

@@ -227,7 +227,7 @@ def test_a_storm_is_told_in_a_few_messages_and_drowns_nothing(tmp_path: Path, lo
     now = [1e9]
     pace = Pace(12, lambda: now[0])
     for number in range(5_000):
-        log.append(Event.PAPER_REFUSED, client="acme", paper=f"{number:032x}", reason="Papers with this ending are not taken here.")
+        log.append(Event.PAPER_REFUSED, client="acme", paper=f"{number:032x}", reason="Papers with this ending are not accepted here.")
         if number == 3_000:
             log.append(Event.BACKUP_FAILED, run=77)
         if number % 1_000 == 999:

@@ -41,6 +41,10 @@ def test_words_stay_whole_at_any_width(monkeypatch: pytest.MonkeyPatch, width: i
     assert max(map(len, lines)) <= width
 
 
+def test_without_rows_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, 80) == []
+
+
 def test_a_wide_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("┃ version ┃" in line for line in shown(monkeypatch, 132, ROW))
 

@@ -33,7 +33,7 @@ def test_the_oldest_that_never_was_drilled_is_named(ledger: Ledger) -> None:
     ledger.add_drilled(f"{number:032x}" for number in range(0, 10, 3))
     found = ledger.coverage(Moments(NOON, NOON), "none")
     assert (found.papers, found.proven, found.oldest, found.oldest_at) == (10, 4, f"{8:032x}", NOON - timedelta(days=8))
-    assert found.text == "4 of 10 papers (40 %) were proven to come back at least once; the oldest that never was drilled is of 2026-04-26."
+    assert found.text == "4 of 10 papers (40 %) were proven to come back at least once; the oldest never drilled dates from 2026-04-26."
     assert found.values()["oldest_never"] == {"paper": f"{8:032x}", "sealed_at": "2026-04-26T12:00:00Z"}
 
 
@@ -54,7 +54,7 @@ def test_what_the_snapshot_cannot_have_yet_is_not_expected(ledger: Ledger) -> No
 def test_all_and_none() -> None:
     assert Coverage(1, 1).text == "The only paper was proven to come back at least once."
     one = Coverage(1, 0, "a" * 32, NOON).text
-    assert one == "0 of 1 paper (0 %) were proven to come back at least once; the oldest that never was drilled is of 2026-05-04."
+    assert one == "0 of 1 paper (0 %) were proven to come back at least once; the oldest never drilled dates from 2026-05-04."
     assert Coverage(2, 1, "a" * 32, NOON).text.startswith("1 of 2 papers (50 %) was proven")
     assert Coverage(0, 0).text == "There are no papers yet."
 
