@@ -26,6 +26,8 @@ from gateway.sftp.papers.stores import Stores
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.session.sessions import Sessions
 from gateway.sftp.session.shares import Shares
+from gateway.store.errors import SpoolFull
+from gateway.store.spool import Spool
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 FIRST = b"acknowledged"
@@ -355,5 +357,31 @@ def test_an_upload_that_goes_on_while_broken_ones_expire_is_not_taken_away(tmp_p
             looked.set()
             desk.papers = mine
             clients.close()
+
+    run(work, tmp_path)
+
+
+def test_a_paper_that_could_not_land_at_the_start_lands_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an acknowledged paper would wait for a start that may be months away."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", FIRST)
+        land = Spool.land
+
+        def full(_spool: Spool, _paper: str) -> None:
+            raise SpoolFull("no space left in the spool while landing a paper")
+
+        monkeypatch.setattr(Spool, "land", full)
+        assert desk.again() == 0 and desk.landed() == []
+        monkeypatch.setattr(Spool, "land", land)
+        stores = Stores(desk.folder, cast(Any, None), desk.spool, desk.vault, cast(Any, desk.keys), desk.recorder)
+        clients = Clients(GatewaySettings, stores, desk.papers.book.parts, lambda _: True)
+        keeping = asyncio.create_task(clients.keep_expiring())
+        while not desk.landed():
+            await asyncio.sleep(0.02)
+        keeping.cancel()
+        assert [content for _, content in desk.landed()] == [FIRST]
+        clients.close()
 
     run(work, tmp_path)

@@ -19,7 +19,7 @@ from gateway.jail import Tree
 from gateway.sftp.limits.rooms import Rooms
 from gateway.sftp.papers.book import Parts
 from gateway.sftp.papers.papers import Papers
-from gateway.sftp.papers.publish import land_all, recover, stale_by_client
+from gateway.sftp.papers.publish import land_all, land_left_behind, left_behind_by_client, recover, stale_by_client
 from gateway.sftp.papers.stores import Stores
 
 log = structlog.get_logger()
@@ -146,15 +146,38 @@ class Clients:
     # broken uploads
 
     async def keep_expiring(self) -> None:
-        """Until cancelled: remove the broken uploads that nobody took up again."""
+        """Until cancelled: land what could not land when it should have, remove the broken uploads that nobody took up again."""
         while True:
             try:
+                await self.land_left_behind()
                 await self.expire()
             except NightsafeError as error:
                 log.warning("expiry.failed", error=error.message)
             except Exception as error:
                 log.exception("expiry.crashed", exc_info=error)
             await asyncio.sleep(EXPIRY_SECONDS)
+
+    async def land_left_behind(self) -> None:
+        """Finished papers that an earlier process left, and that could not land at our start."""
+        found = await self._parts.pool.run(lambda: left_behind_by_client(self._stores.spool))
+        for client, papers in found.items():
+            if not self.is_home(client):
+                continue
+            try:
+                await self._land_of(client, papers)
+            except NightsafeError as error:  # as below
+                log.warning("papers.not_landed", client=client, error=error.message)
+
+    async def _land_of(self, client: str, papers: set[str]) -> None:
+        known, stores = self._of(client), self._stores
+        known.users.add(self)
+        try:
+            async with known.book.turns.all():
+                left = papers - {draft.paper for draft in known.book.drafts.values()}
+                told = stores.recorder.landed_at_start
+                await self._parts.pool.run(lambda: land_left_behind(stores.spool, known.tree, client, left, told))
+        finally:
+            known.users.discard(self)
 
     async def expire(self) -> None:
         """Remove them once."""

@@ -122,14 +122,35 @@ def recover(
                 _mend_names(tree, spool, finished[client], broken[client])
         except NightsafeError as error:
             log.warning("names.not_mended", client=client, error=error.message)
-        for paper in sorted(finished[client]):
-            try:
-                spool.land(paper)
-            except NightsafeError as error:
-                log.warning("paper.not_landed", paper=paper, error=error.message)
-            else:
-                told(client, paper)
-                landed += 1
+        landed += _land(spool, client, finished[client], told)
+    return landed
+
+
+def left_behind_by_client(spool: Spool) -> dict[str, set[str]]:
+    """Blocking: finished papers that nobody has in hand. At the start each should have landed, but then the disk may have been full, say."""
+    return _by_client(spool, spool.finished_unlanded())
+
+
+def land_left_behind(spool: Spool, tree: Tree, client: str, papers: set[str], told: Callable[[str, str], None]) -> int:
+    """Blocking, while nobody else works with the client's papers: the same as `recover` for those that are left still; how many landed."""
+    papers = papers.intersection(spool.finished_unlanded())
+    try:
+        _mend_names(tree, spool, papers, set())
+    except NightsafeError as error:
+        log.warning("names.not_mended", client=client, error=error.message)
+    return _land(spool, client, papers, told)
+
+
+def _land(spool: Spool, client: str, papers: set[str], told: Callable[[str, str], None]) -> int:
+    landed = 0
+    for paper in sorted(papers):
+        try:
+            spool.land(paper)
+        except NightsafeError as error:
+            log.warning("paper.not_landed", paper=paper, error=error.message)
+        else:
+            told(client, paper)
+            landed += 1
     return landed
 
 
