@@ -67,6 +67,19 @@ def test_over_the_quota_is_said_and_the_upload_can_go_on(tmp_path: Path) -> None
     run(work, tmp_path, limits=Limits(bytes=1024 * KIB))
 
 
+def test_a_paper_that_may_not_be_made_longer_is_left_and_the_reason_told(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/a", b"a" * 100 * KIB)
+        await desk.land_all()
+        with pytest.raises(Refusal, match="over the quota"):
+            await session.set("/inbox/a", size=2048 * KIB)
+        assert await session.get("/inbox/a") == b"a" * 100 * KIB
+        await agrees(desk)
+
+    run(work, tmp_path, limits=Limits(bytes=1024 * KIB))
+
+
 def test_statvfs_shows_a_file_system_of_the_quotas_size(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         session = desk.session()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -398,7 +399,8 @@ class Operations:
         try:
             await self._papers.writing.truncate(handle, size)
         except BaseException:
-            await self._papers.closing.close(handle, clean=False)
+            with suppress(NightsafeError):  # that says once more that the paper is not whole; why is what the client is to hear
+                await self._papers.closing.close(handle, clean=False)
             raise
         await self._papers.closing.close(handle, clean=True)
 
