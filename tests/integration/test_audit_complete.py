@@ -61,7 +61,7 @@ NOTHING = {
         "status", "doctor", "backup snapshots", "backup status", "drill list", "drill show", "keys report", "permissions check", "permissions show",
         "defender list", "sessions list", "notify list", "notify test", "audit verify", "ca show", "ca list", "host-key", "completion",
     ),
-    "who there is; no paper is named": ("client list", "client show", "person list", "person show", "incident list", "incident show"),
+    "who there is; no paper is named": ("client list", "client show", "person list", "person show", "person sheet", "incident list", "incident show"),
     "what was decided by and recorded of operators": ("hold list", "retention report"),
     "a service's own preparation, done by the system": ("credentials", "permissions apply", "catalog upgrade"),
     "a role, which records what it does": ("up", "gateway", "keyd", "ingest", "scheduler", "s3", "web"),
