@@ -181,12 +181,12 @@ def _collect(installation: Installation, found: Incident, since: datetime | None
     inform = whom_to_inform(findings, found.opened.get("contacts") or ())
     if as_json:
         values = findings.values()
-        counts = {name: len(values[name]) for name in ("sessions", "papers", "addresses")}
-        emit({**_facts(found), "bundle": str(bundle), **counts, "events": findings.events, "inform": inform}, as_json)
+        sizes = {name: len(values[name]) for name in ("sessions", "papers", "addresses")}
+        emit({**_facts(found), "bundle": str(bundle), **sizes, "events": findings.events, "inform": inform}, as_json)
         return
     addresses, others = ", ".join(list(findings.addresses)[:10]) or "none", ", ".join(sorted(findings.others)[:10]) or "nobody"
-    facts({"bundle": bundle, "page": bundle / "findings.html", "sessions": len(findings.sessions), "papers touched": len(findings.papers)})
-    facts({"addresses": addresses, "others from there": others})
+    counts = {"sessions": len(findings.sessions), "papers touched": len(findings.papers)}
+    facts({"bundle": bundle, "page": bundle / "findings.html", **counts, "addresses": addresses, "others from there": others})
     say("Inform:")
     for one in inform:
         say(f"  {one}")
