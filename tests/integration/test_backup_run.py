@@ -395,6 +395,16 @@ def test_a_name_that_a_client_deletes_meanwhile_is_no_fault(ready: House, tmp_pa
     assert set(states) == {"passed"}, [run.detail.get("error") for run in house.runs[:3]]
 
 
+def test_messages_of_a_kind_that_is_not_known_are_passed_over(ready: House, tmp_path: Path) -> None:
+    """As a restic of tomorrow may print them, on either of its outputs, before, among and after those that are known."""
+    odd = '{"message_type":"a kind of the year 2040","percent":{"of":"what"}}'
+    tell = f"echo '{odd}'; echo '{odd}' >&2; echo '{{ no json'; "
+    wrapper = script(tmp_path, f'case " $* " in *" backup "*) {tell} restic "$@"; code=$?; {tell} exit $code;; *) exec restic "$@";; esac')
+    run = run_backup(ready.change(backup={"restic": str(wrapper)}).installation)
+    assert (run.state, run.detail.get("error")) == ("passed", None)
+    assert run.snapshot in [snapshot.id for name, snapshot in snapshots(ready.installation) if name == "papers"]
+
+
 # ends before its time
 
 
