@@ -112,6 +112,16 @@ def test_what_a_person_saw_to_is_odd_no_more() -> None:
     assert why(dropped, forgets=[run("forget", "passed", hours(0.5))]) == ""
 
 
+def test_a_clock_that_was_wrong_for_an_hour_asks_for_a_person_once() -> None:
+    """What was recorded meanwhile stays in the future for years."""
+    ahead = [run("forget", "failed", timedelta(days=-3650), 7)]
+    assert "clock set back" in why(forgets=ahead)
+    confirmed = run("forget", "passed", hours(0.5), 8, confirmed="the battery was changed")
+    assert why(forgets=[confirmed, *ahead]) == ""
+    assert "clock set back" in why(forgets=[run("forget", "passed", hours(0.5), 8), *ahead]), "nobody has seen to it"
+    assert "clock set back" in why(forgets=[run("forget", "failed", hours(-9), 9), confirmed, *ahead]), "again"
+
+
 def test_parts_are_read_in_turn_and_a_fault_begins_anew() -> None:
     checks: list[Run] = []
     for age in (9, 8, 7):
