@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -245,6 +246,7 @@ def test_a_client_without_folders_does_not_keep_the_leftovers_of_others(tmp_path
         assert not desk.folder.jail("aaa").exists()
         await clients.expire()
         assert desk.partials() == ["0" * 32]
+        clients.close()
 
     run(work, tmp_path)
 
@@ -314,6 +316,7 @@ def test_a_resume_that_fails_half_way_holds_nothing(tmp_path: Path, monkeypatch:
         def fails(*_: Any, **__: Any) -> Any:
             raise Refused("failure", "the disk is full")
 
+        gc.collect()  # what earlier tests left would be closed meanwhile, and counted
         again, before = desk.session(), (desk.partials(), len(os.listdir("/proc/self/fd")))
         with monkeypatch.context() as patch:
             patch.setattr(type(desk.tree), "put", fails) if gone else patch.setattr(type(desk.papers.quota), "adopt", fails)
