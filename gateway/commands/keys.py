@@ -206,7 +206,7 @@ def rotate_ingest(data: Path | None, as_json: bool) -> None:
     folder, keyring = installation.folder, Keyring(installation.folder)
     with (
         _idle(installation, "up", "gateway", *instance_names(folder, "ingest")),
-        exclusive(folder, depositing.LOCK, "'nightsafe files put' runs", "let it end, then try again"),
+        exclusive(folder, depositing.LOCK, "'nightsafe files put' is running", "let it end, then try again"),
         AuditLog(folder.audit, "ops") as log,
     ):
         master = load_master(installation)
@@ -273,7 +273,7 @@ def _idle(installation: Installation, *roles: str) -> Iterator[None]:
     with ExitStack() as stack:
         for role in roles:
             what = "'nightsafe up'" if role == "up" else f"the role '{role}'"
-            stack.enter_context(exclusive(installation.folder, role, f"{what} runs", "stop it first; clients try again meanwhile"))
+            stack.enter_context(exclusive(installation.folder, role, f"{what} is running", "stop it first; clients try again meanwhile"))
         yield
 
 

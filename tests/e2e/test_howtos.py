@@ -272,7 +272,7 @@ def test_papers_are_handed_over(firm: Firm) -> None:
         (firm.desk / name).write_bytes(b"%PDF-1.7 of the firm")
     firm.follow(put)
     told = firm.follow(export)
-    (passphrase,) = re.findall(r"passphrase\s+(\S+)", told)
+    (passphrase,) = re.findall(r"^passphrase\s+(\S+)", told, re.MULTILINE)
     listed = subprocess.run(["7z", "t", f"-p{passphrase}", str(firm.desk / "acme-2026.zip")], capture_output=True, text=True, check=True).stdout
     assert re.search(r"Files: 3", listed)
     away = firm.desk / "away"
