@@ -86,8 +86,11 @@ def check_bucket(access: S3Access, regions: Sequence[str] = ()) -> None:
 def _check_region(access: S3Access, regions: Sequence[str]) -> None:
     """The bucket says itself where it lies; what the settings call its region proves nothing."""
     with _foreign(access) as client:
-        answer = client.head_bucket(Bucket=access.bucket)
-        said = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        try:
+            answer = client.head_bucket(Bucket=access.bucket)
+            said = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+        except ClientError:  # an answer to HEAD has no body that could say why: a wrong clock, a wrong key
+            said = None
         if not said:
             said = client.get_bucket_location(Bucket=access.bucket).get("LocationConstraint") or "us-east-1"  # Amazon's word for no word
     if said not in regions:

@@ -100,6 +100,12 @@ def test_answers_of_other_services(status: int, body: bytes, kind: type[Nightsaf
     assert words in found.message
 
 
+def test_a_wrong_clock_is_named_where_regions_are_pinned_too(s3: S3Server) -> None:
+    """The first question is a HEAD then, whose answer cannot say why."""
+    with answering(403, code("RequestTimeTooSkewed")) as endpoint, pytest.raises(BucketUnreachable, match="finds the time wrong"):
+        check_bucket(replace(s3.access(), endpoint=endpoint), ["eu-central-1"])
+
+
 def test_buckets_are_made_in_the_embedded_server_only(s3: S3Server) -> None:
     with pytest.raises(ValueError, match="embedded"):
         ensure_embedded_bucket(s3.access("pruner"))
