@@ -180,18 +180,17 @@ def proof(client: str, data: Path | None, as_json: bool) -> None:
 
 def _print(run: Run, folder: DataFolder) -> None:
     detail = run_facts(run, folder)["detail"]
-    drawn, sound = detail.get("drawn"), detail.get("verified")
+    drawn, sound, seconds = detail.get("drawn"), detail.get("verified"), detail.get("recovery_seconds")
+    counts = {} if drawn is None else {kind: len(detail.get(kind, [])) for kind in ("bad", "missing", "surplus")}  # none, when it was interrupted
     told: dict[str, object] = {
         "drill": f"{run.id} ({detail.get('kind')})",
         "verdict": run.state + (f": {detail['cause']}" if detail.get("cause") else ""),
         "snapshot": run.snapshot,
-        "papers": f"{drawn} of {detail.get('of')} compared" + (f", {sound} of them sound" if sound != drawn else ""),
+        "papers": None if drawn is None else f"{drawn} of {detail.get('of')} compared" + (f", {sound} of them sound" if sound != drawn else ""),
         "this shows": detail.get("statement") or None if detail.get("kind") == "sample" else None,
         "coverage": (detail.get("coverage") or {}).get("text"),
-        "bad": len(detail.get("bad", [])),
-        "missing": len(detail.get("missing", [])),
-        "surplus": len(detail.get("surplus", [])),
-        "recovery time": f"{detail.get('recovery_seconds')} s",
+        **counts,
+        "recovery time": None if seconds is None else f"{seconds} s",
         "recovery point": detail.get("recovery_point"),
         "evidence": detail.get("evidence"),
     }

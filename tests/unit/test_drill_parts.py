@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from backup.commands.drill import _print as print_drill
 from backup.drill.errors import ScratchFailed
 from backup.drill.fetch import MANY, Fetch, Wanted, choose, portions
 from backup.drill.history import Drilled, drilled_before, listed_by
@@ -251,6 +252,12 @@ def test_a_full_drill_covers_what_came_just_before_its_snapshot(tmp_path: Path) 
         detail = {"kind": "full", "catalog_at": NOON.isoformat(), "evidence": "evidence/2026/1.json"}
         catalog.finish_run(catalog.start_run("drill"), "passed", detail=detail)
         assert drilled_before(catalog, tmp_path / "evidence") == Drilled(frozenset({"p7", "p8"}), NOON - GRACE)
+
+
+def test_an_interrupted_drill_counted_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_drill(Run(68, "drill", "interrupted", NOON, NOON, None, None, {"kind": "sample", "cause": "KeyboardInterrupt"}), DataFolder(tmp_path))
+    told = capsys.readouterr().out
+    assert "interrupted: KeyboardInterrupt" in told and "None" not in told and "bad" not in told
 
 
 # scratch
