@@ -258,8 +258,8 @@ def test_what_another_worker_removed_meanwhile_is_not_told_as_damage(tmp_path: P
         damaged, gone = "1" * 32, "2" * 32
         (desk.folder.spool_partial / damaged).write_bytes(b"no header" * 1000)
         os.utime(desk.folder.spool_partial / damaged, (1, 1))
-        listing, found = [[damaged, gone]], desk.spool.stale
-        monkeypatch.setattr(desk.spool, "stale", lambda limit: listing.pop() if listing else found(limit))
+        listing, found = [[damaged, gone]], Spool.stale
+        monkeypatch.setattr(Spool, "stale", lambda spool, limit: listing.pop() if listing else found(spool, limit))
         with capture_logs() as logs:
             assert stale_by_client(desk.spool, 1e-9) == {}
         assert {(entry["event"], entry["paper"]) for entry in logs} == {("partial.unreadable", damaged), ("partial.unreadable_removed", damaged)}
