@@ -79,6 +79,13 @@ def test_every_paper_comes_back_under_its_own_name(house: DrillHouse, tmp_path: 
     assert {path.stat().st_mtime for path in (tmp_path / "back" / "inbox").iterdir() if path.is_file()} == {1_700_000_000.0}
 
 
+def test_a_name_of_two_lines_with_all_that_patterns_mean_something_in(house: DrillHouse, tmp_path: Path) -> None:
+    paper = house.add_paper("zeta", "/inbox/two\nlines [ab]*\\.txt", b"odd")
+    house.save()
+    assert restore(house, tmp_path / "back", paper.path, client="zeta").exit_code == Exit.DONE
+    assert below(tmp_path / "back") == {paper.path: b"odd"}
+
+
 def test_chosen_papers_and_folders_only(house: DrillHouse, tmp_path: Path) -> None:
     report = restore(house, tmp_path / "back", "/inbox/a b/it's [1]*?.txt", "inbox/secret/")
     assert report.exit_code == Exit.DONE

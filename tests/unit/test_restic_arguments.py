@@ -34,7 +34,7 @@ def test_reading_takes_no_lock(words: list[str]) -> None:
     assert "--no-lock" in words
 
 
-@pytest.mark.parametrize("name", ["plain", "[ab]*?", "back\\slash", "a]b[", "*"])
+@pytest.mark.parametrize("name", ["plain", "[ab]*?", "back\\slash", "a]b[", "*", "two\nlines [ab]*\\"])
 def test_literal_patterns_match_their_own_name_alone(name: str, tmp_path: Path) -> None:
     pattern = a.literal(f"/vault/{name}")
     assert pattern.replace("\\", "") == f"/vault/{name}".replace("\\", "")
