@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from config.errors import SettingsError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")  # oldest first; a test compares it with the files
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")  # oldest first; a test compares it with the files
 HEAD = REVISIONS[-1]
 
 

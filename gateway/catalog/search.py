@@ -1,10 +1,12 @@
 """Finding papers: by name, date, hash, class and what else the catalog knows, newest first.
 
-Names are found through an index of all runs of three characters (SQLite's FTS5 with its trigram tokenizer), which the database itself keeps
-beside `papers`: so a piece of a name is found among millions as fast as among a thousand. The pattern itself is then compared in full.
+Names are found through two indexes, which the database itself keeps beside `papers`. One has their words (SQLite's FTS5 with its unicode61
+tokenizer): a pattern in which a word is whole, such as `2026/invoice-0815.pdf`, finds the few papers that have the word, however many papers there
+are. The other has all runs of three characters (the trigram tokenizer), for every other piece. The pattern itself is then compared in full.
 
-Where nearly every name has the same runs (`invoice-`, `.pdf`) looking them up costs more than it tells. So only those are looked up that the
-newest names do not have, two runs at first; and a piece that many of the newest names have is found sooner by looking from the newest on.
+Where nearly every name has the same words and runs (`invoice-`, `.pdf`) looking them up costs more than it tells. So only those are looked up that
+the newest names do not have: the rarest word, or two runs, at first; and a piece that many of the newest names have is found sooner by looking from
+the newest on.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, text
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, text
 
 from gateway.catalog import tables as t
 from gateway.catalog.database import Database
@@ -23,16 +25,20 @@ from gateway.catalog.papers import paper_of
 from gateway.catalog.rows import Paper, Verdict
 
 ESCAPE = "\\"
-RUN = 3  # characters that the index knows
+RUN = 3  # characters that the index of runs knows
 MOST = 10_000
 SAMPLE = 200  # newest names, by which the common is told from the rare
-COMMON = 10  # of them: a run that as many have is common
+COMMON = 10  # times in them: a word or a run that they have as often is common
 MANY = 2  # of them: a piece that as many have is found sooner by looking from the newest on
-FEW = 100  # papers that may share two runs; where more do, whole pieces are looked up
+FEW = 100  # papers that may share a word, or two runs; where more do, whole pieces are looked up
 TOO_MANY = 3_000  # papers of a name from which on it is no help to look it up
 
-
-_LOOK_UP = text("SELECT paper, path LIKE :pattern ESCAPE :escape AS fits FROM paper_names WHERE paper_names MATCH :phrases LIMIT :most")
+_NEWEST = text("SELECT path FROM paper_names ORDER BY rowid DESC LIMIT :most")
+_FITS = "SELECT names.paper, names.path LIKE :pattern ESCAPE :escape AS fits FROM"
+_WORDS = "paper_words AS words CROSS JOIN paper_names AS names ON names.rowid = words.rowid"
+_BY_WORD = text(f"{_FITS} {_WORDS} WHERE words.paper_words MATCH :terms LIMIT :most")
+_BY_RUNS = text(f"{_FITS} paper_names AS names WHERE names.paper_names MATCH :terms LIMIT :most")
+_WHOLE_WORD = re.compile(r"(?<=[ -/:-@\[-`{-~])[0-9a-z]+(?=[ -/:-@\[-`{-~])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +84,46 @@ def like_pattern(name: str) -> str:
     return pattern if name.startswith("/") else f"%/{pattern}"
 
 
-def telling_pieces(name: str, newest: Sequence[str]) -> list[str]:
-    """What to look up for the pattern `name`: the pieces of it that are rare among the `newest` names, each of RUN characters or more; a whole
-    piece where none of its runs is. Empty when nothing can be looked up, or is common. Pure."""
+class Newest:
+    """The newest names, by which the common is told from the rare. Pure."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = [_folded(path) for path in paths]
+        self._together = "\0".join(self._paths)  # no name has a NUL
+
+    def count(self, piece: str) -> int:
+        """How often they have it."""
+        return self._together.count(piece)
+
+    def has_many(self, pieces: Sequence[str]) -> bool:
+        """Whether MANY of them have all `pieces`."""
+        return all(map(self.count, pieces)) and sum(all(piece in path for piece in pieces) for path in self._paths) >= MANY
+
+
+def pieces_of(name: str) -> list[str]:
+    """What a name must have to fit the pattern `name`, in lower case, each of RUN characters or more. Pure."""
     has_wildcards = re.search(r"[*?]", name)
     anchored = f"/{name}" if has_wildcards and not name.startswith("/") else name  # with wildcards it is the whole name
-    pieces = [piece.lower() for piece in re.split(r"[*?]", anchored) if len(piece) >= RUN]
-    names = [path.lower() for path in newest]
-    if not pieces or sum(all(piece in path for piece in pieces) for path in names) >= MANY:
-        return []
-    rare = [run for piece in pieces for run in _rare_runs(piece, names)]
-    return rare or pieces
+    return [_folded(piece) for piece in re.split(r"[*?]", anchored) if len(piece) >= RUN]
+
+
+def _folded(text: str) -> str:
+    """In lower case, as the indexes have it: a letter stays one letter, and `İ` what it is."""
+    return "\u0130".join(part.lower() for part in text.split("\u0130"))
+
+
+def rarest_word(pieces: Sequence[str], newest: Newest) -> str | None:
+    """The word that the `newest` names have least, the longest of such; None where none is rare, or surely whole: with what parts words on both sides
+    of it. Only ASCII, of which the index and we are of one mind. Pure."""
+    words = [word for piece in pieces for word in _WHOLE_WORD.findall(piece)]
+    rare = [(count, -len(word), word) for word in words if (count := newest.count(word)) < COMMON]
+    return min(rare)[2] if rare else None
+
+
+def telling_pieces(pieces: Sequence[str], newest: Newest) -> list[str]:
+    """What to look up for `pieces`: the stretches of them that are rare among the `newest` names, each of RUN characters or more; whole pieces where
+    no run is. Pure."""
+    return [stretch for piece in pieces for stretch in _rare_stretches(piece, newest)] or list(pieces)
 
 
 def two_runs(pieces: Sequence[str]) -> list[str]:
@@ -101,9 +136,9 @@ def two_runs(pieces: Sequence[str]) -> list[str]:
     return runs[:2] if len(runs) > 1 else []
 
 
-def _rare_runs(piece: str, names: Sequence[str]) -> list[str]:
-    """The longest stretches of `piece` in which every run of RUN characters is rare among `names`."""
-    starts = [start for start in range(len(piece) - RUN + 1) if sum(piece[start : start + RUN] in name for name in names) < COMMON]
+def _rare_stretches(piece: str, newest: Newest) -> list[str]:
+    """The longest stretches of `piece` in which every run of RUN characters is rare among the `newest` names."""
+    starts = [start for start in range(len(piece) - RUN + 1) if newest.count(piece[start : start + RUN]) < COMMON]
     stretches: list[list[int]] = []
     for start in starts:
         if stretches and stretches[-1][-1] == start - 1:
@@ -114,23 +149,27 @@ def _rare_runs(piece: str, names: Sequence[str]) -> list[str]:
 
 
 def _named(connection: Connection, name: str | None) -> list[str] | None:
-    """The papers that the index has for `name`; None when it does not know, or knows so many that looking from the newest on is faster."""
-    if name is None or not re.search(rf"[^*?]{{{RUN},}}", name):
+    """The papers that the indexes have for `name`; None when they do not know, or know so many that looking from the newest on is faster."""
+    if name is None or not (pieces := pieces_of(name)):
         return None
-    newest = connection.execute(select(t.papers.c.path).order_by(t.papers.c.id.desc()).limit(SAMPLE)).scalars().all()
-    pieces = telling_pieces(name, newest)
-    if not pieces:
+    newest = Newest(connection.execute(_NEWEST, {"most": SAMPLE}).scalars().all())
+    if newest.has_many(pieces):
         return None
-    for phrases, most in ((two_runs(pieces), FEW), (pieces, TOO_MANY)):
-        if phrases and len(found := _look_up(connection, phrases, name, most)) < most:
-            return [row.paper for row in found if row.fits]
-    return None
+    word = rarest_word(pieces, newest)
+    if word and (found := _look_up(connection, _BY_WORD, [word], name, FEW)) is not None:
+        return found
+    telling = telling_pieces(pieces, newest)
+    runs = two_runs(telling)
+    if runs and (found := _look_up(connection, _BY_RUNS, runs, name, FEW)) is not None:
+        return found
+    return _look_up(connection, _BY_RUNS, telling, name, TOO_MANY)
 
 
-def _look_up(connection: Connection, phrases: Sequence[str], name: str, most: int) -> Sequence[Row[Any]]:
-    """Papers whose names have all `phrases`, at most `most` of them, and whether they fit the pattern `name`."""
-    quoted = " AND ".join('"' + phrase.replace('"', '""') + '"' for phrase in phrases)
-    return connection.execute(_LOOK_UP, {"phrases": quoted, "pattern": like_pattern(name), "escape": ESCAPE, "most": most}).all()
+def _look_up(connection: Connection, index: TextClause, terms: Sequence[str], name: str, most: int) -> list[str] | None:
+    """Papers that `index` has for all `terms` and whose names fit the pattern `name`; None when `most` or more have the terms."""
+    quoted = " AND ".join('"' + term.replace('"', '""') + '"' for term in terms)
+    found = connection.execute(index, {"terms": quoted, "pattern": like_pattern(name), "escape": ESCAPE, "most": most}).all()
+    return [row.paper for row in found if row.fits] if len(found) < most else None
 
 
 def _query(wanted: Search, named: list[str] | None) -> Select[Any]:

@@ -35,7 +35,7 @@ def test_it_holds_our_packages_and_their_data_and_nothing_else(wheel: Path) -> N
     for expected in (
         "gateway/catalog/migrations/env.py",
         "gateway/catalog/migrations/versions/0001_first.py",
-        "gateway/catalog/migrations/versions/0009_renewed_factors.py",
+        "gateway/catalog/migrations/versions/0010_words.py",
         "gateway/keys/restore.sh",
         "backup/report/page.html",
         "config/nightsafe.example.toml",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.catalog import Catalog, NewPaper, search
-from gateway.catalog.search import Search, like_pattern, telling_pieces, two_runs
+from gateway.catalog.search import Newest, Search, like_pattern, pieces_of, rarest_word, telling_pieces, two_runs
 from tests.unit.test_catalog_migrations import catalog_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,7 +112,7 @@ def test_patterns() -> None:
     assert [like_pattern(name) for name in ("a", "a*", "/a?b", "50%")] == ["%a%", "%/a%", "/a_b", r"%50\%%"]
 
 
-NEWEST = [f"/inbox/2026/invoice-{number:04}.pdf" for number in range(9000, 9200)]
+NEWEST = Newest([f"/inbox/2026/invoice-{number:04}.pdf" for number in range(9000, 9200)])
 
 
 @pytest.mark.parametrize(
@@ -121,15 +121,40 @@ NEWEST = [f"/inbox/2026/invoice-{number:04}.pdf" for number in range(9000, 9200)
         ("invoice-0815.pdf", ["e-0815."]),  # "5.p" has every tenth of the newest
         ("Letter", ["letter"]),
         ("letter-*-0815", ["/letter-", "-0815"]),
-        ("/inbox/2026/invoice-9*", []),  # all of the newest
-        ("box/202", []),
-        ("invoice-90?9.pdf", []),  # many of the newest
-        ("?*", []),
-        ("ab", []),
+        ("invoice-9003.pdf", ["003."]),
+        ("abcd", ["abcd"]),
     ],
 )
 def test_what_is_looked_up(name: str, pieces: list[str]) -> None:
-    assert telling_pieces(name, NEWEST) == pieces
+    assert telling_pieces(pieces_of(name), NEWEST) == pieces
+
+
+@pytest.mark.parametrize(
+    ("name", "has"), [("/inbox/2026/invoice-9*", True), ("box/202", True), ("invoice-90?9.pdf", True), ("invoice-9003.pdf", False)]
+)
+def test_whether_many_of_the_newest_have_it(name: str, has: bool) -> None:
+    assert NEWEST.has_many(pieces_of(name)) is has
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("invoice-0815.pdf", "0815"),  # whether "invoice" and "pdf" begin and end there nobody knows
+        ("invoice-*.pdf", None),  # all of the newest have it
+        ("letter-*-0815.pdf", "letter"),  # neither is in the newest: the longest
+        ("letter-*-9003.pdf", "letter"),
+        ("*0815*", None),
+        ("0815", None),
+        ("/2026/9003.", "9003"),
+        ("合同-0815-合同", "0815"),
+        ("合同0815.pdf", None),
+        ("x-\u212aelvin-y", "kelvin"),  # the sign of Kelvin; the index folds it, too
+        ("x-\u0130-y", None),  # what its lower case is, opinions differ
+        ("a b_c(1789).pdf", "1789"),
+    ],
+)
+def test_a_word_that_is_whole_and_rare(name: str, word: str | None) -> None:
+    assert rarest_word(pieces_of(name), NEWEST) == word
 
 
 @pytest.mark.parametrize(
@@ -148,7 +173,7 @@ def test_two_runs_that_are_apart(pieces: list[str], runs: list[str]) -> None:
 
 
 def test_where_all_is_common_the_whole_piece_is_looked_up() -> None:
-    assert telling_pieces("abcd", ["/abc"] * 100 + ["/bcd"] * 100) == ["abcd"]
+    assert telling_pieces(["abcd"], Newest(["/abc"] * 100 + ["/bcd"] * 100)) == ["abcd"]
 
 
 def test_the_index_finds_what_a_plain_look_finds(tmp_path: Path) -> None:
@@ -161,3 +186,27 @@ def test_the_index_finds_what_a_plain_look_finds(tmp_path: Path) -> None:
         for piece in (*pieces, "/inbox/3/", "x/6/rech", "77"):
             wanted = [number for number in reversed(range(2000)) if piece.lower() in names[number].lower()]
             assert [int(one.sha256, 16) for one in made.find(Search(name=piece), limit=3000)] == wanted, piece
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "x-\u212aelvin-2026",
+        "\u0130stanbul-2026",
+        "-\u0130-",
+        "Stra\u00dfe-17.",
+        "CAFE\u0301-2026-",
+        "caf\u00e9_2026.",
+        "合同-2026-合",
+        "a\nb-17.",
+        "x'y-17.",
+    ],
+)
+def test_strange_letters_are_found_by_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
+    """Whatever tokenizers and we make of them: the name itself is always found, and others with the same plain words are not."""
+    monkeypatch.setattr(search, "MANY", 100)
+    monkeypatch.setattr(search, "COMMON", 100)
+    with Catalog.create(tmp_path / "catalog.sqlite3") as made:
+        made.add_client("acme", recipient="age1x")
+        made.record([paper(0, f"/inbox/a{piece}z.pdf"), paper(1, "/inbox/kelvin-2026-17.pdf")])
+        assert [int(one.sha256, 16) for one in made.find(Search(name=piece))] == [0]
