@@ -10,6 +10,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +18,14 @@ from typing import Any
 
 from config.errors import OutOfReach
 from config.files import FILE_MODE, fsync_folder, make_folder
+from gateway.audit.again import write_again
 from gateway.audit.events import Event
 from gateway.audit.lines import NO_LINE, OWN_FIELDS, encode_line, line_hash, stamp
 from gateway.audit.segments import new_segment_id, segment_path
 
 FORMAT = 1
 MAX_SEGMENT_BYTES = 64 * 1024 * 1024
+LOST_HINT = "mend the disk, then restart the role, which begins a segment of its own; see what is missing with: nightsafe audit verify"
 
 
 class AuditUnavailable(OutOfReach):
@@ -50,6 +53,8 @@ class AuditLog:
         self._lock = threading.Lock()  # the chain
         self._sync_lock = threading.Lock()  # the descriptor, while it is synced without holding up the chain; taken after _lock
         self._descriptor = -1
+        self._confirmed = 0  # bytes of the segment that an fsync has brought to the disk
+        self._doubtful = False  # an fsync failed: no later one tells anything of the lines from before, unless they are written again
         self._closed = False
         self._segment, self._head, self._seq, self._size = "", NO_LINE, 0, 0
         try:
@@ -89,16 +94,21 @@ class AuditLog:
     def sync(self) -> None:
         """Return once the disk has all lines. Raises AuditUnavailable."""
         with self._sync_lock:
-            try:
-                os.fsync(self._descriptor)
-            except OSError as error:
-                raise _unavailable(error) from error
+            if not self._doubtful:
+                self._confirm()
+                return
+        with self._lock, self._sync_lock:
+            self._confirm_again()
 
     def close(self) -> None:
         """Sync and end the segment; idempotent."""
         with self._lock, self._sync_lock:
             self._closed = True
-            self._end_segment()
+            try:
+                if self._descriptor >= 0:
+                    self._confirm_again()
+            finally:
+                self._end_segment()
 
     def __enter__(self) -> AuditLog:
         return self
@@ -118,34 +128,62 @@ class AuditLog:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # how a reader tells a line under way from a torn one
             self._segment, self._head, self._seq, self._size = segment, NO_LINE, 0, 0
+            self._confirmed, self._doubtful = 0, False
             self._write(Event.SEGMENT_OPENED, {"format": FORMAT, "pid": os.getpid(), "segment": segment, **before})
-            os.fsync(self._descriptor)
+            self._confirm()
             fsync_folder(self._folder)
         except BaseException as error:
             os.close(self._descriptor)
             self._descriptor = -1
             path.unlink(missing_ok=True)
             self._segment, self._head, self._seq, self._size = old
+            self._confirmed, self._doubtful = self._size, False  # a segment is followed once it is confirmed as a whole
             if isinstance(error, OSError):
                 raise _unavailable(error) from error
             raise
 
     def _follow(self) -> None:
-        """End this segment and start the next."""
+        """End this segment, once the disk has all of it, and start the next."""
         before = {"after": self._segment, "after_head": self._head}
         with self._sync_lock:
-            self._end_segment()
+            if self._descriptor >= 0:
+                self._confirm_again()
+                self._end_segment()
             self._open_segment(before)
 
     def _end_segment(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def _confirm(self) -> None:
+        """fsync, under the lock of syncing."""
+        size = self._size  # others may go on to write
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._doubtful = True
+            raise _unavailable(error) from error
+        self._confirmed = size
+
+    def _confirm_again(self) -> None:
+        """The same under both locks, for lines that are in doubt, too."""
+        if self._doubtful and self._descriptor >= 0:
             try:
-                os.fsync(descriptor)
+                self._write_again()
             except OSError as error:
                 raise _unavailable(error) from error
-            finally:
-                os.close(descriptor)
+        self._confirm()
+        self._doubtful = False
+
+    def _write_again(self) -> None:
+        anew = write_again(segment_path(self._folder, self._segment), self._confirmed, self._size, self._head)
+        if anew is None:
+            raise AuditUnavailable("the last lines of the audit log never came to the disk, and are lost", LOST_HINT)
+        old, self._descriptor = self._descriptor, anew
+        with suppress(OSError):
+            os.close(old)
+        fsync_folder(self._folder)
 
     def _write(self, event: Event, fields: dict[str, Any]) -> str:
         """Chain one line on, under the lock."""
