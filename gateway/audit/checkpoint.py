@@ -74,9 +74,13 @@ def sign_checkpoint(
             if chain.torn:
                 os.ftruncate(descriptor, chain.size)  # its hash was never given to anybody
             grown = _grown(folder, chain.marks)
-            for heads in _batches(grown) if grown else [{}]:
-                _append(descriptor, chain, heads, signer, clock())
-            os.fsync(descriptor)
+            try:
+                for heads in _batches(grown) if grown else [{}]:
+                    _append(descriptor, chain, heads, signer, clock())
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, chain.size)  # a later fsync would say nothing of these: they are made again
+                raise
         fsync_folder(folder)
     except OSError as error:
         raise AuditUnavailable(f"a checkpoint of the audit log cannot be written: {error.strerror}", "free space, or mend permissions") from error

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import AuditLog, AuditUnavailable, Event
+from gateway.audit.checkpoint import sign_checkpoint
 from gateway.audit.segments import segment_ids, segment_path
+from gateway.audit.signatures import SigningKey
 from gateway.audit.verify import verify
+
+KEY = SigningKey.generate("checkpoints")
 
 
 class Disk:
@@ -137,3 +141,18 @@ def test_lines_that_the_kernel_gave_up_are_never_told_as_durable(folder: Path, d
     with AuditLog(folder, "ingest") as after:
         after.append(Event.PAPER_SEALED, durable=True, number=3)
     assert [problem.split(":")[0] for problem in verify(folder, []).problems] == [log.segment] * 2
+
+
+def test_a_checkpoint_is_on_the_disk_with_all_that_are_before_it(folder: Path, disk: Disk) -> None:
+    with AuditLog(folder, "scheduler") as log:
+        log.append(Event.BACKUP_STARTED, durable=True)
+        first = sign_checkpoint(folder, KEY)
+        log.append(Event.BACKUP_STARTED, durable=True)
+        disk.broken = True
+        with pytest.raises(AuditUnavailable):
+            sign_checkpoint(folder, KEY)
+        disk.broken = False
+        newest = sign_checkpoint(folder, KEY)
+    disk.cut_power()
+    report = verify(folder, [KEY.public], anchors=[first, newest])
+    assert (report.problems, report.torn, report.checkpoints) == ([], [], 2)
