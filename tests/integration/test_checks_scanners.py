@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +17,11 @@ from gateway.ingest.checking import scanner_of
 from gateway.ingest.checks.clamd import Clamd
 from gateway.ingest.checks.command import CommandScanner
 from gateway.ingest.checks.scanner import PROBE, Readiness, Scanner, ScanResult
+from gateway.ingest.checks.scans import PaperScan
+from gateway.ingest.checks.services import Checks
 from gateway.ingest.checks.standby import Standby
-from tests.integration.scanner_parts import RealClamd, clamd, command_settings
+from gateway.ingest.checks.view import View
+from tests.integration.scanner_parts import ALERTS, RealClamd, clamd, command_settings
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +113,32 @@ def test_a_clamd_that_hangs_is_slow(tmp_path: Path) -> None:
         hanging = Clamd(ScanSettings(scanner="clamd", address=str(tmp_path / "s"), seconds=0.2))
         assert scan(hanging, b"x", seconds=0.2).outcome == "slow"
         assert scan(hanging, bytes(8 * 1024 * 1024), seconds=0.2).outcome in ("slow", "unavailable")
+
+
+def test_one_that_was_started_anew_is_looked_at_before_its_next_verdict_counts() -> None:
+    with clamd() as restarted:
+        standby = Standby(Clamd(restarted.settings))
+        standby.start()
+        checks = Checks(scan=restarted.settings, standby=standby)
+
+        def said() -> str | None:
+            scan = PaperScan(checks, "a paper", View(SimpleNamespace(size=12)), "quick")  # type: ignore[arg-type]
+            scan.take(memoryview(b"a plain text"))
+            found = scan.finish(time.monotonic() + 240)
+            return found.code if found else None
+
+        try:
+            assert said() is None
+            restarted.stop()
+            restarted.start()
+            assert said() is None
+            restarted.stop()
+            restarted.config.write_text(restarted.config.read_text().replace(ALERTS, ""))
+            restarted.start()
+            assert said() == "unscanned"
+            assert "AlertExceedsMax" in standby.readiness().fault
+        finally:
+            standby.stop()
 
 
 # a program

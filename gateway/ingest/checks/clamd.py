@@ -2,6 +2,8 @@
 
 What clamd does not look at it calls clean, unless it is told otherwise (`AlertExceedsMax`, off by default). So it is asked, by a small archive
 that goes beyond its depth, and by an encrypted one, whether it would tell; one that would not is not relied on.
+
+A clamd that was started anew may have other settings. Where it listens on a socket of its own, each connection tells of it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ TOO_DEEP = 40  # archives within archives; clamd's MaxRecursion is 17 unless it 
 LIMITS_ALERT = "Heuristics.Limits.Exceeded"
 LOCKED_ALERT = "Heuristics.Encrypted"
 LOCKED_FLAG = 1  # of an entry in a zip
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+Peer = tuple[int, ...]  # which clamd answers, of those that were started one after the other; empty where that cannot be told
 
 
 class Clamd:
@@ -37,15 +42,16 @@ class Clamd:
     def __init__(self, settings: ScanSettings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._settings = settings
         self._now = now
+        self._asked: Peer = ()
 
     def begin(self) -> ClamdSession:
         """Connect and begin a stream."""
-        return ClamdSession(self._settings.address, self._settings.seconds)
+        return ClamdSession(self._settings.address, self._settings.seconds, self._asked)
 
     def probe(self) -> Readiness:
         """Version and age, the test file, an archive beyond its depth, its own settings. Never raises."""
         try:
-            version = self._ask(b"zVERSIONCOMMANDS\0")
+            version, peer = self._ask(b"zVERSIONCOMMANDS\0")
         except OSError as error:
             return Readiness(False, f"clamd does not answer at {self._settings.address} ({error.strerror or 'no answer'})")
         engine, _, commands = version.partition("|")
@@ -54,6 +60,8 @@ class Clamd:
             return Readiness(False, "clamd does not take streams (INSTREAM)", engine=engine)
         faults, notes = config_faults(settings.clamd_config, settings.largest_bytes, elsewhere=is_elsewhere(settings.address))
         fault = age_fault(engine, self._settings.signatures_hours, self._now()) or self._blind() or (faults[0] if faults else "")
+        if not fault:
+            self._asked = peer  # whose first answer that was: one that took its place meanwhile is still to be asked
         return Readiness(not fault, fault, tuple(notes), engine)
 
     def _blind(self) -> str:
@@ -74,21 +82,23 @@ class Clamd:
         finally:
             session.close()
 
-    def _ask(self, command: bytes) -> str:
+    def _ask(self, command: bytes) -> tuple[str, Peer]:
         with _connect(self._settings.address, PROBE_SECONDS) as line:
             line.sendall(command)
-            return _reply(line, time.monotonic() + PROBE_SECONDS)
+            return _reply(line, time.monotonic() + PROBE_SECONDS), _peer(line, self._settings.address)
 
 
 class ClamdSession:
     """One INSTREAM."""
 
-    def __init__(self, address: str, seconds: float) -> None:
+    def __init__(self, address: str, seconds: float, asked: Peer) -> None:
+        self.is_with_asked = True
         self._seconds = seconds
         self._trouble = ""
         self._line: socket.socket | None = None
         try:
             self._line = _connect(address, min(seconds, PROBE_SECONDS))
+            self.is_with_asked = _peer(self._line, address) == asked
             self._line.settimeout(seconds)
             self._line.sendall(b"zINSTREAM\0")
         except OSError as error:
@@ -197,6 +207,16 @@ def _connect(address: str, seconds: float) -> socket.socket:
         line.close()
         raise
     return line
+
+
+def _peer(line: socket.socket, address: str) -> Peer:
+    """Who listens at the other end: the process, and the socket, which each start makes anew; always systemd, where that listens for clamd.
+    Raises OSError."""
+    if line.family != socket.AF_UNIX:
+        return ()
+    process, _, _ = CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+    there = Path(address).stat()
+    return process, there.st_dev, there.st_ino, there.st_ctime_ns
 
 
 def _reply(line: socket.socket, until: float) -> str:

@@ -51,6 +51,7 @@ class CommandSession:
     """One run of the program."""
 
     def __init__(self, command: Sequence[str], seconds: float) -> None:
+        self.is_with_asked = True
         self._seconds = seconds
         self._trouble = ""
         self._said = b""

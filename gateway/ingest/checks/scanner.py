@@ -33,7 +33,10 @@ class Readiness:
 
 
 class Session(Protocol):
-    """The scan of one stream of bytes. Used by one thread."""
+    """The scan of one stream of bytes. Used by one thread. `is_with_asked`: by the very scanner that was asked last and can be relied on, as far as
+    that can be told; one that was started since may have other settings."""
+
+    is_with_asked: bool
 
     def send(self, data: bytes | memoryview) -> None:
         """The next piece; returns when the scanner has taken it, or cannot any more."""

@@ -126,6 +126,5 @@ def _begin(checks: Checks, size: int) -> tuple[Verdict | None, Session | None]:
         return ACCEPTED, None
     if size > checks.scan.largest_bytes:
         return verdict("too-large-to-scan", checks.scan.too_large), None
-    if not checks.standby.readiness().ready:
-        return verdict("unscanned", checks.scan.unavailable), None
-    return None, checks.standby.scanner.begin()
+    session = checks.standby.begin()
+    return (verdict("unscanned", checks.scan.unavailable) if session is None else None), session

@@ -15,7 +15,7 @@ import structlog
 
 from config.files import write_whole
 from gateway.ingest.backoff import Backoff
-from gateway.ingest.checks.scanner import Readiness, Scanner
+from gateway.ingest.checks.scanner import Readiness, Scanner, Session
 
 CALM_SECONDS = 60.0  # between two questions while all is well
 FIRST_SECONDS = 5.0  # that the first paper waits for the first answer
@@ -51,6 +51,18 @@ class Standby:
         """The newest answer; waits a moment for the first one."""
         self._first.wait(FIRST_SECONDS)
         return self._known
+
+    def begin(self) -> Session | None:
+        """A session with a scanner that can be relied on; None when there is none. One that was started anew is asked first."""
+        for _ in range(2):
+            if not self.readiness().ready:
+                break
+            session = self.scanner.begin()
+            if session.is_with_asked:
+                return session
+            session.close()
+            self.ask()
+        return None
 
     def ask(self) -> Readiness:
         """Ask now: after a session that gave no verdict."""
