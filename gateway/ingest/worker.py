@@ -25,6 +25,7 @@ from gateway.store.errors import VaultTooNarrow
 
 ATTEMPTS = 3
 HELD_SECONDS = 600.0
+TOLD_AGAIN_SECONDS = 6 * 3600.0  # of a paper that waits alone for room
 SHRINK = 8  # a failed batch comes back as an eighth
 OUT_OF_MEANS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
@@ -72,6 +73,7 @@ class Worker:
         self._paused_until = 0.0
         self._waiting: dict[str, tuple[Backoff, float]] = {}  # paper → its failures, and not before when
         self._held: dict[str, float] = {}  # paper → not before when
+        self._narrow: dict[str, float] = {}  # paper for which the vault alone has no room → when that was told
         self._epoch = 0
         self._log = structlog.get_logger()
 
@@ -109,6 +111,7 @@ class Worker:
         """Give everything that was left alone another chance, and finish the receipts whose papers have left the spool."""
         self._next_sweep = self._clock() + self._sweep_seconds
         self._waiting.clear()
+        self._narrow = {paper: told for paper, told in self._narrow.items() if self._clock() - told < 2 * TOLD_AGAIN_SECONDS}  # others are gone
         self._pass(self._sources.unreceipted(), stopping)
 
     def _pass(self, papers: Iterable[str], stopping: Callable[[], bool]) -> int:
@@ -141,12 +144,16 @@ class Worker:
         for paper in outcome.done:
             self._waiting.pop(paper, None)
             self._held.pop(paper, None)
+            self._narrow.pop(paper, None)
         for paper in outcome.held:
             self._waiting.pop(paper, None)
             self._held[paper] = self._clock() + HELD_SECONDS
         shortage = None
         for paper, error in outcome.failed.items():
             if isinstance(error, Stopping):
+                continue
+            if isinstance(error, VaultTooNarrow):
+                self._leave_alone(paper, error)
                 continue
             self._count(paper, error)
             if is_shortage(error):
@@ -167,6 +174,14 @@ class Worker:
         self._log.error(
             event, paper=paper, attempt=backoff.failures, error=_said(error), exc_info=None if isinstance(error, NightsafeError) else error
         )
+
+    def _leave_alone(self, paper: str, error: VaultTooNarrow) -> None:
+        """Until each sweep, as long as there is no room for it. Told once and then rarely: a client may send thousands of gaps."""
+        now = self._clock()
+        self._waiting[paper] = (Backoff(failures=ATTEMPTS), self._next_sweep)
+        if now - self._narrow.get(paper, float("-inf")) >= TOLD_AGAIN_SECONDS:
+            self._narrow[paper] = now
+            self._log.error("ingest.paper_set_aside", paper=paper, attempt=1, error=error.message)
 
     def _hold_back(self, error: Exception, event: str) -> None:
         self._pause = self._pause.next(failed=True)

@@ -7,12 +7,14 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.errors import NightsafeError, OutOfReach
 from gateway.ingest.backoff import Backoff
 from gateway.ingest.outcome import Outcome
-from gateway.ingest.worker import ATTEMPTS, Sources, Worker, is_shortage
+from gateway.ingest.worker import ATTEMPTS, TOLD_AGAIN_SECONDS, Sources, Worker, is_shortage
 from gateway.jail import Refused
+from gateway.store.errors import VaultTooNarrow
 
 SWEEP = 20.0
 
@@ -88,6 +90,22 @@ def test_a_failing_paper_is_tried_three_times_then_left_until_the_sweep() -> Non
     del world.failing["bad"]
     world.run(SWEEP)
     assert world.done[-1] == "bad"
+
+
+def test_a_paper_that_waits_alone_for_room_is_told_of_once_and_then_rarely() -> None:
+    world = World(["a", "gaps", "c"])
+    world.failing["gaps"] = VaultTooNarrow("no room to seal a paper of 1 TiB; it waits in the spool")
+    with capture_logs() as logs:
+        world.worker.work()
+        assert world.done == ["a", "c"] and world.worker.gave_up("gaps")
+        world.run(3600, passes=5000)
+        assert sum("gaps" in batch for batch in world.batches) == 3600 / SWEEP, "it is tried on each sweep"
+        assert [(log["event"], log["log_level"], log["paper"]) for log in logs] == [("ingest.paper_set_aside", "error", "gaps")]
+        world.run(TOLD_AGAIN_SECONDS, passes=5000)
+    assert [log["paper"] for log in logs] == ["gaps"] * 2
+    world.failing.clear()
+    world.run(SWEEP)
+    assert world.done[-1] == "gaps"
 
 
 def test_new_papers_do_not_wait_for_a_failing_one() -> None:
