@@ -1,7 +1,7 @@
 """A day's summary for each client, signed like a receipt: /receipts/summaries/YYYY-MM-DD.json lists every paper of that day (UTC) with its verdict.
 
 It is written when the day is over, and anew when something changes afterwards: a paper that ingest came to late, a verdict that a person changed.
-With it a client sees in one look that nothing is missing.
+Days that have none because ingest was down are made up for. With it a client sees in one look that nothing is missing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -29,6 +29,8 @@ from gateway.jail.refused import Refused
 
 VERSION = 1  # of the summary's form, in "nightsafe_summary"
 DAYS = 7  # that are looked at again
+MOST_BACK = 92  # days: those that are older are not looked for, whatever they lack
+MOST_AT_ONCE = 31  # days that are made up for in one go
 MOST_LISTED = 10_000  # papers; a day with more is counted in full, and listed so far
 MOST_BYTES = 16 * 1024 * 1024
 FIRST_SECONDS, EVERY_SECONDS = 90.0, 3600.0
@@ -83,24 +85,11 @@ Seen = dict[date, object]  # how the papers of a day stood when all its summarie
 
 
 def summarise(parts: Parts, today: date, seen: Seen | None = None) -> int:
-    """Write the summaries of the last DAYS days before `today` that are missing or out of date; how many. A day that stands as in `seen` is not
-    looked at; the others are remembered there. Raises CatalogError, AuditUnavailable."""
-    written, seen = 0, {} if seen is None else seen
-    for ago in range(DAYS, 0, -1):
-        day = today - timedelta(days=ago)
-        standing = parts.catalog.standing_between(*_span(day))
-        if seen.get(day) == standing:
-            continue
-        whole = True
-        for client, papers in _by_client(parts, day):
-            try:
-                written += _write(parts, client, day, papers)
-            except (Refused, OSError) as error:  # one client's jail must not stop the others
-                whole = False
-                structlog.get_logger().warning("ingest.summary_failed", client=client, day=day.isoformat(), error=str(error))
-        if whole:
-            seen[day] = standing
-    return written
+    """Write the summaries of the last DAYS days before `today` that are missing or out of date, and of older ones that were missed; how many.
+    A day that stands as in `seen` is not looked at; the others are remembered there. Raises CatalogError, AuditUnavailable."""
+    seen = {} if seen is None else seen
+    last = [today - timedelta(days=ago) for ago in range(DAYS, 0, -1)]
+    return sum(_sum_up(parts, day, seen) for day in [*_missed(parts, today, seen), *last])
 
 
 def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
@@ -114,6 +103,68 @@ def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
             summarise(parts, today, seen)
         except (NightsafeError, OSError) as error:
             structlog.get_logger().error("ingest.summaries_failed", error=str(error))
+
+
+def _sum_up(parts: Parts, day: date, seen: Seen) -> int:
+    """One day, for all clients."""
+    standing = parts.catalog.standing_between(*_span(day))
+    if seen.get(day) == standing:
+        return 0
+    written, whole = 0, True
+    for client, papers in _by_client(parts, day):
+        try:
+            written += _write(parts, client, day, papers)
+        except (Refused, OSError) as error:  # one client's jail must not stop the others
+            whole = False
+            structlog.get_logger().warning("ingest.summary_failed", client=client, day=day.isoformat(), error=str(error))
+    if whole:
+        seen[day] = standing
+    return written
+
+
+def _missed(parts: Parts, today: date, seen: Seen) -> list[date]:
+    """Older days that lack something, from the oldest on. Behind DAYS days with papers in a row that lack nothing, none is looked for."""
+    missed: list[date] = []
+    well = 0
+    for ago in range(DAYS + 1, MOST_BACK + 1):
+        day = today - timedelta(days=ago)
+        if day not in seen:  # what comes to an old day later is found tomorrow
+            standing = parts.catalog.standing_between(*_span(day))
+            if not standing:
+                continue
+            if _lacks(parts, day, standing):
+                missed.append(day)
+                well = 0
+                continue
+            seen[day] = standing
+        well += 1
+        if well == DAYS:
+            break
+    return missed[::-1][:MOST_AT_ONCE]
+
+
+def _lacks(parts: Parts, day: date, standing: Iterable[tuple[Any, ...]]) -> bool:
+    """Whether some client's summary of an old day is missing, or tells of fewer papers than the catalog has."""
+    counts: Counter[str] = Counter()
+    for client, _, count, *_ in standing:
+        counts[client] += count
+    for client, count in counts.items():
+        try:
+            with parts.tree(client) as tree:
+                if _count_of(read_plain(tree, path_of(summary_path(day)), MOST_BYTES)) < count:
+                    return True
+        except (Refused, OSError):
+            continue  # a jail that cannot be used is told of with the last days
+    return False
+
+
+def _count_of(lying: bytes | None) -> int:
+    """How many papers a summary tells of; -1 where it is none."""
+    try:
+        count = json.loads(lying or b"")["papers"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return -1
+    return count if isinstance(count, int) else -1
 
 
 def _span(day: date) -> tuple[datetime, datetime]:

@@ -54,15 +54,15 @@ class World:
         self.catalog.add_client(name, recipient=str(key.recipient))
         Tree.create(self.folder.jail(name)).close()
 
-    def land(self, name: str, content: bytes | Iterable[bytes], client: str = "acme") -> str:
+    def land(self, name: str, content: bytes | Iterable[bytes], client: str = "acme", received_at: datetime | None = None) -> str:
         """An upload that ended; one that is too large for memory comes in pieces, and is not kept in `contents`."""
         paper, size = new_paper_id(), 0
         file = self.spool.create(paper, client)
         for piece in [content] if isinstance(content, bytes) else content:
             file.write(size, piece)
             size += len(piece)
-        now = datetime.now(UTC)
-        file.finish(Arrival(paper, client, client, f"/inbox/{name}", now, None, "session-1", "192.0.2.7", "SSH-2.0-test"))
+        moment = received_at or datetime.now(UTC)
+        file.finish(Arrival(paper, client, client, f"/inbox/{name}", moment, None, "session-1", "192.0.2.7", "SSH-2.0-test"))
         if self.folder.jail(client).exists():
             with Tree(self.folder.jail(client)) as tree:
                 tree.put(path_of(f"/inbox/{name}"), Pointer(paper, size, "whole"), mtime=None, durable=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -114,3 +114,59 @@ def test_a_day_with_very_many_is_counted_in_full(world: World, monkeypatch: pyte
 def test_a_client_without_a_jail_does_not_stop_the_others(world: World) -> None:
     world.folder.jail("acme").rename(world.folder.jail("acme").with_name("gone"))
     assert write(world) == 1 and lying(world, "zeta")
+
+
+def days_that_ingest_missed(world: World) -> list[date]:
+    """With a paper each; the last of them is too old to be looked at in the ordinary way, as of today."""
+    first = today(world) - timedelta(days=20)
+    for ago in (20, 18, 9):
+        world.land(f"{ago} days ago.pdf", bytes(ago), received_at=datetime.now(UTC) - timedelta(days=ago))
+    world.ingest()
+    return [first, first + timedelta(days=2), first + timedelta(days=11)]
+
+
+def test_days_that_ingest_was_down_for_are_summed_up_too(world: World) -> None:
+    days, seen = days_that_ingest_missed(world), summaries.Seen()
+    assert write(world, today(world), seen) == 3
+    assert sorted(lying(world)) == [f"{day}.json" for day in days]
+    assert write(world, today(world), seen) == write(world, today(world)) == 0
+    world.land("late.pdf", b"late", received_at=datetime.now(UTC) - timedelta(days=18))
+    world.ingest()
+    assert write(world, today(world)) == 1, "one that was large, say, is sealed after all small ones"
+    assert json.loads(lying(world)[f"{days[1]}.json"].read_bytes())["papers"] == 2
+
+
+def test_so_many_missing_days_are_made_up_for_at_once_from_the_oldest_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summaries, "MOST_AT_ONCE", 1)
+    days, seen = days_that_ingest_missed(world), summaries.Seen()
+    for number in range(1, 4):
+        assert write(world, today(world), seen) == 1
+        assert sorted(lying(world)) == [f"{day}.json" for day in days[:number]]
+    assert write(world, today(world), seen) == 0
+
+
+def test_an_old_day_that_tells_of_more_than_the_catalog_is_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalog that was rebuilt from the vault does not know all that was refused."""
+    write(world)
+    path = next(iter(lying(world).values()))
+    facts = json.loads(path.read_bytes())
+    path.write_text(json.dumps(facts | {"papers": 99}))
+    assert write(world, today(world) + timedelta(days=30)) == 0
+    path.write_text(json.dumps(facts | {"papers": 1}))
+    monkeypatch.setattr(summaries, "MOST_BACK", 29)
+    assert write(world, today(world) + timedelta(days=30)) == 0, "too long ago"
+    monkeypatch.undo()
+    assert write(world, today(world) + timedelta(days=30)) == 1
+
+
+def test_old_days_are_not_looked_through_beyond_a_week_that_lacks_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ago in range(30, 8, -1):
+        world.land(f"{ago} days ago.pdf", b"x", received_at=datetime.now(UTC) - timedelta(days=ago))
+    world.ingest()
+    seen = summaries.Seen()
+    assert write(world, today(world), seen) == 22
+    looked: list[date] = []
+    lacks = summaries._lacks
+    monkeypatch.setattr(summaries, "_lacks", lambda parts, day, standing: looked.append(day) or lacks(parts, day, standing))
+    assert write(world, today(world), seen) == 0 and looked == []
+    assert write(world, today(world)) == 0 and len(looked) == summaries.DAYS
