@@ -17,6 +17,7 @@ from gateway.audit.settings import record_settings
 from gateway.audit.signatures import SigningKey
 from gateway.catalog import Catalog
 from gateway.ingest.access_lists import tell_accesses_by_the_clock
+from gateway.ingest.aside import sweep_aside
 from gateway.ingest.checking import Changes, opened_checks
 from gateway.ingest.crew import Crew
 from gateway.ingest.outcome import Stopping
@@ -121,12 +122,13 @@ def _work(role: RunningRole, workers: Sequence[tuple[Worker, threading.Event]]) 
 
 
 def _tidy(parts: Parts, stop: threading.Event) -> None:
-    """From time to time: remove what killed lives left half-written in the vault, and destroy older keys of ingest that open nothing in the spool
-    any more. The first reads all of the vault's folders, so nobody waits for it; what the life before this one left is too young at the start."""
+    """From time to time: remove what killed lives left half-written in the vault and the quarantine, and destroy older keys of ingest that open
+    nothing in the spool any more. The first reads all folders of both, so nobody waits for it; what the life before this one left is too young at
+    the start."""
     log = structlog.get_logger()
     while not stop.is_set():
         try:
-            removed = parts.vault.sweep()
+            removed = parts.vault.sweep() + sweep_aside(parts.quarantine)
         except (NightsafeError, OSError) as error:
             log.warning("ingest.untidy", error=str(error))
         else:
