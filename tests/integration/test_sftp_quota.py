@@ -100,6 +100,25 @@ def test_statvfs_shows_a_file_system_of_the_quotas_size(tmp_path: Path) -> None:
     run(work, tmp_path, limits=Limits(bytes=1024 * KIB, names=10))
 
 
+def test_statvfs_without_a_quota_tells_neither_the_machine_nor_what_others_send(tmp_path: Path) -> None:
+    """The exact size of a disk is as good as its name, and what is free in it shows others' uploads."""
+
+    async def work(desk: Desk) -> None:
+        session, space = desk.session(), desk.space
+
+        async def told(total: int, free: int) -> tuple[int, int]:
+            space._total, space._free, space._looked_at = total, free, float("inf")
+            shown = await statvfs(session)
+            assert total * 7 // 8 <= shown[0] <= total
+            assert free * 7 // 8 <= shown[1] <= min(free, shown[0])
+            return shown[:2]
+
+        assert await told(500_107_862_016, 300 * 10**9) == await told(510_000_000_000, 300 * 10**9 - 10**9)
+        await told(500_107_862_016, 500_107_862_016)
+
+    run(work, tmp_path)
+
+
 def test_names_are_counted_folders_too(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         session = desk.session()

@@ -331,7 +331,7 @@ class Operations:
 
     def _space_now(self, number: int, path: VirtualPath) -> bytes:
         total, free, names, free_names = self._papers.quota.room()
-        total, free = min(total, self._space.total), min(free, roughly(max(0, self._space.free)))
+        total, free = min(total, roughly(self._space.total)), min(free, roughly(max(0, self._space.free)))
         shown = replies.Space(total, free, min(names, FILES_SHOWN), min(free_names, FILES_SHOWN), not self._rights.may(Action.WRITE, path))
         return replies.space(number, shown)
 
@@ -439,9 +439,9 @@ def _data(number: int, data: bytes, wanted: int) -> bytes:
     return replies.data(number, data)
 
 
-def roughly(free: int) -> int:
-    """Bytes that are free on the disk, an eighth less at the most: whoever asks all the time must not see by them what other clients send."""
-    return free >> (shift := max(0, free.bit_length() - 4)) << shift
+def roughly(room: int) -> int:
+    """Bytes that a disk has, or has free, an eighth less at the most: a client must not see by them what others send, nor what machine this is."""
+    return room >> (shift := max(0, room.bit_length() - 4)) << shift
 
 
 def next_page(handle: FolderHandle) -> list[Entry]:
