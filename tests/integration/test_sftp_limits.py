@@ -13,6 +13,7 @@ import pytest
 
 from gateway.catalog import Catalog
 from gateway.catalog.limits import Limits
+from gateway.jail import Refused
 from gateway.sftp.protocol.wire import OpenFlag, Status
 from tests.integration.sftp_rig import APPEND, CLIENT, RESUME, WRITE, Desk, Refusal, Server, paramiko_client, run, running_server
 
@@ -83,6 +84,36 @@ def test_handles_of_a_client_are_bounded(tmp_path: Path) -> None:
             await second.open("/inbox/c", WRITE)
 
     run(work, tmp_path, limits=Limits(handles=2))
+
+
+def test_sessions_that_were_open_before_the_limit_count(tmp_path: Path) -> None:
+    """A limit is set, and lowered, while sessions are open."""
+
+    async def work(desk: Desk) -> None:
+        papers = desk.papers
+        early = [papers.take_place() for _ in range(3)]
+        for most in (2, 3):
+            papers.take_limits(Limits(sessions=most))
+            with pytest.raises(Refused, match=f"the client has {most} sessions"):
+                papers.take_place()
+        papers.take_limits(Limits(sessions=4))
+        late = papers.take_place()
+        papers.take_limits(Limits(sessions=2))
+        for give_back in early[:2]:
+            with pytest.raises(Refused):
+                papers.take_place()
+            give_back()
+        with pytest.raises(Refused):
+            papers.take_place()
+        late()
+        again = papers.take_place()
+        with pytest.raises(Refused):
+            papers.take_place()
+        again()
+        papers.take_limits(Limits())
+        papers.take_place()
+
+    run(work, tmp_path)
 
 
 @pytest.fixture(scope="module")

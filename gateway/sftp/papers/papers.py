@@ -47,8 +47,11 @@ class Papers:
     def take_place(self) -> Callable[[], None]:
         """Count one more session of the client; what gives its place back. Raises Refused when the client has all it may have."""
         places, limit = self.places, self.limits.sessions
-        if places is None or limit is None:
+        if places is None:
             return lambda: None
+        if limit is None:
+            places.enter()
+            return places.leave
         try:
             number = places.take(limit)
         except OSError as error:
