@@ -95,6 +95,78 @@ def test_gaps_are_no_way_round_the_reserve(tmp_path: Path) -> None:
     run(work, tmp_path)
 
 
+def test_gaps_take_no_room_from_others(tmp_path: Path) -> None:
+    """A few small requests for gaps as large as the disk, again and again, must not have everybody else told that it is full."""
+
+    async def work(desk: Desk) -> None:
+        evil, session = desk.session(), desk.session()
+        _set_free(desk, 1_000_000)
+        handle = await evil.open("/inbox/gap", WRITE)
+        for _ in range(3):
+            await evil.set_handle(handle, size=0)
+            await evil.set_handle(handle, size=900_000)
+        await evil.write(handle, 920_000, b"x")
+        await session.put("/inbox/a", b"a" * 300_000)
+        assert await session.get("/inbox/a") == b"a" * 300_000
+        with pytest.raises(Refusal, match="no space"):
+            await session.put("/inbox/b", b"b" * 800_000)
+
+    run(work, tmp_path)
+
+
+def test_gaps_do_not_measure_what_others_send(tmp_path: Path) -> None:
+    """Which gaps are refused tells roughly what is free, like `df`, and nothing of the last quarter of a second."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+
+        async def fits(size: int, free: int, granted: int) -> bool:
+            _set_free(desk, free)
+            desk.space._granted = granted
+            try:
+                await session.set_handle(await session.open("/inbox/gap", WRITE), size=size)
+            except Refusal:
+                return False
+            return True
+
+        for size in (274_877_906_944, 274_877_906_945, 298_500_000_000):
+            assert len({await fits(size, 300 * 10**9 - sent, granted) for sent in (0, 10**9) for granted in (0, 10**9)}) == 1
+        assert await fits(260 * 10**9, 300 * 10**9, 0)
+
+    run(work, tmp_path)
+
+
+def test_a_long_copy_stops_when_there_is_no_room_any_more(tmp_path: Path) -> None:
+    """Copies, uploads and sealing that each found room at their start may lack it together."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        older = os.urandom(3_000_000)
+        await session.put("/inbox/a", older)
+        await desk.land_all()
+        desk.seal_all()
+        _set_free(desk, 10_000_000)
+        read = desk.space.check
+        looks: list[int] = []
+
+        def check() -> None:
+            looks.append(0)
+            if len(looks) > 2:
+                desk.space._free = 0
+            read()
+
+        desk.space.check = check  # type: ignore[method-assign]
+        handle = await session.open("/inbox/a", APPEND)
+        with pytest.raises(Refusal, match="no space"):
+            await session.write(handle, len(older), b"x")
+        with pytest.raises(Refusal):
+            await session.close(handle)
+        del desk.space.check
+        assert await session.get("/inbox/a") == older
+
+    run(work, tmp_path)
+
+
 def test_a_copy_needs_room(tmp_path: Path) -> None:
     """One byte at the end of a large paper copies all of it."""
 

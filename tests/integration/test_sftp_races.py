@@ -11,9 +11,9 @@ import pytest
 
 from gateway.catalog.limits import Limits
 from gateway.jail.paths import MAX_PATH_BYTES
+from gateway.sftp.limits.space import roughly
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.wire import OpenFlag, Status
-from gateway.sftp.session.operations import roughly
 from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, Session, run
 
 pytestmark = pytest.mark.usefixtures("closing")

@@ -35,13 +35,17 @@ class SpaceGuard:
         if self.free <= 0:
             raise Refused("no_space", NO_SPACE)
 
-    def check_growth(self, growth: int) -> None:
-        """Raise Refused when a paper may not grow by `growth` bytes; gaps count, because the spool fills them."""
+    def check_growth(self, growth: int, coming: int) -> None:
+        """Raise Refused when a paper may not grow by `growth` bytes, of which `coming` are about to be written.
+
+        Gaps count, because they may be filled, and are when the paper is sealed. But they take no room yet, so they take none from others: else a
+        few requests for the largest gap that there is room for would have every upload of everybody else refused.
+        """
         if growth <= 0:
             return
-        if growth > self.free - self._granted:
+        if growth > roughly(max(0, self.free - self._granted)):
             raise Refused("no_space", NO_SPACE)
-        self._granted += growth
+        self._granted += coming
 
     @property
     def free(self) -> int:
@@ -66,6 +70,12 @@ class SpaceGuard:
         self._total = state.f_blocks * state.f_frsize
         self._granted = 0
         self._looked_at = now
+
+
+def roughly(room: int) -> int:
+    """Bytes that a disk has, or has free, an eighth less at the most: a client must not see by what it is told, or refused, what others send, nor
+    what machine this is."""
+    return room >> (shift := max(0, room.bit_length() - 4)) << shift
 
 
 class SpaceWatch:

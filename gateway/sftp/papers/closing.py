@@ -215,8 +215,9 @@ class Closing:
     async def fill(self, draft: Draft) -> None:
         """Copy what the base still owes; `content` is held. Raises Refused when there is no room for it, KeydUnavailable, KeyRefused."""
         if draft.base is not None:
-            self._book.parts.space.check_growth(draft.base.size - draft.file.size)
-            await self._book.parts.copying.run(self._book.client, draft.fill)
+            space = self._book.parts.space
+            space.check_growth(draft.base.size - draft.file.size, 0)
+            await self._book.parts.copying.run(self._book.client, lambda: draft.fill(space.check))
 
     async def end_unwritten(self, draft: Draft) -> None:
         """The last reader of a draft that nobody writes has left; the path is held."""

@@ -190,10 +190,15 @@ class Draft:
             self.base.size = min(self.base.size, size)
         self.hold.resize(self.size)
 
-    def fill(self) -> None:
-        """Blocking: copy what the base still owes."""
+    def fill(self, check: Callable[[], None]) -> None:
+        """Blocking: copy what the base still owes. `check` raises when there is no room any more: it may have gone elsewhere meanwhile."""
         if self.base is not None:
-            self.base.copy(self.file.size, self.file.write)
+
+            def write(offset: int, piece: bytes) -> None:
+                check()
+                self.file.write(offset, piece)
+
+            self.base.copy(self.file.size, write)
             self.base = None
 
     def stop_settling(self) -> None:

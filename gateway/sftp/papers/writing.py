@@ -45,7 +45,7 @@ class Writing:
         try:
             # what falls into a gap takes room, too
             end = offset + len(data)
-            self._book.parts.space.check_growth(max(len(data), end - draft.received))
+            self._book.parts.space.check_growth(max(len(data), end - draft.received), len(data))
             if end > draft.hold.size:
                 draft.hold.resize(max(draft.size, end))
             handle.last_tick = self._book.tick()  # even if it fails: some of it may have been written
@@ -73,7 +73,7 @@ class Writing:
             draft = handle.draft
             check_not_overtaken(handle)
             if size > draft.size:
-                self._book.parts.space.check_growth(size - draft.size)
+                self._book.parts.space.check_growth(size - draft.size, 0)
                 await self._closing.fill(draft)
             handle.last_tick = self._book.tick()
             draft.truncate(size)

@@ -19,7 +19,7 @@ from gateway.audit.events import Event
 from gateway.jail import Entry, Refused, VirtualPath, parse
 from gateway.jail.permissions import Action, Rights, rights_of
 from gateway.sftp.limits.pace import DOWN, UP
-from gateway.sftp.limits.space import SpaceGuard
+from gateway.sftp.limits.space import SpaceGuard, roughly
 from gateway.sftp.papers.drafts import Stage
 from gateway.sftp.papers.papers import Papers
 from gateway.sftp.protocol import replies
@@ -437,11 +437,6 @@ def _data(number: int, data: bytes, wanted: int) -> bytes:
     if not data and wanted:
         return replies.status(number, Status.EOF)
     return replies.data(number, data)
-
-
-def roughly(room: int) -> int:
-    """Bytes that a disk has, or has free, an eighth less at the most: a client must not see by them what others send, nor what machine this is."""
-    return room >> (shift := max(0, room.bit_length() - 4)) << shift
 
 
 def next_page(handle: FolderHandle) -> list[Entry]:
