@@ -85,7 +85,8 @@ class Gateway:
         shares = Shares()
         self._strangers = shares.strangers
         self._sessions = Sessions(self._now, stores, parts, self._clients, self._tasks, find, self._tally, crew, shares)
-        self._defender = Defender(BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
+        banning = (BanStore(stores.folder.defender), rules_of(settings), settings.trusted_networks, stores.recorder.banned)
+        self._defender = Defender(*banning, recent=crew.board.recent(crew.me) if crew else None)
         self._doorkeeper = Doorkeeper(self._now, self._defender, self._tally, crew.count if crew else 1)
         means = (self._pool, self._reading, self._defender, self._doorkeeper, self._tally)
         self._logins = Logins(self._now, stores, *means, self._sessions.new, shares)

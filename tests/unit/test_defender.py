@@ -10,6 +10,7 @@ import pytest
 
 from gateway.sftp.defender.bans import Ban, BanStore, Rules, group_of
 from gateway.sftp.defender.defender import MOST_WAITING, Defender
+from gateway.sftp.defender.tallies import Board
 
 RULES = Rules(limit=10, window=600, first=60, longest=3600)
 
@@ -70,6 +71,30 @@ def test_a_ban_grows_is_shared_and_ends(tmp_path: Path) -> None:
     asyncio.run(work())
 
 
+def test_a_burst_over_all_workers_is_counted_together_before_anything_is_written(tmp_path: Path) -> None:
+    async def work() -> None:
+        clock, told, board = Clock(), [], Board(4)
+        workers = [Defender(BanStore(tmp_path / "d"), RULES, (), told.append, clock, board.recent(number)) for number in range(4)]
+        for number, one in enumerate(workers):
+            assert [other.refuses("192.0.2.7") for other in workers] == [number == 3] * 4
+            one.failed("192.0.2.7", 3.5)
+        assert all(one.refuses("192.0.2.7") for one in workers)
+        assert not any(one.refuses("192.0.2.8") for one in workers)
+        for one in workers:  # each gives up its own points, and the others have not read the ban yet
+            await one.sync()
+            assert all(other.refuses("192.0.2.7") for other in workers)
+        assert len(told) == 1
+        clock.now += 61
+        for one in workers:
+            await one.sync()
+        assert not any(one.refuses("192.0.2.7") for one in workers)
+        board.clear(0)
+        for one in workers:
+            await one.close()
+
+    asyncio.run(work())
+
+
 def test_what_fails_during_a_ban_makes_it_neither_longer_nor_shorter(tmp_path: Path) -> None:
     """Two workers see one burst; connections that were open before the ban fail after it."""
 
@@ -126,7 +151,7 @@ def test_trusted_networks_are_exempt(tmp_path: Path) -> None:
 
 def test_a_flood_is_cheap_and_bounded(tmp_path: Path) -> None:
     async def work() -> None:
-        one = defender(tmp_path / "d", Clock(), [])
+        one = Defender(BanStore(tmp_path / "d"), RULES, (), lambda _: None, Clock(), Board(8).recent(0))
         for number in range(MOST_WAITING + 5000):
             one.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 1)
         assert len(one._points) == MOST_WAITING

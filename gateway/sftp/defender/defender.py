@@ -1,4 +1,5 @@
-"""Turns away addresses that try too often. Decides from memory; the file that the processes share is written twice a second at the most.
+"""Turns away addresses that try too often. Decides from memory; the file that the processes share is written twice a second at the most. What
+workers see between two writes they count in memory that they share, so that a burst gets no further with many of them than with one.
 
 Only addresses are ever banned, never a name: no stranger can lock anybody out by failing under their name. An IPv6 /64 counts as one
 address. Points go to connections that ended without a login; those of people who got in at last cost nothing.
@@ -17,6 +18,7 @@ from config.errors import NightsafeError
 from config.lasting import LastingFault
 from gateway.catalog.networks import contains, parse_address
 from gateway.sftp.defender.bans import Ban, BanStore, Rules, group_of
+from gateway.sftp.defender.tallies import Recent
 from gateway.sftp.session.pool import Pool
 
 log = structlog.get_logger()
@@ -37,12 +39,15 @@ class Defender:
         trusted: Sequence[str],
         tell: Callable[[Ban], None],
         clock: Callable[[], float] = time.time,
+        recent: Recent | None = None,
     ) -> None:
+        """`recent`: this is one worker of several."""
         self._store = store
         self.obey(rules, trusted)
         self._pool = Pool(1, "sftp-defender")
         self._tell = tell
         self._clock = clock
+        self._recent = recent
         self._bans: dict[str, Ban] = {}
         self._points: dict[str, float] = {}
         self._turned_away = 0
@@ -54,10 +59,10 @@ class Defender:
         self._trusted = tuple(trusted)
 
     def refuses(self, address: str) -> bool:
-        """Whether a new connection is turned away. One look into a dictionary, or two."""
+        """Whether a new connection is turned away. A look into a dictionary or two, and two cells of each worker."""
         group = group_of(address)
         ban = self._bans.get(group)
-        banned = (ban is not None and ban.until > self._clock()) or self._points.get(group, 0.0) >= self._rules.limit
+        banned = (ban is not None and ban.until > self._clock()) or self._is_bursting(group)
         if banned and not self._is_trusted(address):
             self._turned_away += 1
             return True
@@ -68,6 +73,8 @@ class Defender:
         group = group_of(address)
         if not self._is_trusted(address) and (group in self._points or len(self._points) < MOST_WAITING):
             self._points[group] = self._points.get(group, 0.0) + points
+            if self._recent is not None:
+                self._recent.add(group, points)
 
     async def keep(self) -> None:
         """Share what was seen, until cancelled."""
@@ -86,7 +93,11 @@ class Defender:
         if self._turned_away:
             log.info("defender.turned_away", connections=self._turned_away)
             self._turned_away = 0
-        made, self._bans = await self._pool.run(lambda: self._exchange(points))
+        try:
+            made, self._bans = await self._pool.run(lambda: self._exchange(points))
+        finally:
+            if self._recent is not None:
+                self._recent.turn()
         for ban in made:
             log.warning("address.banned", address=ban.address, seconds=round(ban.until - ban.since), level=ban.level)
             with suppress(NightsafeError):
@@ -107,6 +118,12 @@ class Defender:
             self._pruned_at = now
             self._store.prune(self._rules, now)
         return made, self._store.bans(now)
+
+    def _is_bursting(self, group: str) -> bool:
+        """Whether a ban is about to come. A little of what others saw is forgiven before they write it: exactly the limit may not suffice."""
+        if self._points.get(group, 0.0) >= self._rules.limit:
+            return True
+        return self._recent is not None and self._recent.of(group) > self._rules.limit
 
     def _is_trusted(self, address: str) -> bool:
         return bool(self._trusted) and contains(self._trusted, parse_address(address))

@@ -14,7 +14,8 @@ from hashlib import blake2b
 from typing import Protocol
 
 CELLS = 1 << 14
-KINDS = ("connections", "unauthenticated", "logins", "sessions")
+KINDS = ("connections", "unauthenticated", "logins", "sessions", "points", "older points")
+STEPS = 4  # that a point has: cells hold whole numbers
 
 
 class Tally(Protocol):
@@ -75,11 +76,14 @@ class Board:
         rows = [self._row(kind, number) for number in range(self.workers)]
         return SharedTally(rows, worker, self._secret)
 
+    def recent(self, worker: int) -> Recent:
+        """The points of the last moments as `worker` keeps them."""
+        return Recent(self.tally("points", worker), self.tally("older points", worker))
+
     def clear(self, worker: int) -> None:
         """Nothing is left of what a worker counted: it is dead."""
         for kind in KINDS:
-            row = self._row(kind, worker)
-            row[:] = memoryview(bytes(len(row) * 4)).cast("I")
+            _clear(self._row(kind, worker))
 
     def _row(self, kind: str, worker: int) -> memoryview:
         start = (KINDS.index(kind) * self.workers + worker) * (CELLS + 1)
@@ -94,11 +98,11 @@ class SharedTally:
         self._own = rows[worker]
         self._secret = secret
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, count: int = 1) -> None:
         """See Tally."""
         cell = self._cell(name)
-        self._own[cell] += 1
-        self._own[CELLS] += 1
+        self._own[cell] += count
+        self._own[CELLS] += count
 
     def drop(self, name: str) -> None:
         """See Tally."""
@@ -116,5 +120,35 @@ class SharedTally:
         """See Tally."""
         return sum(row[CELLS] for row in self._rows)
 
+    def clear(self) -> None:
+        """Nothing is left of what this worker counted."""
+        _clear(self._own)
+
     def _cell(self, name: str) -> int:
         return int.from_bytes(blake2b(name.encode("utf-8", "surrogateescape"), key=self._secret, digest_size=4).digest(), "big") % CELLS
+
+
+class Recent:
+    """What addresses did in the last moments, in points, over all workers: before any of them has written it, and until all have read what came of
+    it. So each worker's points stay for one turn, half a second, after they were written.
+    """
+
+    def __init__(self, now: SharedTally, before: SharedTally) -> None:
+        self._now, self._before = now, before
+
+    def add(self, name: str, points: float) -> None:
+        """So many more."""
+        self._now.add(name, round(points * STEPS))
+
+    def of(self, name: str) -> float:
+        """How many there are under that name."""
+        return (self._now.of(name) + self._before.of(name)) / STEPS
+
+    def turn(self) -> None:
+        """This worker's points have been written."""
+        self._now, self._before = self._before, self._now
+        self._now.clear()
+
+
+def _clear(row: memoryview) -> None:
+    row[:] = memoryview(bytes(len(row) * 4)).cast("I")
