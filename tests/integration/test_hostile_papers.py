@@ -25,6 +25,7 @@ from gateway.sftp.papers.clients import Clients
 from gateway.sftp.papers.publish import stale_by_client
 from gateway.sftp.papers.stores import Stores
 from gateway.sftp.protocol import requests as ask
+from gateway.sftp.protocol.wire import OpenFlag
 from gateway.sftp.session.sessions import Sessions
 from gateway.sftp.session.shares import Shares
 from gateway.store.errors import SpoolFull
@@ -163,6 +164,35 @@ def test_a_long_copy_stops_when_there_is_no_room_any_more(tmp_path: Path) -> Non
             await session.close(handle)
         del desk.space.check
         assert await session.get("/inbox/a") == older
+
+    run(work, tmp_path)
+
+
+def test_papers_that_are_not_there_keep_nobody_from_reading(tmp_path: Path) -> None:
+    """A paper that was refused is looked for again and again, as one that is being moved: not by threads that wait."""
+
+    async def work(desk: Desk) -> None:
+        session, names = desk.session(), [f"/inbox/{number}" for number in range(40)]
+        for name in ("/inbox/mine", *names):
+            await session.put(name, name.encode())
+        await desk.land_all()
+        for paper in desk.spool.landed_papers():
+            with desk.spool.open_landed(paper, identities=[desk.ingest]) as landed:
+                wanted = landed.arrival.path == "/inbox/mine"
+            if not wanted:
+                desk.spool.remove_landed(paper)
+        refused: list[str] = []
+
+        async def look_for(name: str) -> None:
+            with pytest.raises(Refusal, match="not available"):
+                await desk.session().open(name, OpenFlag.READ)
+            refused.append(name)
+
+        looking = [asyncio.ensure_future(look_for(name)) for name in names]
+        await asyncio.sleep(0)
+        assert await desk.session().get("/inbox/mine") == b"/inbox/mine"
+        assert len(refused) < 20
+        await asyncio.gather(*looking)
 
     run(work, tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
@@ -11,7 +12,7 @@ from gateway.sftp.papers.book import Book
 from gateway.sftp.papers.closing import Closing
 from gateway.sftp.papers.drafts import Stage
 from gateway.sftp.papers.opening import Opening
-from gateway.sftp.papers.sources import DraftSource, PlainSource
+from gateway.sftp.papers.sources import MOVING_PAUSES, DraftSource, PlainSource, StoredSource, not_there
 from gateway.sftp.session.handles import HandleTable, ReadingHandle
 from gateway.sftp.session.visitor import Visitor
 
@@ -66,9 +67,18 @@ class Reading:
                 raise Refused("failure", "the name of this paper is damaged; the firm can restore it")
             if pointer.state == "partial":
                 return await self._partial(path, visitor, handles)
-            archive = self._book.parts.archive
-            source = await self._book.parts.reading.run(lambda: archive.open(pointer.paper, visitor, "download"))
-            return ReadingHandle(path, source, entry.mtime, pointer.paper)
+            return ReadingHandle(path, await self._stored(pointer.paper, visitor), entry.mtime, pointer.paper)
+
+    async def _stored(self, paper: str, visitor: Visitor) -> StoredSource:
+        """A paper in the vault or the spool. No thread waits where it may be on its way between them: the names of papers that were refused stay, and
+        whoever opens many of those would have all threads."""
+        parts = self._book.parts
+        for pause in MOVING_PAUSES:
+            if pause:
+                await asyncio.sleep(pause)
+            if found := await parts.reading.run(lambda: parts.archive.look(paper, visitor, "download")):
+                return found
+        raise not_there()
 
     async def _fill_own(self, path: VirtualPath, handles: HandleTable) -> None:
         """What the session reads of a paper that it writes is all there: the older one's part of it is copied."""

@@ -133,10 +133,14 @@ class Archive:
         """A whole paper, in the vault or still in the spool. Raises Refused when it is in neither, KeydUnavailable, KeyRefused."""
         for pause in MOVING_PAUSES:
             self._sleep(pause)
-            found = self._in_vault(paper, visitor, reason) or self._in_spool(paper, visitor, reason)
+            found = self.look(paper, visitor, reason)
             if found is not None:
                 return found
-        raise Refused("failure", "the paper is not available: it is held back, or being moved; look at its receipt")
+        raise not_there()
+
+    def look(self, paper: str, visitor: Visitor, reason: str) -> StoredSource | None:
+        """The same, without waiting: None when it is in neither, which may be because it is being moved."""
+        return self._in_vault(paper, visitor, reason) or self._in_spool(paper, visitor, reason)
 
     def partial_key(self, paper: str, visitor: Visitor) -> bytes:
         """The key with which a broken upload goes on. Raises KeyGone, KeydUnavailable, KeyRefused."""
@@ -159,3 +163,8 @@ class Archive:
             return StoredSource(self._spool.open_landed(paper, file_key=key))
         except (SpoolGone, KeyGone):
             return None
+
+
+def not_there() -> Refused:
+    """A paper is neither in the vault nor in the spool, and has been looked for often enough."""
+    return Refused("failure", "the paper is not available: it is held back, or being moved; look at its receipt")
