@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, text
@@ -38,6 +39,7 @@ _FITS = "SELECT names.paper, names.path LIKE :pattern ESCAPE :escape AS fits FRO
 _WORDS = "paper_words AS words CROSS JOIN paper_names AS names ON names.rowid = words.rowid"
 _BY_WORD = text(f"{_FITS} {_WORDS} WHERE words.paper_words MATCH :terms LIMIT :most")
 _BY_RUNS = text(f"{_FITS} paper_names AS names WHERE names.paper_names MATCH :terms LIMIT :most")
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 _WHOLE_WORD = re.compile(r"(?<=[ -/:-@\[-`{-~])[0-9a-z]+(?=[ -/:-@\[-`{-~])")
 
 
@@ -108,8 +110,9 @@ def pieces_of(name: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """In lower case, as the indexes have it: a letter stays one letter, and `İ` what it is."""
-    return "\u0130".join(part.lower() for part in text.split("\u0130"))
+    """With ASCII in lower case, which is all that LIKE does. What another letter's lower case is depends on who one asks: the indexes are asked with
+    the letter itself."""
+    return text.translate(_LOWER)
 
 
 def rarest_word(pieces: Sequence[str], newest: Newest) -> str | None:
