@@ -11,14 +11,14 @@ from config.console import emit, progress, say
 from config.errors import Busy, Exit, SettingsError
 from config.folder import DataFolder
 from config.loading import open_installation
-from config.roles import exclusive, role_state
+from config.roles import exclusive
 from config.words import counted
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Catalog
 from gateway.commands.operators import operator
 from gateway.commands.signers import make_new_signers
-from gateway.rebuild.catalog import NEVER, ROLES, rebuild
+from gateway.rebuild.catalog import NEVER, rebuild, running_roles
 
 
 @click.group("catalog", cls=Group)
@@ -38,9 +38,10 @@ def upgrade(data: Path | None, as_json: bool) -> None:
     Example: nightsafe catalog upgrade
     """
     folder = open_installation(data).folder
-    running = [role for role in ROLES if role_state(folder, role) is not None]
+    running = running_roles(folder)
     if running and not _is_current(folder):
-        raise Busy(f"these roles run: {', '.join(running)}", "stop them first; clients try again")
+        stop = "stop them ('nightsafe up', or systemctl stop nightsafe.target), and start them again afterwards; clients try again"
+        raise Busy(f"these roles run: {', '.join(running)}", stop)
     make_new_signers(folder)
     copy = Catalog.upgrade(folder.catalog)
     if as_json:

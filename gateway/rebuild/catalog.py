@@ -53,10 +53,14 @@ class Rebuilt:
     people: list[str] = field(default_factory=list)
 
 
+def running_roles(folder: DataFolder) -> list[str]:
+    """The roles that hold the catalog open at this moment."""
+    return [role for role in (*ROLES, *instance_names(folder, "ingest")) if role_state(folder, role) is not None]
+
+
 def rebuild(folder: DataFolder, progress: Progress, *, over: bool) -> Rebuilt:
     """Make the catalog anew. Raises Busy while a role runs, UsageError when there is a catalog and not `over`; then nothing was changed."""
-    running = [role for role in (*ROLES, *instance_names(folder, "ingest")) if role_state(folder, role) is not None]
-    if running:
+    if running := running_roles(folder):
         raise Busy(f"these roles run: {', '.join(running)}", "stop them first: 'nightsafe up', or systemctl stop nightsafe.target")
     if folder.catalog.exists() and not over:
         raise UsageError(f"there is a catalog: {folder.catalog}", "with --over it is set aside, and a new one made")

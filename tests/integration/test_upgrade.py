@@ -89,11 +89,12 @@ def test_an_upgrade_that_was_cut_off_keeps_the_first_copy(old: Installation) -> 
     assert copy.read_bytes() == b"what it began with"
 
 
-def test_nothing_is_upgraded_under_the_feet_of_a_role(old: Installation) -> None:
-    with running_role(old.folder, "gateway") as role:
+@pytest.mark.parametrize("name", ["gateway", "ingest", "ingest-2"])
+def test_nothing_is_upgraded_under_the_feet_of_a_role(old: Installation, name: str) -> None:
+    with running_role(old.folder, name) as role:
         role.announce()
         done = CliRunner().invoke(upgrade, ["--data", str(old.folder.root)])
-    assert "gateway" in str(done.exception)
+    assert name in str(done.exception)
     assert not list(old.folder.root.glob("catalog.before-*"))
 
 
