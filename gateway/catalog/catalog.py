@@ -69,8 +69,7 @@ class Catalog(
             if revision == schema.HEAD:
                 return None
             copy = path.with_name(f"{path.stem}.before-{schema.HEAD}{path.suffix}")
-            if not copy.exists():  # of an upgrade that was cut off: what it began with is the one to keep
-                cls(database).dump(copy)
+            cls(database).dump(copy)  # anew if it is there: an upgrade that was cut off changed nothing; that of one that was taken back is old
             with database.writing() as connection:
                 schema.migrate(connection)
         return copy

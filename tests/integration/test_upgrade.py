@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection
 
 from backup.drill.run import run_drill
 from backup.run import run_backup
@@ -18,8 +19,8 @@ from config.errors import SettingsError
 from config.loading import Installation, load_settings, open_installation
 from config.roles import running_role
 from gateway.audit.verify import verify
-from gateway.catalog import Catalog
-from gateway.catalog.schema import HEAD
+from gateway.catalog import Catalog, schema
+from gateway.catalog.schema import HEAD, migrate
 from gateway.commands.catalog import upgrade
 from gateway.keys.agent import key_agent
 from gateway.store import Vault
@@ -55,6 +56,11 @@ def rows(catalog: Path) -> list[tuple[str, ...]]:
         return sorted(connection.execute("SELECT id, client, sha256, state FROM papers"))
 
 
+def everything(catalog: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)) as connection:
+        return list(connection.iterdump())
+
+
 def contents(installation: Installation) -> set[bytes]:
     """Every accepted paper, opened the way that ops do it."""
     agent = key_agent(installation)
@@ -82,11 +88,26 @@ def test_the_catalog_is_copied_and_brought_along_and_every_paper_opens(old: Inst
     assert verify(old.folder.audit, (old.folder.keys / "allowed_signers").read_text().splitlines()).ok
 
 
-def test_an_upgrade_that_was_cut_off_keeps_the_first_copy(old: Installation) -> None:
-    copy = old.folder.root / f"catalog.before-{HEAD}.sqlite3"
-    copy.write_bytes(b"what it began with")
+def test_an_upgrade_that_was_cut_off_changed_nothing(old: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(connection: Connection) -> None:
+        migrate(connection)
+        raise KeyboardInterrupt
+
+    before = everything(old.folder.catalog)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(schema, "migrate", cut_off)
+        Catalog.upgrade(old.folder.catalog)
+    assert everything(old.folder.catalog) == before
     brought_along(old)
-    assert copy.read_bytes() == b"what it began with"
+    assert everything(old.folder.root / f"catalog.before-{HEAD}.sqlite3") == before
+
+
+def test_an_upgrade_after_one_that_was_taken_back_makes_a_copy_of_its_own(old: Installation) -> None:
+    copy = old.folder.root / f"catalog.before-{HEAD}.sqlite3"
+    copy.write_bytes(b"of the first upgrade")
+    before = rows(old.folder.catalog)
+    brought_along(old)
+    assert rows(copy) == before
 
 
 @pytest.mark.parametrize("name", ["gateway", "ingest", "ingest-2"])
