@@ -182,7 +182,7 @@ class Restore:
         """Decrypt one paper into its place, or nothing."""
         try:
             with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(self._parts(name), name.mtime) as file:
-                size = _copy(sealed, key, file, paper.sha256)
+                size = _copy(open_payload(sealed, key), file, paper.sha256, "its content is not what arrived")
         except (_NotWhatArrived, AgeError, ValueError) as error:
             self._miss(name, str(error))
         except OSError as error:
@@ -198,7 +198,7 @@ class Restore:
         parts = self._parts(name, SEALED_SUFFIX)
         try:
             with open(open_regular(self._returned.sealed(name.paper)), "rb") as sealed, self._target.file(parts, name.mtime) as file:
-                size = _copy_sealed(sealed, file, paper.sealed_sha256)
+                size = _copy(sealed, file, paper.sealed_sha256, "its sealed file is not what was sealed")
         except (_NotWhatArrived, ValueError) as error:
             self._miss(name, str(error))
         except OSError as error:
@@ -214,26 +214,15 @@ class _NotWhatArrived(Exception):
     """The content does not have the hash of the catalog."""
 
 
-def _copy(sealed: Any, key: bytes, file: Any, sha256: str) -> int:
+def _copy(source: Any, file: Any, sha256: str, otherwise: str) -> int:
+    """The number of bytes copied. Raises _NotWhatArrived, with the reason `otherwise`, when they have another hash."""
     hashed, size = hashlib.sha256(), 0
-    reader = open_payload(sealed, key)
-    while piece := reader.read(PIECE):
+    while piece := source.read(PIECE):
         hashed.update(piece)
         file.write(piece)
         size += len(piece)
     if hashed.hexdigest() != sha256:
-        raise _NotWhatArrived("its content is not what arrived; nothing was written")
-    return size
-
-
-def _copy_sealed(sealed: Any, file: Any, sha256: str) -> int:
-    hashed, size = hashlib.sha256(), 0
-    while piece := sealed.read(PIECE):
-        hashed.update(piece)
-        file.write(piece)
-        size += len(piece)
-    if hashed.hexdigest() != sha256:
-        raise _NotWhatArrived("its sealed file is not what was sealed; nothing was written")
+        raise _NotWhatArrived(f"{otherwise}; nothing was written")
     return size
 
 
