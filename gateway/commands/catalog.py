@@ -40,7 +40,7 @@ def upgrade(data: Path | None, as_json: bool) -> None:
     folder = open_installation(data).folder
     running = running_roles(folder)
     if running and not _is_current(folder):
-        stop = "stop them ('nightsafe up', or systemctl stop nightsafe.target), and start them again afterwards; clients try again"
+        stop = "stop them ('nightsafe up', systemctl stop nightsafe.target, or docker compose down), and start them afterwards; clients try again"
         raise Busy(f"these roles run: {', '.join(running)}", stop)
     make_new_signers(folder)
     copy = Catalog.upgrade(folder.catalog)
