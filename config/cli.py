@@ -193,9 +193,17 @@ def _outcome(command: click.Command, arguments: list[str] | None) -> int:
     except Exception as error:
         if os.environ.get("NIGHTSAFE_DEBUG"):
             raise
+        if isinstance(error, UnicodeEncodeError) and not all(map(_is_utf8, sys.argv[1:] if arguments is None else arguments)):
+            complain(UsageError("a name that was typed is not UTF-8, as all names here are", "look at the locale of the terminal: locale charmap"))
+            return Exit.USAGE
         complain(NightsafeError(f"an unexpected error, a defect of Nightsafe: {type(error).__name__}: {error}", "NIGHTSAFE_DEBUG=1 shows where"))
         return Exit.BAD
     return result if isinstance(result, int) else Exit.DONE
+
+
+def _is_utf8(word: str) -> bool:
+    """What was typed in other bytes reaches us as halves of surrogate pairs. In the name of a folder or a file they may be right."""
+    return not re.search("[\ud800-\udfff]", word)
 
 
 def _refused_by_the_system(error: OSError) -> NightsafeError:

@@ -159,6 +159,8 @@ UNTOUCHED = [
     Case("keys missing", remove("keys"), ("up",), 2, ("keys", "restore")),
     Case("unknown client", nothing, ("client", "show", "nobody"), 2, ("no client 'nobody'", "nightsafe client list")),
     Case("unknown client, files", nothing, ("files", "list", "nobody"), 2, ("no client 'nobody'", "nightsafe client list")),
+    Case("a name in other bytes", nothing, ("client", "show", "caf\udce9"), 2, ("not UTF-8", "locale charmap")),
+    Case("a pattern in other bytes", nothing, ("files", "find", "caf\udce9"), 2, ("not UTF-8", "locale charmap")),
     Case("a name that is none", nothing, ("client", "add", "../acme"), 2, ("'../acme'",)),
     Case("client twice", nothing, ("client", "add", CLIENT), 2, ("already", "nightsafe client show acme")),
     Case("key file missing", nothing, ("client", "add", "b", "--public-key", "{home}/none.pub"), 2, ("none.pub cannot be read", ".pub")),
