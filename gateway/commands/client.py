@@ -70,7 +70,8 @@ def add(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Add a client, its jail and its key; with --public-key also a person who may log in. Prints a welcome sheet.
+    """Add a client, its jail and its key; with --public-key also a person who may log in. Prints a welcome sheet, which
+    `nightsafe person sheet` prints again by itself, for a file.
 
     With --custody deposit-only, papers are sealed to --recipient, whose identity only the client has; without one, to a new key that only the
     recovery kit opens. This cannot be changed later.

@@ -70,7 +70,8 @@ def person() -> None:
 @data_option
 @json_option
 def add(name: str, client: str | None, staff: str | None, auditor: bool, language: Language, data: Path | None, as_json: bool, **given: Any) -> None:
-    """Add a person who may log in. Several people may share a client's jail. Prints a welcome sheet.
+    """Add a person who may log in. Several people may share a client's jail. Prints a welcome sheet, which `nightsafe person sheet`
+    prints again by itself, for a file.
 
     Example: nightsafe person add ann --client acme --public-key ann.pub --from 198.51.100.0/24
     """

@@ -47,7 +47,7 @@ OWN = {"seq", "time", "role", "event", "prev", "segment", "person", "client", "a
 def find(name: str | None, limit: int, data: Path | None, as_json: bool, **asked: Any) -> None:
     """Papers of all clients, the newest first. NAME is a piece of the name; with * and ? it is the whole name.
 
-    Case does not count. The search itself is recorded in the audit log, with what was asked.
+    Case does not count for the letters A to Z. The search itself is recorded in the audit log, with what was asked.
 
     Example: nightsafe files find 'invoice*.pdf' --client acme --since 2026-01-01
     """
