@@ -121,7 +121,9 @@ def parse_settings(text: str, name: str, environment: Mapping[str, str] | None =
     try:
         values: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{name} is not valid TOML: {error}", "mend the line that is named") from error
+        again = "Cannot declare" in str(error)  # lines of a how-to that were put at the end
+        mend = "the section stands in the file already: write its lines there" if again else "mend the line that is named"
+        raise SettingsError(f"{name} is not valid TOML: {error}", mend) from error
     written = values.get("format", FORMAT)
     if isinstance(written, int) and written > FORMAT:
         raise SettingsError(

@@ -63,6 +63,12 @@ def test_broken_toml_names_the_line() -> None:
         parse_settings("[gateway]\nport = \n", "nightsafe.toml", {})
 
 
+def test_a_section_that_stands_twice_has_a_place() -> None:
+    with pytest.raises(SettingsError, match="line 3") as raised:
+        parse_settings("[retention]\n[log]\n[retention]\n", "nightsafe.toml", {})
+    assert "in the file already" in str(raised.value.hint)
+
+
 def test_the_example_means_all_defaults_and_shows_every_key() -> None:
     text = render_example()
     assert parse_settings(text, "example", {}) == Settings()
