@@ -156,3 +156,14 @@ def test_a_checkpoint_is_on_the_disk_with_all_that_are_before_it(folder: Path, d
     disk.cut_power()
     report = verify(folder, [KEY.public], anchors=[first, newest])
     assert (report.problems, report.torn, report.checkpoints) == ([], [], 2)
+
+
+def test_what_a_checkpoint_signs_of_other_roles_is_on_the_disk(folder: Path, disk: Disk) -> None:
+    """They write many a line without waiting for it: signed and then lost in a power cut it would look cut off."""
+    other = AuditLog(folder, "gateway")
+    other.append(Event.PAPER_READ)
+    with AuditLog(folder, "scheduler") as log:
+        newest = sign_checkpoint(folder, KEY, log)
+    disk.cut_power()
+    report = verify(folder, [KEY.public], anchors=[newest])
+    assert (report.problems, report.checkpoints) == ([], 1)
