@@ -56,7 +56,7 @@ class Database:
                 source.backup(copy)
                 copy.execute("PRAGMA journal_mode=DELETE")
         except sqlite3.Error as error:
-            raise CatalogError(f"the catalog could not be copied: {error}", _hint(str(error))) from error
+            raise CatalogError(f"the catalog could not be copied: {_said(error)}", _hint(str(error))) from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -65,7 +65,7 @@ class Database:
         except DBAPIError as error:
             if type(error.orig) is sqlite3.DatabaseError:  # damaged: a connection remembers the pages that it met, and would not see them mended
                 self._engine.dispose()
-            raise CatalogError(f"the catalog {self.path.name} cannot be used: {error.orig}", _hint(str(error.orig))) from error
+            raise CatalogError(f"the catalog {self.path.name} cannot be used: {_said(error.orig)}", _hint(str(error.orig))) from error
         except PoolTimeout as error:  # nobody gave a connection back
             raise CatalogError(f"the catalog {self.path.name} cannot be used: all connections to it are taken", _hint("busy")) from error
 
@@ -95,7 +95,7 @@ class Changes:
         except sqlite3.Error as error:
             self.close()  # the next look has a connection that remembers nothing, and cannot tell what happened meanwhile
             self._seen = None
-            raise CatalogError(f"the catalog {self._path.name} cannot be used: {error}", _hint(str(error))) from error
+            raise CatalogError(f"the catalog {self._path.name} cannot be used: {_said(error)}", _hint(str(error))) from error
         changed = bool(version != self._seen)
         self._seen = version
         return changed
@@ -105,6 +105,12 @@ class Changes:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _said(error: BaseException | None) -> str:
+    """In SQLite's words. What it calls an I/O error when there is no room for the memory that its processes share (the file -shm) is a full disk."""
+    full = getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+    return "database or disk is full" if full else str(error)
 
 
 def _hint(text: str) -> str:
