@@ -4,15 +4,20 @@ glibc gives it back to the kernel at once: buffers of 128 KiB and more by munmap
 moves large papers asks for the same buffers again a moment later, and every page of them has to be made and cleared anew: two fifths of the
 processor time of a download. It has a heap for nearly every thread besides, each of which keeps what it once needed: two heaps for all threads hold
 half as much, and nobody waits for the other long.
+
+What lies between buffers that are still in use it never gives back by itself. A process that takes papers of all sizes for months has it done now and
+then: else each heap stays as large as the worst moment made it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 
 KEPT = 4 * 1024 * 1024  # bytes at the end of each heap that stay with the process; larger than any one buffer
 LARGEST = 2 * 1024 * 1024  # bytes of a buffer that comes from a heap
 HEAPS = 2  # for all threads
+EVERY_SECONDS = 60.0
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc; see mallopt(3)
 
@@ -24,3 +29,17 @@ def keep_freed_memory() -> None:
         change(_M_MMAP_THRESHOLD, LARGEST)
         change(_M_TRIM_THRESHOLD, KEPT)
         change(_M_ARENA_MAX, HEAPS)
+
+
+def give_back_freed_memory() -> None:
+    """Give the kernel all pages of the heaps that hold nothing, but for KEPT bytes at their ends. Nothing is done where the C library has no
+    malloc_trim. Milliseconds, in which other threads go on as long as they ask for no memory."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(KEPT))
+
+
+def give_back_by_the_clock(stop: threading.Event) -> None:
+    """See give_back_freed_memory: until `stop`."""
+    while not stop.wait(EVERY_SECONDS):
+        give_back_freed_memory()

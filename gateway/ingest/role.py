@@ -10,6 +10,7 @@ import structlog
 
 from config.errors import NightsafeError
 from config.loading import Installation
+from config.memory import give_back_by_the_clock
 from config.roles import RunningRole, instance_name, running_role
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
@@ -58,6 +59,7 @@ def serve(installation: Installation, *, instance: int = 1, watch: Watch = watch
             record_settings(folder.audit, installation.settings, parts.audit, NAME)
         crew = Crew(stack, parts, changes, installation.settings.ingest)
         stack.enter_context(watch(folder.spool_landed, crew.bells[0]))
+        threading.Thread(target=give_back_by_the_clock, args=(role.stop,), name="ingest-memory", daemon=True).start()
         if instance == 1:  # what concerns the whole house is done by one
             threading.Thread(target=_tidy, args=(parts, role.stop), name="ingest-tidy", daemon=True).start()
             threading.Thread(target=summarise_by_the_clock, args=(parts, role.stop), name="ingest-summaries", daemon=True).start()

@@ -49,6 +49,21 @@ maps = [line.split() for line in open("/proc/self/maps")]
 print(sum(int(one[0].split("-")[0], 16) % (1 << 26) == 0 and one[1] == "rw-p" for one in maps))  # glibc puts each at a multiple of 64 MiB
 """
 
+WITH_HOLES = """
+from config.memory import give_back_freed_memory, keep_freed_memory
+
+def own():
+    return next(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Pss_Anon"))
+
+keep_freed_memory()
+buffers = [bytes([1]) * 100_000 for _ in range(400)]
+kept = buffers[::8]
+del buffers
+full = own()
+give_back_freed_memory()
+print(full, own())
+"""
+
 
 def test_threads_share_few_heaps() -> None:
     usual, few = (int(subprocess.check_output([sys.executable, "-c", HEAPS_OF_THREADS, how])) for how in ("usual", "few"))
@@ -59,3 +74,9 @@ def test_a_large_buffer_is_not_made_of_new_pages_each_time() -> None:
     done = subprocess.run([sys.executable, "-c", ASK_AGAIN], capture_output=True, text=True, check=True)
     usual, kept = map(int, done.stdout.split())
     assert kept < 100 < usual, (usual, kept)
+
+
+def test_what_lies_between_buffers_in_use_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", WITH_HOLES], capture_output=True, text=True, check=True)
+    full, left = map(int, done.stdout.split())  # KiB
+    assert full - left > 0.7 * 400 * 100, (full, left)
