@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,9 +46,14 @@ class RealClamd:
         assert program is not None
         self.process = subprocess.Popen([program, "-c", str(self.config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 240
-        while not self.socket.exists():
+        while not self._listens():
             assert self.process.poll() is None and time.monotonic() < until, "clamd did not start"
             time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        """Its socket is there a moment before it takes connections."""
+        with socket.socket(socket.AF_UNIX) as line:
+            return line.connect_ex(str(self.socket)) == 0
 
     def stop(self) -> None:
         """As by SIGKILL."""
