@@ -70,8 +70,9 @@ TOO_EARLY = {
 def test_nothing_is_taken_before_the_login(server: Server, bodies: list[bytes]) -> None:
     before = len(server.events("session.opened"))
     with keyed(server.port) as transport:
-        for body in bodies:
-            send(transport, body)
+        with contextlib.suppress(EOFError):  # the first of them may have ended it
+            for body in bodies:
+                send(transport, body)
         assert ends(transport)
         assert not transport.is_authenticated()
     assert len(server.events("session.opened")) == before
