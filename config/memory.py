@@ -17,7 +17,7 @@ import threading
 KEPT = 4 * 1024 * 1024  # bytes at the end of each heap that stay with the process; larger than any one buffer
 LARGEST = 2 * 1024 * 1024  # bytes of a buffer that comes from a heap
 HEAPS = 2  # for all threads
-EVERY_SECONDS = 60.0
+EVERY_SECONDS = 60.0  # between two times that memory is given back
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc; see mallopt(3)
 
