@@ -9,13 +9,16 @@ import click
 from config.cli import data_option, loading
 from config.loading import Installation, open_installation
 from config.logging import set_up_logging
-from config.memory import keep_freed_memory
+from config.memory import hold_little_memory, keep_freed_memory
 
 
 def opened(data: Path | None, role: str) -> Installation:
     """The installation, with logging and memory set up for `role`."""
     installation = open_installation(data)
-    keep_freed_memory()
+    if role == "ingest":
+        hold_little_memory()
+    else:
+        keep_freed_memory()
     set_up_logging(role, installation.settings.log.level, installation.settings.log.json_lines)
     return installation
 

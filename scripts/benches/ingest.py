@@ -23,6 +23,7 @@ from benches import servers
 from benches.frame import Page, Table, filesystem, folder, pin, take
 from config.files import write_whole
 from config.folder import DataFolder
+from config.memory import hold_little_memory
 from config.settings import IngestSettings
 from gateway.age import Identity
 from gateway.audit.events import Event
@@ -124,6 +125,7 @@ class House:
     @contextmanager
     def worker(self) -> Iterator[Worker]:
         """Ingest, as the role puts it together, without its process."""
+        hold_little_memory()
         with ExitStack() as stack:
             parts = Parts(
                 spool=self.spool,

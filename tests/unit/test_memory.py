@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, but not a heap of it with every thread."""
+"""Memory that is freed stays with the process, but not a heap of it with every thread; or hardly any of it stays."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ print(usual, faults())
 
 HEAPS_OF_THREADS = """
 import sys, threading
-from config.memory import keep_freed_memory
+from config.memory import hold_little_memory, keep_freed_memory
 
 if sys.argv[1] == "few":
     keep_freed_memory()
+if sys.argv[1] == "none":
+    hold_little_memory()
 everybody_has_one = threading.Barrier(8)
 
 def work():
@@ -64,10 +66,36 @@ give_back_freed_memory()
 print(full, own())
 """
 
+BEHIND_SMALL_ONES = """
+import sys
+from config import memory
+
+def own():
+    return next(int(line.split()[1]) for line in open("/proc/self/smaps_rollup") if line.startswith("Pss_Anon"))
+
+getattr(memory, sys.argv[1])()
+before, kept = own(), []
+for _ in range(20):  # what is kept lies behind what is freed, as the rows of a paper behind its pieces
+    piece = bytes([1]) * (1 << 20)
+    kept.append(bytes([1]) * 10_000)
+    del piece
+pieces = [bytes([1]) * (1 << 20) for _ in range(20)]
+kept.append(bytes([1]) * 10_000)
+del pieces
+print(own() - before)
+"""
+
 
 def test_threads_share_few_heaps() -> None:
-    usual, few = (int(subprocess.check_output([sys.executable, "-c", HEAPS_OF_THREADS, how])) for how in ("usual", "few"))
-    assert few < HEAPS + 1 < usual, (few, usual)
+    usual, few, none = (int(subprocess.check_output([sys.executable, "-c", HEAPS_OF_THREADS, how])) for how in ("usual", "few", "none"))
+    assert none == 0 < few < HEAPS + 1 < usual, (usual, few, none)
+
+
+def test_pieces_of_papers_leave_no_holes_where_little_is_held() -> None:
+    keeping, holding = (
+        int(subprocess.check_output([sys.executable, "-c", BEHIND_SMALL_ONES, how])) for how in ("keep_freed_memory", "hold_little_memory")
+    )
+    assert holding < 1024 < 15 * 1024 < keeping, (keeping, holding)  # KiB
 
 
 def test_a_large_buffer_is_not_made_of_new_pages_each_time() -> None:
