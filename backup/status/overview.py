@@ -48,8 +48,9 @@ def backup_lines(installation: Installation, now: datetime) -> list[Line]:
     """The lines about backups and drills alone."""
     found = backup_status(installation, now)
     good: Colour = "green" if found.offsite else "yellow"
-    newest = f"{found.snapshot[:8]}, {age_words(now - found.saved_at)} ago" if found.snapshot and found.saved_at else "there is none"
-    proven = f"proven {age_words(now - found.proven_at)} ago" if found.proven_at else "never proven"
+    where = "" if found.offsite else ", not offsite"
+    newest = f"{found.snapshot[:8]}, {age_words(now - found.saved_at)} ago{where}" if found.snapshot and found.saved_at else "there is none"
+    proven = f"proven {age_words(now - found.proven_at)} ago{where}" if found.proven_at else "never proven"
     others = [note for note in found.notes if note != NOT_OFFSITE]
     return [
         _judged("newest backup", good, newest, found.backup_faults, "see what it says: nightsafe backup run"),
