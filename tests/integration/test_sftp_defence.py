@@ -93,6 +93,26 @@ def test_one_guess_for_each_of_many_names_is_counted_together(server: Server) ->
     until(lambda: turned_away(server, "127.0.0.8"))
 
 
+def test_guesses_at_another_name_count_for_somebody_who_gets_in_under_their_own(server: Server) -> None:
+    """Else whoever has a login could guess at everybody else's, unseen and without end."""
+    assert not turned_away(server, "127.0.0.10")
+
+    def guess() -> None:
+        opened = connect(server, "127.0.0.10")
+        for _ in range(2):
+            with pytest.raises(paramiko.SSHException):
+                opened.auth_publickey("victim", paramiko.ECDSAKey.generate())
+        opened.auth_publickey(CLIENT, paramiko.Ed25519Key.from_private_key_file(str(server.key)))
+        opened.close()
+
+    for _ in range(2):
+        guess()
+    told = [event for event in server.events("login.failed") if event["address"] == "127.0.0.10"]
+    assert [(event["person"], event["attempts"]) for event in told] == [("victim", 2)] * 2
+    guess()
+    until(lambda: turned_away(server, "127.0.0.10"))
+
+
 def test_a_ban_by_hand_counts_within_a_second_or_so(server: Server) -> None:
     assert not turned_away(server, "127.0.0.9")
     command(server, "defender", "ban", "127.0.0.9", "--for", "1h")

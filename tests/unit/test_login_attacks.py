@@ -47,6 +47,9 @@ class Host:
         self.asked.append("password")
         return kept is not None and password == "right"
 
+    def login_failed(self, login: Login, attempts: int, reason: str) -> None:
+        self.asked.append(f"{login.asked} failed: {attempts}")
+
 
 def methods(login: Login) -> tuple[bool, bool, bool]:
     return login.public_key_auth_supported(), login.password_auth_supported(), login.kbdint_auth_supported()
@@ -106,6 +109,23 @@ def test_an_attempt_that_the_client_cancels_counts_and_one_that_is_right_does_no
             await asyncio.sleep(0)
             trying.cancel()
         assert login.attempts == 5
+
+    asyncio.run(work())
+
+
+def test_what_failed_is_told_once_of_each_name() -> None:
+    """Whoever gets in under the last of several names has failed under the others all the same."""
+
+    async def work() -> None:
+        host = Host()
+        login = Login(cast(Any, host))
+        for name, times in (("pat", 2), ("ann", 0), ("nobody", 1), ("pat", 1)):
+            await login.begin_auth(name)
+            for _ in range(times):
+                assert not await login.validate_password(name, "wrong")
+        login.connection_lost(None)
+        assert [told for told in host.asked if " " in told] == ["pat failed: 2", "nobody failed: 1", "pat failed: 1"]
+        assert login.attempts == 4
 
     asyncio.run(work())
 

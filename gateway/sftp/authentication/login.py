@@ -64,8 +64,8 @@ class Host(Protocol):
         """A session for a person who has logged in."""
         ...
 
-    def login_failed(self, login: Login, reason: str) -> None:
-        """A connection that tried ended without a login."""
+    def login_failed(self, login: Login, attempts: int, reason: str) -> None:
+        """A connection that tried under a name ended without a login, or went on under another name."""
         ...
 
     def logged_in(self, login: Login) -> None:
@@ -96,6 +96,7 @@ class Login(asyncssh.SSHServer):
         self._banner_sent = False
         self.shown = Shown()
         self.attempts = 0
+        self._told = 0  # of them: those under names that it has left
         self.account: Account | None = None
         self.until: datetime | None = None
         self.sessions: set[AnySession] = set()
@@ -138,8 +139,8 @@ class Login(asyncssh.SSHServer):
         self._connection = None
         if self.account is not None:
             self._host.ended(self)
-        elif self._asked and self.attempts:
-            self._host.login_failed(self, "not everything was shown" if self.shown.factors else "nothing that lets anybody in was shown")
+        elif self._asked:
+            self._tell_failures()
 
     def facts(self) -> dict[str, Any]:
         """Who this is, as JSON values."""
@@ -160,7 +161,8 @@ class Login(asyncssh.SSHServer):
     # the conversation
 
     async def begin_auth(self, username: str) -> bool:
-        """A name, or another one: whatever was shown for the one before is void."""
+        """A name, or another one: whatever was shown for the one before is void, and what failed under it counts whoever gets in at last."""
+        self._tell_failures()
         self._asked = username
         self._found, self._looked, self.shown = None, False, Shown()
         if self._connection is not None:
@@ -287,6 +289,13 @@ class Login(asyncssh.SSHServer):
         if self._connection is not None:
             self._connection.check_attempts(self.attempts)
         return self._now()
+
+    def _tell_failures(self) -> None:
+        """Those under this name, when there are any."""
+        attempts, self._told = self.attempts - self._told, self.attempts
+        if attempts > 0:
+            reason = "not everything was shown" if self.shown.factors else "nothing that lets anybody in was shown"
+            self._host.login_failed(self, attempts, reason)
 
     async def _refuse(self, asked_at: float) -> bool:
         await asyncio.sleep(max(0.0, asked_at + REFUSAL_SECONDS - self._now()))

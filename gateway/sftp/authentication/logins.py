@@ -132,17 +132,17 @@ class Logins:
 
     # what a login tells
 
-    def login_failed(self, login: Login, reason: str) -> None:
-        """A connection that tried ended without a login: recorded, and counted against its address."""
-        self._defender.failed(login.address, login.attempts)
-        facts: dict[str, Any] = {"person": login.asked, "address": login.address, "software": login.software, "attempts": login.attempts}
+    def login_failed(self, login: Login, attempts: int, reason: str) -> None:
+        """A connection that tried under a name did not get in under it: recorded, and counted against its address."""
+        self._defender.failed(login.address, attempts)
+        facts: dict[str, Any] = {"person": login.asked, "address": login.address, "software": login.software, "attempts": attempts}
         try:
             told = self._stores.recorder.login_failed(**facts, reason=reason)
         except NightsafeError:
             told = True  # by the log alone
         if told:
             # fail2ban and CrowdSec read this line: config/fail2ban, config/crowdsec. What strangers choose comes after the address.
-            log.warning("login.failed", address=login.address, attempts=login.attempts, reason=reason, person=login.asked)
+            log.warning("login.failed", address=login.address, attempts=attempts, reason=reason, person=login.asked)
 
     def logged_in(self, login: Login) -> None:
         """A connection is a person's from now on, unless that cannot be recorded, or they have too many."""

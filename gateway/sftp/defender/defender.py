@@ -2,7 +2,8 @@
 workers see between two writes they count in memory that they share, so that a burst gets no further with many of them than with one.
 
 Only addresses are ever banned, never a name: no stranger can lock anybody out by failing under their name. An IPv6 /64 counts as one
-address. Points go to connections that ended without a login; those of people who got in at last cost nothing.
+address. Points go to connections that ended without a login; those of people who got in at last cost nothing, but for what they tried under
+other names.
 """
 
 from __future__ import annotations
