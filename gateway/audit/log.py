@@ -75,7 +75,7 @@ class AuditLog:
         return self._segment
 
     def append(self, event: Event, *, durable: bool = False, **fields: Any) -> str:
-        """Record `event` and return the hash of its line. Raises AuditUnavailable; then nothing was recorded.
+        """Record `event` and return the hash of its line. Raises AuditUnavailable; then nothing was recorded, or the disk did not confirm it.
 
         Fields are JSON values (datetimes and others become text); long ones are cut. `seq`, `time`, `role`, `event`, `prev` are the log's own.
         """
@@ -117,7 +117,7 @@ class AuditLog:
         self.close()
 
     def _open_segment(self, before: dict[str, Any]) -> None:
-        """Start a segment; its first line is durable, and so is its name. Where that fails, no trace of it is left."""
+        """Start a segment; its first line is durable, and so is its name. Where that fails, no trace of it is left, if the disk allows."""
         segment = new_segment_id(self._role, self._clock())
         path = segment_path(self._folder, segment)
         old = self._segment, self._head, self._seq, self._size
@@ -135,7 +135,8 @@ class AuditLog:
         except BaseException as error:
             os.close(self._descriptor)
             self._descriptor = -1
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that failed may take no changes any more
+                path.unlink(missing_ok=True)
             self._segment, self._head, self._seq, self._size = old
             self._confirmed, self._doubtful = self._size, False  # a segment is followed once it is confirmed as a whole
             if isinstance(error, OSError):
@@ -158,6 +159,10 @@ class AuditLog:
 
     def _confirm(self) -> None:
         """fsync, under the lock of syncing."""
+        if self._descriptor < 0:  # a segment is ended when it is on the disk; or because all ends
+            if self._doubtful:
+                raise AuditUnavailable("the last lines of the audit log had not come to the disk when it was closed", LOST_HINT)
+            return
         size = self._size  # others may go on to write
         try:
             os.fsync(self._descriptor)

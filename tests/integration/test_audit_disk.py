@@ -108,6 +108,41 @@ def test_a_segment_whose_end_is_not_on_the_disk_is_not_followed(folder: Path, di
     assert verify(folder, [], anchors=[last]).problems == []
 
 
+def test_a_disk_that_takes_no_changes_any_more_does_not_end_the_log_for_good(folder: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ext4 after an error, until it is mended: the new segment that could not be brought to the disk cannot be removed either."""
+    log = AuditLog(folder, "gateway", max_bytes=1000)
+    while segment_path(folder, log.segment).stat().st_size < 1000:
+        last = log.append(Event.PAPER_READ)
+    log.sync()
+    disk.broken = True
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", read_only)
+        for _ in range(2):
+            with pytest.raises(AuditUnavailable):
+                log.append(Event.PAPER_READ)
+    log.sync()  # there is nothing that the disk has not
+    disk.broken = False
+    newest = log.append(Event.PAPER_READ, durable=True)
+    log.close()
+    log.sync()
+    assert verify(folder, [], anchors=[last, newest]).problems == []
+
+
+def read_only(*_: object, **__: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_a_closed_log_does_not_tell_that_lines_are_there_which_are_not(folder: Path, disk: Disk) -> None:
+    log = AuditLog(folder, "ops")
+    log.append(Event.FILES_SEARCHED)
+    disk.broken = True
+    with pytest.raises(AuditUnavailable):
+        log.close()
+    disk.broken = False
+    with pytest.raises(AuditUnavailable, match="when it was closed"):
+        log.sync()
+
+
 def test_the_end_of_a_log_is_written_again_too(folder: Path, disk: Disk) -> None:
     log = AuditLog(folder, "ops")
     head = log.append(Event.FILES_SEARCHED)
