@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
 import tempfile
@@ -146,6 +148,27 @@ def test_a_limit_that_comes_later_knows_what_is_open(tmp_path: Path) -> None:
     hold.resize(100)
     with pytest.raises(Refused):
         room.hold().resize(1)
+
+
+def test_a_count_that_fails_leaves_no_slot_taken(tmp_path: Path) -> None:
+    """It is tried again with every upload, and every few seconds: a disk that failed for a while must not cost the client its slots."""
+    works = False
+
+    def count() -> Usage:
+        if not works:
+            raise OSError(errno.EIO, "Input/output error")
+        return Usage(10, 1, 10)
+
+    room = Quota(Limits(bytes=100), lambda: Ledger(tmp_path / "l"), count)
+    before = os.listdir("/proc/self/fd")
+    for _ in range(SLOTS + 1):
+        with pytest.raises(Refused, match="cannot be told"):
+            room.prepare()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    works = True
+    room.prepare()
+    assert room.room()[1] == 90
+    room.close()
 
 
 def test_too_many_processes_are_told(tmp_path: Path) -> None:

@@ -76,8 +76,12 @@ class Quota:
                 return
             try:
                 ledger = self._open_ledger()
-                if not ledger.look().counted_at:
-                    self._count(ledger)
+                try:
+                    if not ledger.look().counted_at:
+                        self._count(ledger)
+                except BaseException:
+                    ledger.close()  # its slot, too, of which there are few
+                    raise
             except (OSError, LedgerFull) as error:
                 log.warning("quota.unavailable", error=str(error) or type(error).__name__)
                 raise Refused("failure", "the room that you have cannot be told at the moment; try again in a minute") from error
