@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from config.errors import OutOfReach
 from gateway.sftp.defender.bans import Ban, BanStore, Rules, group_of
 from gateway.sftp.defender.defender import MOST_WAITING, Defender
 from gateway.sftp.defender.tallies import Board
@@ -131,6 +132,44 @@ def test_a_ban_counts_before_it_is_written_and_slow_failures_are_forgiven(tmp_pa
             await one.sync()
             clock.now += 61
         assert not one.refuses("192.0.2.9")
+        await one.close()
+
+    asyncio.run(work())
+
+
+def test_while_nothing_can_be_written_points_are_kept_and_forgiven_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk, say: else nobody would be turned away, however often they try."""
+
+    def full(*_: object) -> None:
+        raise OutOfReach("the disk is full", "")
+
+    async def work() -> None:
+        clock, told = Clock(), []
+        one = defender(tmp_path / "d", clock, told)
+        with monkeypatch.context() as patch:
+            patch.setattr(BanStore, "add", full)
+            for _ in range(10):
+                assert not one.refuses("192.0.2.7")
+                one.failed("192.0.2.7", 1.1)
+                clock.now += 0.5
+                with pytest.raises(OutOfReach):
+                    await one.sync()
+            assert one.refuses("192.0.2.7")
+            one.failed("192.0.2.8", 1)
+            clock.now += 120  # two points
+            with pytest.raises(OutOfReach):
+                await one.sync()
+            assert not one.refuses("192.0.2.7")
+            assert set(one._points) == {"192.0.2.7"}
+        one.failed("192.0.2.7", 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(BanStore, "prune", full)
+            with pytest.raises(OutOfReach):
+                await one.sync()
+        await one.sync()
+        assert [ban.address for ban in told] == ["192.0.2.7"]  # once, though what came after it had failed
+        assert one._points == {}
+        assert one.refuses("192.0.2.7")
         await one.close()
 
     asyncio.run(work())

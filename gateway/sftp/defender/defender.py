@@ -51,6 +51,7 @@ class Defender:
         self._recent = recent
         self._bans: dict[str, Ban] = {}
         self._points: dict[str, float] = {}
+        self._took_at = clock()  # those before were taken to be written
         self._turned_away = 0
         self._pruned_at = 0.0
 
@@ -89,20 +90,25 @@ class Defender:
             await asyncio.sleep(SYNC_SECONDS)
 
     async def sync(self) -> None:
-        """Write the points of the last moments, and read everybody's bans. Raises OutOfReach."""
+        """Write the points of the last moments, and read everybody's bans. Raises OutOfReach; what was not written is for the next time."""
+        now, made = self._clock(), list[Ban]()
         points, self._points = self._points, {}
+        passed, self._took_at = max(0.0, now - self._took_at), now
         if self._turned_away:
             log.info("defender.turned_away", connections=self._turned_away)
             self._turned_away = 0
         try:
-            made, self._bans = await self._pool.run(lambda: self._exchange(points))
+            self._bans = await self._pool.run(lambda: self._exchange(points, made))
+        except Exception:
+            self._put_back(points, passed)
+            raise
         finally:
             if self._recent is not None:
                 self._recent.turn()
-        for ban in made:
-            log.warning("address.banned", address=ban.address, seconds=round(ban.until - ban.since), level=ban.level)
-            with suppress(NightsafeError):
-                self._tell(ban)
+            for ban in made:
+                log.warning("address.banned", address=ban.address, seconds=round(ban.until - ban.since), level=ban.level)
+                with suppress(NightsafeError):
+                    self._tell(ban)
 
     async def close(self) -> None:
         """Write what waits, and close the file."""
@@ -111,14 +117,23 @@ class Defender:
         self._pool.close()
         self._store.close()
 
-    def _exchange(self, points: dict[str, float]) -> tuple[list[Ban], dict[str, Ban]]:
-        """Blocking."""
+    def _exchange(self, points: dict[str, float], made: list[Ban]) -> dict[str, Ban]:
+        """Blocking. Nothing is left of `points` once they are written; the bans that they led to are `made`."""
         now = self._clock()
-        made = self._store.add(points, self._rules, now, "failed logins") if points else []
+        if points:
+            made += self._store.add(points, self._rules, now, "failed logins")
+            points.clear()
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
             self._store.prune(self._rules, now)
-        return made, self._store.bans(now)
+        return self._store.bans(now)
+
+    def _put_back(self, points: dict[str, float], passed: float) -> None:
+        """Without the file nobody would be turned away, however often they try. Points go by as they do there."""
+        gone = passed * self._rules.limit / self._rules.window
+        for group, before in points.items():
+            if before > gone and (group in self._points or len(self._points) < MOST_WAITING):
+                self._points[group] = self._points.get(group, 0.0) + before - gone
 
     def _is_bursting(self, group: str) -> bool:
         """Whether a ban is about to come. A little of what others saw is forgiven before they write it: exactly the limit may not suffice."""
