@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.audit.log import AuditLog, AuditUnavailable
+from gateway.audit.read import read
 from gateway.jail import Pointer, parse
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.wire import OpenFlag, Status
@@ -213,6 +215,21 @@ def test_a_flood_of_failed_logins_does_not_fill_the_disk(tmp_path: Path) -> None
         for number in range(1000):
             desk.recorder.login_failed(person=f"p{number}", address="192.0.2.7", software="x", attempts=1, reason="no")
         assert 200 <= desk.events().count("login.failed") < 300
+
+    run(work, tmp_path)
+
+
+def test_failed_logins_that_cannot_be_recorded_are_counted_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise AuditUnavailable("the disk is full")
+
+    async def work(desk: Desk) -> None:
+        for works in (True, False, False, True, True):
+            with monkeypatch.context() as patch, contextlib.nullcontext() if works else pytest.raises(AuditUnavailable):
+                if not works:
+                    patch.setattr(AuditLog, "append", full)
+                desk.recorder.login_failed(person="pat", address="192.0.2.7", software="x", attempts=1, reason="no")
+        assert [event.get("suppressed", 0) for event in read(desk.folder.audit, event="login.failed")] == [0, 2, 0]
 
     run(work, tmp_path)
 

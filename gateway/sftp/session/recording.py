@@ -57,7 +57,8 @@ class Recorder:
         self._audit.append(Event.SESSION_KILLED, person=person, address=address, login=login, by=by)
 
     def login_failed(self, *, person: str, address: str, software: str, attempts: int, reason: str) -> bool:
-        """One connection that ended without a login. In a flood only some are told one by one (True), and the others counted by the next."""
+        """One connection that ended without a login. In a flood only some are told one by one (True), and the others counted by the next; so are
+        those that could not be recorded. Raises AuditUnavailable."""
         with self._lock:
             if self._failures.wait(1, time.monotonic()) > 0:
                 self._suppressed += 1
@@ -67,7 +68,12 @@ class Recorder:
         facts: dict[str, Any] = {"person": person, "address": address, "software": software, "attempts": attempts, "reason": reason}
         if suppressed:
             facts["suppressed"] = suppressed
-        self._audit.append(Event.LOGIN_FAILED, **facts)
+        try:
+            self._audit.append(Event.LOGIN_FAILED, **facts)
+        except BaseException:
+            with self._lock:
+                self._suppressed += suppressed + 1
+            raise
         return True
 
 
