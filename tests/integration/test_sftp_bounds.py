@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from gateway.audit.log import AuditLog, AuditUnavailable
 from gateway.audit.read import read
 from gateway.jail import Pointer, parse
+from gateway.jail.shelf import PlainShelf
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.wire import OpenFlag, Status
+from gateway.sftp.session.desk import Desk as Folders
+from gateway.sftp.session.operations import Operations
+from gateway.sftp.session.recording import SessionRecord
+from gateway.sftp.session.visitor import Visitor
 from gateway.store.ids import new_paper_id
-from tests.integration.sftp_rig import APPEND, RESUME, WRITE, Desk, Refusal, run
+from tests.integration.sftp_rig import APPEND, CLIENT, RESUME, WRITE, Desk, Refusal, Session, run
 
 BIG = os.urandom(300_000)
 
@@ -219,10 +225,56 @@ def test_a_flood_of_failed_logins_does_not_fill_the_disk(tmp_path: Path) -> None
     run(work, tmp_path)
 
 
-def test_failed_logins_that_cannot_be_recorded_are_counted_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise AuditUnavailable("the disk is full")
+def full(*_: object, **__: object) -> None:
+    raise AuditUnavailable("the disk is full")
 
+
+def test_a_refusal_that_cannot_be_recorded_is_told_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the session would wait for its reply for ever, or its connection would break."""
+
+    async def work(desk: Desk) -> None:
+        session = desk.session()
+        await session.put("/inbox/there", b"x")
+        monkeypatch.setattr(AuditLog, "append", full)
+        for path in ("/receipts/x", "/inbox/there", "/inbox/none"):
+            with pytest.raises(Refusal):
+                await session.remove(path)
+        with pytest.raises(Refusal):
+            await session.open("/receipts/x", WRITE)
+        monkeypatch.undo()
+        await session.stat("/")
+
+    run(work, tmp_path)
+
+
+def test_an_end_that_cannot_be_recorded_gives_up_every_handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(desk: Desk) -> None:
+        shelf = tmp_path / "evidence"
+        shelf.mkdir()
+        for name in ("one", "two"):
+            (shelf / name).write_bytes(b"x")
+        visitor = Visitor("eva", "", "s", "192.0.2.1", "test")
+        record = SessionRecord(desk.recorder, visitor)
+
+        def open_client(_: str, number: int) -> Operations:
+            return Operations(desk.papers, visitor, record, desk.pool.run, desk.space, 9, number=number)
+
+        folders = Folders(visitor, record, desk.pool.run, clients=[CLIENT], open_client=open_client, max_handles=9, evidence=PlainShelf(shelf))
+        session = Session(cast(Any, folders))
+        for name in ("one", "two"):
+            await session.open(f"/evidence/{name}", OpenFlag.READ)
+        await session.write(await session.open(f"/clients/{CLIENT}/inbox/paper", WRITE), 0, b"x")
+        there = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(AuditLog, "append", full)
+        await folders.abandon()
+        monkeypatch.undo()
+        assert len(os.listdir("/proc/self/fd")) <= there - 2
+        assert (desk.papers.handles.taken, desk.papers.book.drafts) == (0, {})
+
+    run(work, tmp_path)
+
+
+def test_failed_logins_that_cannot_be_recorded_are_counted_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(desk: Desk) -> None:
         for works in (True, False, False, True, True):
             with monkeypatch.context() as patch, contextlib.nullcontext() if works else pytest.raises(AuditUnavailable):

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
+
+from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.jail import Entry, Refused, VirtualPath, parse
 from gateway.jail.shelf import Shelf
@@ -17,6 +20,8 @@ from gateway.sftp.session.explaining import explain
 from gateway.sftp.session.handles import FolderHandle, HandleTable, ReadingHandle
 from gateway.sftp.session.operations import Reply, next_page
 from gateway.sftp.session.recording import SessionRecord
+
+log = structlog.get_logger()
 
 _READ_ONLY = "this login may read here, and change nothing"
 
@@ -73,7 +78,10 @@ class Looking:
     async def abandon(self) -> None:
         """The connection is gone."""
         for handle in self.handles.drain():
-            self._release(handle)
+            try:
+                self._release(handle)
+            except NightsafeError as error:  # that it was read cannot be recorded; the others are to be given up all the same
+                log.warning("handle.not_released", error=error.message, session=self._session)
 
     def _open(self, path: VirtualPath, flags: int) -> ReadingHandle:
         self.handles.check_room()

@@ -6,12 +6,17 @@ import threading
 import time
 from typing import Any
 
+import structlog
+
+from config.errors import NightsafeError
 from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.catalog import Person
 from gateway.keys.limits import TokenBucket
 from gateway.sftp.defender.bans import Ban
 from gateway.sftp.session.visitor import Visitor
+
+log = structlog.get_logger()
 
 FAILURES_AT_ONCE, FAILURES_PER_SECOND = 200, 5.0  # failed logins that are told one by one
 REFUSALS_RECORDED = 200  # of one session; beyond that they are counted
@@ -94,10 +99,13 @@ class SessionRecord:
         return _InnerRecord(self, visitor)
 
     def refused(self, operation: str, path: str, text: str) -> None:
-        """Something that this person may not do."""
+        """Something that this person may not do. It was not done; so they are told that, even if it cannot be recorded."""
         self.refusals += 1
         if self.refusals <= REFUSALS_RECORDED:
-            self._recorder.record(Event.OPERATION_REFUSED, self._visitor, operation=operation, path=path, result=text)
+            try:
+                self._recorder.record(Event.OPERATION_REFUSED, self._visitor, operation=operation, path=path, result=text)
+            except NightsafeError as error:
+                log.warning("refusal.not_recorded", error=error.message, session=self._visitor.session)
 
 
 class _InnerRecord(SessionRecord):
