@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 from pathlib import Path
 
 import pytest
 
 from gateway.catalog.limits import Limits
 from gateway.sftp.limits.ledger import Ledger
+from gateway.sftp.limits.quota import Usage
 from gateway.sftp.limits.rooms import usage
 from gateway.sftp.protocol import requests as ask
 from gateway.sftp.protocol.wire import OpenFlag, Status
@@ -63,6 +65,29 @@ def test_over_the_quota_is_said_and_the_upload_can_go_on(tmp_path: Path) -> None
         assert await session.get("/inbox/new") == b"n" * 800 * KIB
         await desk.land_all()
         await agrees(desk)
+
+    run(work, tmp_path, limits=Limits(bytes=1024 * KIB))
+
+
+def test_nobody_waits_for_the_count_of_another_client(tmp_path: Path) -> None:
+    """The first one after a start reads all names that the client has; meanwhile any number of its sessions want room."""
+
+    async def work(desk: Desk) -> None:
+        counted = threading.Event()
+
+        def count() -> Usage:
+            counted.wait(60)
+            return Usage(0, 0, 0)
+
+        desk.papers.quota._count_all = count
+        opening = [asyncio.ensure_future(desk.session().open(f"/inbox/{number}", WRITE)) for number in range(8)]
+        making = asyncio.ensure_future(desk.session().ask(ask.MakeFolder, b"/inbox/made"))
+        await asyncio.sleep(0.1)
+        try:
+            await asyncio.wait_for(desk.pool.run(lambda: None), 30)  # what everybody's CLOSE needs
+        finally:
+            counted.set()
+        await asyncio.gather(*opening, making)
 
     run(work, tmp_path, limits=Limits(bytes=1024 * KIB))
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -61,6 +62,14 @@ class Book:
         self.turns = Turns()
         self.sketches = Sketches(client, parts.spool, tree, parts.sketches)
         self.drafts: dict[VirtualPath, Draft] = {}
+        self._counting = asyncio.Lock()
+
+    async def count_room(self) -> None:
+        """Have it counted what the client has, where growth cannot be decided else. All its sessions want the same then: one thread at the most waits
+        for it. Raises Refused."""
+        async with self._counting:
+            if not self.quota.ready:
+                await self.parts.pool.run(self.quota.prepare)
 
     def tick(self) -> int:
         """The next tick; see `drafts`."""

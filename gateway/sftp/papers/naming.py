@@ -82,7 +82,7 @@ class Naming:
         """Make a folder, durably."""
         book = self._book
         if not book.quota.ready:
-            await book.parts.pool.run(book.quota.prepare)
+            await book.count_room()
         async with book.turns.path(str(path)):  # a rename measures what it carries to a longer path: nothing is added meanwhile
             await self._learn(path)
             book.add_name(path)

@@ -65,7 +65,7 @@ class Opening:
     async def _waiting(self, path: VirtualPath, flags: int, visitor: Visitor, guard: Guard | None) -> WritingHandle:
         self._book.sketches.appear()
         if not self._book.quota.ready:
-            await self._book.parts.pool.run(self._book.quota.prepare)
+            await self._book.count_room()
         async with self._book.turns.path(str(path)):
             while True:
                 if flags & OpenFlag.CREATE and not self._book.crowding.is_known(path):

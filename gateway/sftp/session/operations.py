@@ -326,7 +326,7 @@ class Operations:
         return self._space_now(number, path) if self._papers.quota.ready else self._space_counted(number, path)
 
     async def _space_counted(self, number: int, path: VirtualPath) -> bytes:
-        await self._run(self._papers.quota.prepare)
+        await self._papers.book.count_room()
         return self._space_now(number, path)
 
     def _space_now(self, number: int, path: VirtualPath) -> bytes:
