@@ -104,6 +104,22 @@ def test_a_catalog_that_fails_does_not_hide_the_change(door: Door, monkeypatch: 
     assert door.check() == ["acme"]
 
 
+def test_settings_that_change_during_a_look_that_fails_are_not_forgotten(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    door.let_in("acme")
+    door.check()
+    with monkeypatch.context() as patched:
+
+        def fail() -> bool:
+            door.watch.look_again()
+            raise CatalogError("locked")
+
+        patched.setattr(door.watch._changes, "happened", fail)
+        with pytest.raises(CatalogError):
+            door.check()
+    door.alive[0].still_holds = lambda _: False  # another factor is required from now on
+    assert door.check() == ["acme"]
+
+
 def test_one_who_has_expired_goes(door: Door) -> None:
     door.other.add_person("guest", client="acme", expires_at=datetime.now(UTC) + timedelta(milliseconds=50))
     door.let_in("guest")

@@ -81,7 +81,7 @@ class Revocation:
         try:
             gone = await self._run(lambda: self._refused(logins, look=look))
         except BaseException:
-            self._again = look  # nobody was looked at
+            self._again |= look  # nobody was looked at
             raise
         self._checked = logins
         self._end_those(logins, gone)
