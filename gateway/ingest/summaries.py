@@ -89,7 +89,8 @@ def summarise(parts: Parts, today: date, seen: Seen | None = None) -> int:
     A day that stands as in `seen` is not looked at; the others are remembered there. Raises CatalogError, AuditUnavailable."""
     seen = {} if seen is None else seen
     last = [today - timedelta(days=ago) for ago in range(DAYS, 0, -1)]
-    return sum(_sum_up(parts, day, seen) for day in [*_missed(parts, today, seen), *last])
+    old = sum(_sum_up(parts, day, seen, is_old=True) for day in _missed(parts, today, seen))
+    return old + sum(_sum_up(parts, day, seen) for day in last)
 
 
 def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
@@ -105,19 +106,19 @@ def summarise_by_the_clock(parts: Parts, stop: threading.Event) -> None:
             structlog.get_logger().error("ingest.summaries_failed", error=str(error))
 
 
-def _sum_up(parts: Parts, day: date, seen: Seen) -> int:
-    """One day, for all clients."""
+def _sum_up(parts: Parts, day: date, seen: Seen, *, is_old: bool = False) -> int:
+    """One day, for all clients. What fails on an old day is not tried again with these `seen`, which are a day's: it would keep others waiting."""
     standing = parts.catalog.standing_between(*_span(day))
     if seen.get(day) == standing:
         return 0
     written, whole = 0, True
     for client, papers in _by_client(parts, day):
         try:
-            written += _write(parts, client, day, papers)
+            written += _write(parts, client, day, papers, is_old=is_old)
         except (Refused, OSError) as error:  # one client's jail must not stop the others
             whole = False
             structlog.get_logger().warning("ingest.summary_failed", client=client, day=day.isoformat(), error=str(error))
-    if whole:
+    if whole or is_old:
         seen[day] = standing
     return written
 
@@ -179,10 +180,11 @@ def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, Papers]]:
     return iter(sorted(found.items()))
 
 
-def _write(parts: Parts, client: str, day: date, papers: Papers) -> bool:
+def _write(parts: Parts, client: str, day: date, papers: Papers, *, is_old: bool) -> bool:
     path = summary_path(day)
     with parts.tree(client) as tree:
-        if _is_summary(read_plain(tree, path_of(path), MOST_BYTES), client, day, papers):
+        lying = read_plain(tree, path_of(path), MOST_BYTES)
+        if _is_summary(lying, client, day, papers) or (is_old and _count_of(lying) > papers.count):
             return False
         head = parts.audit.append(Event.SUMMARY_WRITTEN, durable=True, client=client, path=path, papers=papers.count)
         body = summary_body(client, day, papers, head)

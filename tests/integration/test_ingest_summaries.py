@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from gateway.audit.events import Event
 from gateway.audit.log import AuditLog
 from gateway.ingest import summaries
 from gateway.ingest.summaries import summarise
+from gateway.jail import Tree
+from gateway.jail.paths import VirtualPath
+from gateway.jail.refused import Refused
 from tests.integration.ingest_world import World
 
 
@@ -170,3 +174,31 @@ def test_old_days_are_not_looked_through_beyond_a_week_that_lacks_nothing(world:
     monkeypatch.setattr(summaries, "_lacks", lambda parts, day, standing: looked.append(day) or lacks(parts, day, standing))
     assert write(world, today(world), seen) == 0 and looked == []
     assert write(world, today(world)) == 0 and len(looked) == summaries.DAYS
+
+
+def test_no_client_s_summary_of_an_old_day_loses_papers_because_another_client_s_is_missing(world: World) -> None:
+    write(world)
+    fuller, missing = (next(iter(lying(world, client).values())) for client in ("acme", "zeta"))
+    fuller.write_text(json.dumps(json.loads(fuller.read_bytes()) | {"papers": 99}))
+    missing.unlink()
+    assert write(world, today(world) + timedelta(days=30)) == 1
+    assert missing.exists() and json.loads(fuller.read_bytes())["papers"] == 99
+
+
+def test_old_days_that_cannot_be_summed_up_do_not_keep_the_others_waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client's folder lets itself be read and not written, say; what it lacks is tried again the next day."""
+    monkeypatch.setattr(summaries, "MOST_AT_ONCE", 1)
+    days, seen = days_that_ingest_missed(world), summaries.Seen()
+    place, tried = Tree.write_plains, []
+
+    def fails(tree: Tree, files: Sequence[tuple[VirtualPath, bytes]], **durable: bool) -> None:
+        if str(days[0]) in files[0][0].name:
+            tried.append(files)
+            raise Refused("permission", "not writable")
+        place(tree, files, **durable)
+
+    monkeypatch.setattr(Tree, "write_plains", fails)
+    assert [write(world, today(world), seen) for _ in range(4)] == [0, 1, 1, 0]
+    assert len(tried) == 1 and sorted(lying(world)) == [f"{day}.json" for day in days[1:]]
+    monkeypatch.undo()
+    assert write(world, today(world)) == 1
