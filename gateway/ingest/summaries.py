@@ -32,7 +32,8 @@ DAYS = 7  # that are looked at again
 MOST_BACK = 92  # days: those that are older are not looked for, whatever they lack
 MOST_AT_ONCE = 31  # days that are made up for in one go
 MOST_LISTED = 10_000  # papers; a day with more is counted in full, and listed so far
-MOST_BYTES = 16 * 1024 * 1024
+MOST_BYTES = 16 * 1024 * 1024  # of a summary; with names so long that it would have more, fewer papers are listed
+ROOM_BYTES, ROOM_BYTES_EACH = 4096, 64  # for what stands around the list, and for the line breaks of one paper in it
 FIRST_SECONDS, EVERY_SECONDS = 90.0, 3600.0
 
 
@@ -75,7 +76,7 @@ def summary_body(client: str, day: date, papers: Papers, audit_head: str) -> byt
         "papers": papers.count,
         "bytes": papers.size,
         "verdicts": dict(papers.verdicts),
-        "listed": [_listed(paper) for paper in papers.first()],
+        "listed": list(_first_listed(papers)),
         "audit_head": audit_head,
     }
     return (json_line(facts, indent=1, sort_keys=True) + "\n").encode()
@@ -200,6 +201,17 @@ def _is_summary(lying: bytes | None, client: str, day: date, papers: Papers) -> 
         return False
     head = facts.get("audit_head") if isinstance(facts, dict) else None
     return isinstance(head, str) and lying == summary_body(client, day, papers, head)
+
+
+def _first_listed(papers: Papers) -> Iterator[dict[str, Any]]:
+    """As many as fit: a summary that cannot be read again whole would look changed for ever."""
+    room = MOST_BYTES - ROOM_BYTES
+    for paper in papers.first():
+        listed = _listed(paper)
+        room -= len(json.dumps(listed)) + ROOM_BYTES_EACH  # with all but ASCII escaped: never less than what is written
+        if room < 0:
+            return
+        yield listed
 
 
 def _listed(paper: Paper) -> dict[str, Any]:

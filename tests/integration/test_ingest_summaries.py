@@ -202,3 +202,15 @@ def test_old_days_that_cannot_be_summed_up_do_not_keep_the_others_waiting(world:
     assert len(tried) == 1 and sorted(lying(world)) == [f"{day}.json" for day in days[1:]]
     monkeypatch.undo()
     assert write(world, today(world)) == 1
+
+
+def test_a_day_of_very_long_names_is_listed_only_so_far_that_it_can_be_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would look changed for ever."""
+    for number in range(20):
+        world.land(f"{number} " + 'a"\u202e\u5408' * 30, b"x")
+    world.ingest()
+    monkeypatch.setattr(summaries, "MOST_BYTES", 16 * 1024)
+    assert write(world) == 2
+    facts = json.loads(next(iter(lying(world).values())).read_bytes())
+    assert facts["papers"] == 23 and 3 < len(facts["listed"]) < 23
+    assert write(world) == write(world, today(world) + timedelta(days=30)) == 0
