@@ -65,7 +65,7 @@ class Catalog(
         with closing(Database(path)) as database:
             with database.reading() as connection:
                 revision = schema.revision_of(connection)
-            schema.check_known(revision)
+            schema.check_is_one(revision)
             if revision == schema.HEAD:
                 return None
             copy = path.with_name(f"{path.stem}.before-{schema.HEAD}{path.suffix}")

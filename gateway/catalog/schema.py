@@ -34,9 +34,16 @@ def migrate(connection: Connection) -> None:
 def check_current(connection: Connection) -> None:
     """Raises SettingsError unless the database is at HEAD."""
     revision = revision_of(connection)
-    check_known(revision)
+    check_is_one(revision)
     if revision != HEAD:
-        raise SettingsError(f"the catalog has revision {revision or 'none'}; this program needs {HEAD}", "bring it along: nightsafe catalog upgrade")
+        raise SettingsError(f"the catalog has revision {revision}; this program needs {HEAD}", "bring it along: nightsafe catalog upgrade")
+
+
+def check_is_one(revision: str | None) -> None:
+    """Raises SettingsError for a database that is no catalog, or a newer program's."""
+    check_known(revision)
+    if revision is None:
+        raise SettingsError("the file of the catalog holds no catalog", "restore it from a backup; no new one is made in its place")
 
 
 def check_known(revision: str | None) -> None:

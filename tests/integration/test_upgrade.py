@@ -110,6 +110,22 @@ def test_an_upgrade_after_one_that_was_taken_back_makes_a_copy_of_its_own(old: I
     assert rows(copy) == before
 
 
+@pytest.mark.parametrize("tables", ["", "CREATE TABLE bans (address)"])
+def test_no_catalog_is_made_in_a_database_that_is_none(old: Installation, tables: str) -> None:
+    """Another of our databases, put there by mistake; one whose first transaction did not come along."""
+    for path in old.folder.root.glob("catalog.sqlite3*"):
+        path.unlink()
+    with closing(sqlite3.connect(old.folder.catalog)) as connection:
+        connection.executescript(f"PRAGMA journal_mode=WAL; {tables}")
+    before = old.folder.catalog.read_bytes()
+    with pytest.raises(SettingsError, match="no catalog"):
+        Catalog.open(old.folder.catalog)
+    done = CliRunner().invoke(upgrade, ["--data", str(old.folder.root)])
+    assert isinstance(done.exception, SettingsError) and "no catalog" in str(done.exception)
+    assert old.folder.catalog.read_bytes() == before
+    assert not list(old.folder.root.glob("catalog.before-*"))
+
+
 @pytest.mark.parametrize("name", ["gateway", "ingest", "ingest-2"])
 def test_nothing_is_upgraded_under_the_feet_of_a_role(old: Installation, name: str) -> None:
     with running_role(old.folder, name) as role:
