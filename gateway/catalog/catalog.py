@@ -69,8 +69,10 @@ class Catalog(
             if revision == schema.HEAD:
                 return None
             copy = path.with_name(f"{path.stem}.before-{schema.HEAD}{path.suffix}")
-            cls(database).dump(copy)  # anew if it is there: an upgrade that was cut off changed nothing; that of one that was taken back is old
             with database.writing() as connection:
+                if schema.revision_of(connection) == schema.HEAD:  # by another one meanwhile, whose copy is to stay
+                    return None
+                cls(database).dump(copy)  # anew if it is there: an upgrade that was cut off changed nothing; that of one that was taken back is old
                 schema.migrate(connection)
         return copy
 

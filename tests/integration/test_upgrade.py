@@ -110,6 +110,23 @@ def test_an_upgrade_after_one_that_was_taken_back_makes_a_copy_of_its_own(old: I
     assert rows(copy) == before
 
 
+def test_of_two_upgrades_at_once_the_later_one_leaves_the_copy_of_the_first(old: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nightsafe up` and `nightsafe catalog upgrade`: both found the catalog old."""
+    before = everything(old.folder.catalog)
+    copy = old.folder.root / f"catalog.before-{HEAD}.sqlite3"
+    check_known, copies = schema.check_known, []
+
+    def overtaken(revision: str | None) -> None:
+        check_known(revision)
+        monkeypatch.setattr(schema, "check_known", check_known)
+        if not copies:
+            copies.append(Catalog.upgrade(old.folder.catalog))
+
+    monkeypatch.setattr(schema, "check_known", overtaken)
+    assert Catalog.upgrade(old.folder.catalog) is None and copies == [copy]
+    assert everything(copy) == before
+
+
 @pytest.mark.parametrize("tables", ["", "CREATE TABLE bans (address)"])
 def test_no_catalog_is_made_in_a_database_that_is_none(old: Installation, tables: str) -> None:
     """Another of our databases, put there by mistake; one whose first transaction did not come along."""
