@@ -176,8 +176,10 @@ def _span(day: date) -> tuple[datetime, datetime]:
 
 def _by_client(parts: Parts, day: date) -> Iterator[tuple[str, Papers]]:
     found: dict[str, Papers] = defaultdict(Papers)
+    destroyed = {one.client for one in parts.catalog.destructions()}  # these have no jail any more
     for paper in parts.catalog.received_between(*_span(day)):
-        found[paper.client].take(paper)
+        if paper.client not in destroyed:
+            found[paper.client].take(paper)
     return iter(sorted(found.items()))
 
 

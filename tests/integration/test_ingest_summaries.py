@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -118,6 +119,14 @@ def test_a_day_with_very_many_is_counted_in_full(world: World, monkeypatch: pyte
 def test_a_client_without_a_jail_does_not_stop_the_others(world: World) -> None:
     world.folder.jail("acme").rename(world.folder.jail("acme").with_name("gone"))
     assert write(world) == 1 and lying(world, "zeta")
+
+
+def test_a_client_that_was_destroyed_gets_none_and_its_days_are_not_read_every_hour(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.catalog.begin_destruction("acme", ordered_by="the court", reason="an order", keys=[])
+    shutil.rmtree(world.folder.jail("acme"))
+    seen = summaries.Seen()
+    assert write(world, seen=seen) == 1 and today(world) in seen
+    assert "summary_failed" not in "".join(capfd.readouterr())
 
 
 def days_that_ingest_missed(world: World) -> list[date]:
