@@ -18,8 +18,10 @@ import threading
 KEPT = 4 * 1024 * 1024  # bytes at the end of each heap that stay with the process; larger than any one buffer
 LARGEST = 2 * 1024 * 1024  # bytes of a buffer that comes from a heap
 HEAPS = 2  # for all threads
-SMALL = 128 * 1024  # bytes: what glibc begins with, before it raises it to the largest buffer that was freed
-EVERY_SECONDS = 60.0  # between two times that memory is given back
+# the same where little is held, with one heap for all threads
+KEPT_OF_LITTLE = 128 * 1024  # as glibc begins with
+LARGEST_OF_LITTLE = 32 * 1024  # less than one chunk of a sealed paper: what is freed of several, side by side, becomes a hole that others break up
+EVERY_SECONDS = 10.0  # between two times that memory is given back
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc; see mallopt(3)
 
@@ -31,7 +33,7 @@ def keep_freed_memory() -> None:
 
 def hold_little_memory() -> None:
     """Keep nothing large of what is freed, and one heap for all threads. Nothing is changed where the C library has no mallopt."""
-    _set_malloc(largest=SMALL, kept=SMALL, heaps=1)
+    _set_malloc(largest=LARGEST_OF_LITTLE, kept=KEPT_OF_LITTLE, heaps=1)
 
 
 def _set_malloc(*, largest: int, kept: int, heaps: int) -> None:
@@ -43,11 +45,11 @@ def _set_malloc(*, largest: int, kept: int, heaps: int) -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Give the kernel all pages of the heaps that hold nothing, but for SMALL bytes at their ends. Nothing is done where the C library has no
-    malloc_trim. Milliseconds, in which other threads go on as long as they ask for no memory."""
+    """Give the kernel all pages of the heaps that hold nothing, but for KEPT_OF_LITTLE bytes at their ends. Nothing is done where the C library has
+    no malloc_trim. Milliseconds, in which other threads go on as long as they ask for no memory."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
-        trim(ctypes.c_size_t(SMALL))
+        trim(ctypes.c_size_t(KEPT_OF_LITTLE))
 
 
 def give_back_by_the_clock(stop: threading.Event) -> None:
