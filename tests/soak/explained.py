@@ -34,7 +34,7 @@ WHILE_FULL = (
     "ingest.paper_set_aside", "ingest.scan_state_unwritten", "ingest.short", "ingest.summaries_failed", "ingest.summary_failed",
     "ingest.unrecorded", "ingest.untidy", "job.failed", "job.finished", "keyd.tick_failed", "limits.not_read", "login.not_recorded",
     "names.not_mended", "notify.not_collected", "paper.not_landed", "partial.not_kept", "partial.not_made", "partial.not_removed",
-    "partials.not_expired", "quota.unavailable", "request.failed", "retention.failed", "session.refused", "space.not_watched",
+    "partials.not_expired", "quota.unavailable", "refusal.not_recorded", "request.failed", "retention.failed", "session.refused", "space.not_watched",
     "watch.failed",
 )  # fmt: skip
 EXPLAINED = (
